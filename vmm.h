@@ -1,0 +1,459 @@
+/* vmm.h - the vocabulary that every room of vmm shares                       MIT licence, see
+   LICENSE
+
+   WHAT IT IS      Types and inline functions for guest memory, interrupts, I/O dispatch, vCPU
+   exits, registers, byte streams and log lines, and the contract that a hypervisor backend
+   (hv_kvm.h, ...) fulfils. It owns nothing, allocates nothing, calls no operating system and keeps
+   no state of its own.
+
+   QUICK START     static uint8_t ram[4096];
+                   struct vmm_mem mem = {0};
+                   vmm_mem_add(&mem, 0x1000, sizeof ram, ram);
+                   uint8_t *p = vmm_at(&mem, 0x1ffe, 2);       // the last two bytes of the range
+                   bool beyond = vmm_at(&mem, 0x1fff, 2) != NULL; // false: leaves the range
+
+   CONFIGURATION   VMM_DEF        linkage of all functions of all headers; default extern.       Set
+   everywhere. VMM_MEM_MAX    ranges of guest memory; default 8.                             Set
+   everywhere. VMM_BUS_MAX    handlers on one bus; default 64.                               Set
+   everywhere.
+
+   DEPENDS ON      <errno.h> <stdarg.h> <stdbool.h> <stddef.h> <stdint.h> <string.h>; nothing else.
+
+   THREADS         Nothing here locks. vmm_at and vmm_bus_access only read their tables: fill these
+   before the first vCPU runs, then share them freely. ERRORS          0 or a negative errno; the
+   sentence for a human goes to the log where the cause is known. GUEST TRUST     vmm_at is the only
+   door from a guest address to a host pointer; it yields NULL for every byte range that does not
+   lie whole inside one range of guest memory, for any 64-bit address and length. */
+#ifndef VMM_H
+#define VMM_H
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef VMM_DEF
+#define VMM_DEF extern
+#endif
+#ifndef VMM_MEM_MAX
+#define VMM_MEM_MAX 8
+#endif
+#ifndef VMM_BUS_MAX
+#define VMM_BUS_MAX 64
+#endif
+
+#if defined(__GNUC__)
+#define VMM_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define VMM_PRINTF(fmt, args)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* >>log: one line for a human, without a newline. The sink formats; so pure headers need no stdio.
+ */
+enum vmm_level { VMM_LOG_NONE, VMM_LOG_ERROR, VMM_LOG_WARN, VMM_LOG_INFO, VMM_LOG_DEBUG };
+
+struct vmm_log {
+    void (*sink)(void *ctx, enum vmm_level level, const char *fmt, va_list args); /* any thread */
+    void *ctx;
+    enum vmm_level level; /* the most talkative level that is wanted */
+};
+
+/* Says one line; log may be NULL. */
+VMM_PRINTF(3, 4)
+static inline void vmm_say(const struct vmm_log *log, enum vmm_level level, const char *fmt, ...)
+{
+    va_list args;
+
+    if (!log || !log->sink || level > log->level)
+        return;
+    va_start(args, fmt);
+    log->sink(log->ctx, level, fmt, args);
+    va_end(args);
+}
+
+/* Says why something failed and passes the (negative) error on: return vmm_err(log, -EINVAL,
+ * "..."). */
+VMM_PRINTF(3, 4)
+static inline int vmm_err(const struct vmm_log *log, int err, const char *fmt, ...)
+{
+    va_list args;
+
+    if (log && log->sink && log->level >= VMM_LOG_ERROR) {
+        va_start(args, fmt);
+        log->sink(log->ctx, VMM_LOG_ERROR, fmt, args);
+        va_end(args);
+    }
+    return err;
+}
+
+/* A guest that lies gets only so many lines of the log: spend one, false when the budget is gone.
+ */
+struct vmm_budget {
+    uint8_t spent;
+};
+
+static inline bool vmm_spend(struct vmm_budget *b)
+{
+    return b->spent < 8 && ++b->spent;
+}
+
+/* >>bytes: little-endian values at any alignment. Every host and guest of vmm is little-endian. */
+static inline uint16_t vmm_get16(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t vmm_get32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint64_t vmm_get64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void vmm_put16(void *p, uint16_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline void vmm_put32(void *p, uint32_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline void vmm_put64(void *p, uint64_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+/* The low `len` bytes (1, 2, 4 or 8) set: what a read of nothing yields, and the mask of an access.
+ */
+static inline uint64_t vmm_ones(unsigned len)
+{
+    return len >= 8 ? ~(uint64_t)0 : ((uint64_t)1 << (8 * len)) - 1;
+}
+
+/* >>memory: guest-physical RAM as a short list of ranges, each one piece of host memory. */
+struct vmm_range {
+    uint64_t gpa; /* guest-physical address of the first byte */
+    uint64_t len; /* bytes */
+    uint8_t *hva; /* where the host sees them */
+};
+
+struct vmm_mem {
+    struct vmm_range range[VMM_MEM_MAX];
+    unsigned nranges;
+};
+
+/* Adds a range. -EINVAL: empty or wraps around 2^64; -EEXIST: overlaps another; -ENOSPC: more than
+ * VMM_MEM_MAX. */
+static inline int vmm_mem_add(struct vmm_mem *m, uint64_t gpa, uint64_t len, void *hva)
+{
+    if (!len || gpa + len - 1 < gpa)
+        return -EINVAL;
+    for (unsigned i = 0; i < m->nranges; i++)
+        if (gpa <= m->range[i].gpa + m->range[i].len - 1 && m->range[i].gpa <= gpa + len - 1)
+            return -EEXIST;
+    if (m->nranges == VMM_MEM_MAX)
+        return -ENOSPC;
+    m->range[m->nranges].gpa = gpa;
+    m->range[m->nranges].len = len;
+    m->range[m->nranges].hva = (uint8_t *)hva;
+    m->nranges++;
+    return 0;
+}
+
+/* The host address of guest bytes [gpa, gpa + len), or NULL unless all of them lie in one range.
+   The guest may change these bytes at any time: copy a structure once, validate the copy, use the
+   copy. */
+static inline void *vmm_at(const struct vmm_mem *m, uint64_t gpa, uint64_t len)
+{
+    for (unsigned i = 0; i < m->nranges; i++) {
+        const struct vmm_range *r = &m->range[i];
+        uint64_t off = gpa - r->gpa;
+        if (gpa >= r->gpa && off < r->len && len <= r->len - off)
+            return r->hva + off;
+    }
+    return NULL;
+}
+
+/* >>interrupts: a line is a value that a device is given. set is thread-safe and takes no device's
+ * lock. */
+struct vmm_irq {
+    void (*set)(void *ctx, unsigned line, bool level);
+    void *ctx;
+    unsigned line;
+};
+
+static inline void vmm_irq_set(const struct vmm_irq *irq, bool level)
+{
+    if (irq->set)
+        irq->set(irq->ctx, irq->line, level);
+}
+
+/* >>streams: where a device with a byte stream (UART, console) sends what its guest writes. The
+   opposite way is a function of the device (x_rx, which says how many bytes it had room for).
+   Called with the device's lock held. */
+struct vmm_stream {
+    size_t (*write)(void *ctx, const void *buf,
+                    size_t len); /* bytes taken; fewer: call x_tx_ready once there is room */
+    void (*rx_room)(void *ctx);  /* the guest made room: offer more input; may be NULL */
+    void *ctx;
+};
+
+/* >>locks: devices are single-threaded; whoever calls one from several threads brings a lock. All
+ * NULL: none. */
+struct vmm_lock {
+    void (*enter)(void *ctx);
+    void (*leave)(void *ctx);
+    void *ctx;
+};
+
+static inline void vmm_enter(const struct vmm_lock *l)
+{
+    if (l->enter)
+        l->enter(l->ctx);
+}
+
+static inline void vmm_leave(const struct vmm_lock *l)
+{
+    if (l->leave)
+        l->leave(l->ctx);
+}
+
+/* >>bus: who answers at which address; one for ports, one for MMIO. off is relative to base, len is
+ * 1, 2, 4 or 8. */
+struct vmm_io {
+    uint64_t base, len;
+    uint64_t (*read)(void *dev, uint64_t off, unsigned len);
+    void (*write)(void *dev, uint64_t off, unsigned len, uint64_t val);
+    void *dev;
+    struct vmm_lock lock; /* held during read and write */
+};
+
+struct vmm_bus {
+    struct vmm_io io[VMM_BUS_MAX]; /* ascending base, disjoint */
+    unsigned nio;
+};
+
+/* Adds a handler. -EINVAL: empty or wraps; -EEXIST: overlaps another; -ENOSPC: more than
+ * VMM_BUS_MAX. */
+static inline int vmm_bus_add(struct vmm_bus *bus, const struct vmm_io *io)
+{
+    unsigned at = 0;
+
+    if (!io->len || io->base + io->len - 1 < io->base)
+        return -EINVAL;
+    if (bus->nio == VMM_BUS_MAX)
+        return -ENOSPC;
+    while (at < bus->nio && bus->io[at].base < io->base)
+        at++;
+    if (at > 0 && bus->io[at - 1].base + bus->io[at - 1].len - 1 >= io->base)
+        return -EEXIST;
+    if (at < bus->nio && io->base + io->len - 1 >= bus->io[at].base)
+        return -EEXIST;
+    memmove(&bus->io[at + 1], &bus->io[at], (bus->nio - at) * sizeof bus->io[0]);
+    bus->io[at] = *io;
+    bus->nio++;
+    return 0;
+}
+
+/* The handler whose range holds all of [addr, addr + len), or NULL. */
+static inline const struct vmm_io *vmm_bus_find(const struct vmm_bus *bus, uint64_t addr,
+                                                unsigned len)
+{
+    unsigned lo = 0, hi = bus->nio;
+
+    while (lo < hi) {
+        unsigned mid = lo + (hi - lo) / 2;
+        const struct vmm_io *io = &bus->io[mid];
+        if (addr < io->base)
+            hi = mid;
+        else if (addr - io->base >= io->len)
+            lo = mid + 1;
+        else
+            return len <= io->len - (addr - io->base) ? io : NULL;
+    }
+    return NULL;
+}
+
+/* One guest access. A read of nothing yields all ones, a write to nothing is lost; both return
+ * false. */
+static inline bool vmm_bus_access(const struct vmm_bus *bus, uint64_t addr, unsigned len,
+                                  bool write, uint64_t *val)
+{
+    const struct vmm_io *io = vmm_bus_find(bus, addr, len);
+
+    if (!io) {
+        if (!write)
+            *val = vmm_ones(len);
+        return false;
+    }
+    vmm_enter(&io->lock);
+    if (write)
+        io->write(io->dev, addr - io->base, len, *val & vmm_ones(len));
+    else
+        *val = io->read(io->dev, addr - io->base, len) & vmm_ones(len);
+    vmm_leave(&io->lock);
+    return true;
+}
+
+/* >>exits: why a vCPU came back from the guest. */
+enum vmm_exit_kind {
+    VMM_EXIT_AGAIN,    /* kicked or interrupted: nothing to do, look at your own flags */
+    VMM_EXIT_PIO,      /* port access: addr, size, count, write, data */
+    VMM_EXIT_MMIO,     /* access to unmapped guest-physical memory: the same fields */
+    VMM_EXIT_HALT,     /* HLT, only from backends without an in-kernel interrupt controller */
+    VMM_EXIT_SHUTDOWN, /* x86 triple fault */
+    VMM_EXIT_FAULT     /* the hypervisor cannot go on: why, code, and the bytes at the instruction
+                          pointer in data/size */
+};
+
+struct vmm_exit {
+    enum vmm_exit_kind kind;
+    bool write;      /* the guest writes; else fill data before the next hyp_run */
+    unsigned size;   /* bytes of one access: 1, 2, 4 or 8 */
+    unsigned count;  /* accesses, one after the other, to the same addr (string I/O); else 1 */
+    uint64_t addr;   /* port or guest-physical address */
+    uint8_t *data;   /* size * count bytes, owned by the backend, valid until the next hyp_run */
+    const char *why; /* VMM_EXIT_FAULT: a constant phrase */
+    uint64_t code;   /* VMM_EXIT_FAULT: the backend's own number for it */
+};
+
+/* Carries out a PIO or MMIO exit on a bus. False: no handler claimed (the last of) it. */
+static inline bool vmm_bus_exit(const struct vmm_bus *bus, const struct vmm_exit *e)
+{
+    bool claimed = true;
+
+    for (unsigned i = 0; i < e->count; i++) {
+        uint64_t val = 0;
+        if (e->write)
+            memcpy(&val, e->data + (size_t)i * e->size, e->size);
+        claimed = vmm_bus_access(bus, e->addr, e->size, e->write, &val);
+        if (!e->write)
+            memcpy(e->data + (size_t)i * e->size, &val, e->size);
+    }
+    return claimed;
+}
+
+/* >>registers: what a loader sets and a state dump shows. */
+enum vmm_x86_gpr { /* the encoding order of the instruction set */
+                   VMM_RAX,
+                   VMM_RCX,
+                   VMM_RDX,
+                   VMM_RBX,
+                   VMM_RSP,
+                   VMM_RBP,
+                   VMM_RSI,
+                   VMM_RDI,
+                   VMM_R8,
+                   VMM_R9,
+                   VMM_R10,
+                   VMM_R11,
+                   VMM_R12,
+                   VMM_R13,
+                   VMM_R14,
+                   VMM_R15
+};
+
+struct vmm_x86_seg {
+    uint64_t base;
+    uint32_t limit; /* in bytes: the granularity bit is already applied */
+    uint16_t selector;
+    uint16_t attr; /* bits 40-55 of a descriptor without the limit bits: 0xa09b is 64-bit code,
+                      0xc093 32-bit data */
+};
+
+struct vmm_x86_regs {
+    uint64_t gpr[16]; /* by enum vmm_x86_gpr */
+    uint64_t rip, rflags;
+    uint64_t cr0, cr2, cr3, cr4, efer;
+    struct vmm_x86_seg cs, ds, es, fs, gs, ss, tr, ldt;
+    struct vmm_x86_seg gdt, idt; /* base and limit only */
+};
+
+/* >>hypervisor: the contract. Exactly one of hv_kvm.h, hv_hvf.h, hv_nvmm.h (or, in tests,
+   hv_fake.h) defines these two structs, which the caller owns, and every function below. Negative
+   errno on failure, sentence in the log. */
+struct hyp;
+struct hyp_cpu;
+
+struct hyp_desc {
+    const struct vmm_log *log; /* NULL: silent */
+    const char *path;          /* the hypervisor's device; NULL: the system's usual one */
+    unsigned ncpus;            /* vCPUs that will be created, ids 0 .. ncpus-1; 0: 1 */
+    bool no_irqchip; /* true: no interrupt controllers or timers in the kernel; HLT exits */
+};
+
+enum hyp_cap {
+    HYP_CAP_IRQCHIP =
+        1 << 0, /* interrupt controllers and timers live in the kernel; hyp_irq_* work */
+    HYP_CAP_DOORBELL = 1 << 1, /* hyp_doorbell works */
+    HYP_CAP_SOFTWARE =
+        1
+        << 2 /* no hardware virtualisation: guest kernel code is interpreted, slow and incomplete */
+};
+
+/* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that wakes a
+   descriptor instead of ending hyp_run. */
+struct vmm_doorbell {
+    uint64_t gpa;
+    unsigned len; /* 1, 2, 4, 8 */
+    bool match;
+    uint64_t value;
+};
+
+enum vmm_prot { VMM_READ = 1, VMM_WRITE = 2, VMM_EXEC = 4 };
+
+/* Opens the hypervisor and creates an empty VM. -ENOENT: no such device; -EACCES: no permission;
+   -ENOTSUP: too old; -E2BIG: more vCPUs than it supports. May be called again for another VM where
+   the system allows several. */
+VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc);
+/* Closes everything; every vCPU must have been closed before. */
+VMM_DEF void hyp_close(struct hyp *h);
+/* What this host offers: bits of enum hyp_cap. */
+VMM_DEF unsigned hyp_caps(const struct hyp *h);
+/* Makes host memory appear at a guest-physical address; all three page-aligned. Map before loading
+   an image into it: some systems zero the memory. Call before the first hyp_run. */
+VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot);
+/* Sets the level of a line of the in-kernel interrupt controller. Thread-safe. */
+VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level);
+/* Declares a line edge-triggered: from now on hyp_irq_set(h, gsi, true) is one interrupt, `false`
+ * is nothing. */
+VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi);
+/* Returns a descriptor that becomes readable when the guest makes such a write; the caller reads 8
+   bytes from it to rearm it; hyp_close closes it. -ENOSYS without HYP_CAP_DOORBELL. */
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell);
+/* Creates vCPU `id`, on the thread that will run it. It gets this host's features with topology for
+   desc.ncpus; ids other than 0 wait for the guest to start them. */
+VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id);
+/* Closes a vCPU, on the thread that ran it. */
+VMM_DEF void hyp_cpu_close(struct hyp_cpu *c);
+/* All of struct vmm_x86_regs, on the vCPU's thread, between two hyp_run. */
+VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_x86_regs *regs);
+VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs);
+/* Completes the previous exit, runs the guest until the next, and describes that. Never blocks on a
+ * device. */
+VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e);
+/* Makes the current or, when none is under way, the next hyp_run return VMM_EXIT_AGAIN. Any thread,
+   any time between hyp_cpu_open and hyp_cpu_close; never lost. */
+VMM_DEF void hyp_kick(struct hyp_cpu *c);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* VMM_H */
