@@ -1,29 +1,29 @@
-/* vmm.h - the vocabulary that every room of vmm shares                       MIT licence, see
-   LICENSE
+/* vmm.h - the vocabulary that every room of vmm shares            MIT licence, see LICENSE
 
    WHAT IT IS      Types and inline functions for guest memory, interrupts, I/O dispatch, vCPU
-   exits, registers, byte streams and log lines, and the contract that a hypervisor backend
-   (hv_kvm.h, ...) fulfils. It owns nothing, allocates nothing, calls no operating system and keeps
-   no state of its own.
+                   exits, registers, byte streams and log lines, and the contract that a hypervisor
+                   backend (hv_kvm.h, ...) fulfils. It owns nothing, allocates nothing, calls no
+                   operating system and keeps no state of its own.
 
    QUICK START     static uint8_t ram[4096];
                    struct vmm_mem mem = {0};
                    vmm_mem_add(&mem, 0x1000, sizeof ram, ram);
-                   uint8_t *p = vmm_at(&mem, 0x1ffe, 2);       // the last two bytes of the range
-                   bool beyond = vmm_at(&mem, 0x1fff, 2) != NULL; // false: leaves the range
+                   uint8_t *last = vmm_at(&mem, 0x1ffe, 2);        // two bytes: there
+                   bool beyond = vmm_at(&mem, 0x1fff, 2) != NULL;  // false: leaves the range
 
-   CONFIGURATION   VMM_DEF        linkage of all functions of all headers; default extern.       Set
-   everywhere. VMM_MEM_MAX    ranges of guest memory; default 8.                             Set
-   everywhere. VMM_BUS_MAX    handlers on one bus; default 64.                               Set
-   everywhere.
+   CONFIGURATION   set everywhere, before the first include:
+                   VMM_DEF        linkage of every function of every header; default extern
+                   VMM_MEM_MAX    ranges of guest memory; default 8
+                   VMM_BUS_MAX    handlers on one bus; default 64
 
-   DEPENDS ON      <errno.h> <stdarg.h> <stdbool.h> <stddef.h> <stdint.h> <string.h>; nothing else.
+   DEPENDS ON      <errno.h> <stdarg.h> <stdbool.h> <stddef.h> <stdint.h> <string.h> alone.
 
    THREADS         Nothing here locks. vmm_at and vmm_bus_access only read their tables: fill these
-   before the first vCPU runs, then share them freely. ERRORS          0 or a negative errno; the
-   sentence for a human goes to the log where the cause is known. GUEST TRUST     vmm_at is the only
-   door from a guest address to a host pointer; it yields NULL for every byte range that does not
-   lie whole inside one range of guest memory, for any 64-bit address and length. */
+                   before the first vCPU runs, then share them freely.
+   ERRORS          0 or a negative errno; the sentence for a human goes to the log, where the cause
+                   is known.
+   GUEST TRUST     vmm_at is the only door from a guest address to a host pointer. It yields NULL
+                   unless all bytes lie in one range of guest memory, for any address and length. */
 #ifndef VMM_H
 #define VMM_H
 

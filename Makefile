@@ -1,0 +1,77 @@
+# vmm: one translation unit, one static binary. `make deps` once, then `make`, `make run`, `make check`.
+#   make CC=gcc | CC=clang    dynamic, for debugging         make SAN=1    ASan and UBSan (with gcc)
+ifneq ($(SAN),)
+CC := gcc
+else ifeq ($(origin CC),default)
+CC := musl-gcc
+endif
+
+B       := build
+WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
+CFLAGS  ?= -O2 -g
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_virtio.h
+# musl-gcc looks nowhere but in musl; the kernel's headers come after those
+KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
+ifneq ($(findstring musl,$(CC)),)
+BUILD := $(KERNEL_HEADERS) -static -s
+endif
+ifneq ($(SAN),)
+BUILD := $(SANFLAGS)
+endif
+
+PREFIX  ?= /usr/local
+GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
+TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c))
+FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
+
+.PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
+all: vmm
+
+vmm: vmm.c $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $< -o $@ -pthread
+
+$(B)/flags: FORCE # rebuilds when the compiler or its flags change
+	@mkdir -p $(B)/tests $(B)/guests
+	@echo '$(CC) $(CFLAGS) $(BUILD)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(BUILD)' >$@
+
+run: all
+	sh tests/run.sh linux
+
+check: all $(GUESTS) $(TESTS) $(FUZZERS)
+	sh tests/run.sh all
+
+unit: all $(TESTS) $(FUZZERS)
+	sh tests/run.sh unit
+
+lab: all $(GUESTS)
+	sh tests/run.sh guests
+
+bench: all $(GUESTS)
+	sh tests/bench.sh
+
+fuzz: # libFuzzer, one minute each
+	sh tests/fuzz.sh
+
+$(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
+	gcc $(WARN) -O1 -g $(SANFLAGS) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread
+
+GUEST_FLAGS := -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-sse -mno-red-zone \
+	-fcf-protection=none -nostdlib -static -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0x1000
+$(B)/guests/%.bin: guests/%.S | $(B)/flags
+	gcc $(GUEST_FLAGS) $< -o $@
+$(B)/guests/%.bin: guests/%.c guests/guest.h | $(B)/flags
+	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
+
+dist: # one-file copies of the headers, vmm.h inlined
+	sh tests/dist.sh dist
+
+install: all
+	install -D vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	install -D -m 644 vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+
+deps:
+	sh tests/deps.sh
+
+clean:
+	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/flags

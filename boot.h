@@ -1,0 +1,1452 @@
+/* boot.h - puts a kernel, and all it expects to find, into guest memory   MIT licence, see LICENSE
+
+   WHAT IT IS      Loaders for x86-64 guests. boot_linux recognises by content and enters: bzImage
+                   (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its 64-bit
+                   entry as Linux' vmlinux has it, and ELF64 by PVH (Xen's HVM direct boot ABI, v1).
+                   It writes what such a kernel looks for: command line, initrd, memory map, ACPI
+                   6.3 tables (hardware-reduced) and a table after the MultiProcessor Specification
+                   1.4, all from one struct boot_machine, so that they agree. boot_flat loads bare
+                   code for 64-, 32- or 16-bit mode. Neither unpacks files nor runs firmware.
+
+   QUICK START     static uint8_t ram[32 << 20]; // zeroed
+                   struct vmm_mem mem = {0};
+                   struct boot_dev devs[] = {{BOOT_DEV_UART, 0x3f8, 8, 4}};
+                   struct boot_desc desc = {0};
+                   struct boot_result at;
+
+                   vmm_mem_add(&mem, 0, sizeof ram, ram);
+                   desc.machine.mem = &mem;
+                   desc.machine.ncpus = 1;
+                   desc.machine.devs = devs;
+                   desc.machine.ndevs = 1;
+                   desc.kernel.data = file; // the whole file, read or mapped
+                   desc.kernel.len = len;
+                   desc.kernel.name = "vmlinux";
+                   desc.cmdline = "console=ttyS0";
+                   int err = boot_linux(&desc, &at); // 0: give at.regs to vCPU 0
+
+   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX, see vmm.h
+                   set in one file: BOOT_IMPLEMENTATION (or VMM_IMPLEMENTATION), before the include
+
+   DEPENDS ON      vmm.h and <string.h>; nothing else.
+
+   THREADS         No state: call it from any thread, before any vCPU runs.
+   MEMORY          Allocates nothing, keeps no pointer. Guest memory must be zero, as fresh memory
+                   is. Few pages of it are touched: the tables (see enum boot_place) and, of kernel
+                   and initrd, only what desc.map does not take over.
+   ERRORS          0 or a negative errno, and exactly one sentence in the log.
+                   -ENOEXEC: the kernel or binary is damaged, or is no kernel for this machine;
+                   -ENOMEM: it needs more RAM; -E2BIG: the command line is too long;
+                   -EINVAL: the description asks for the impossible. Guest memory is then undefined.
+   GUEST TRUST     No guest runs yet. Kernel, initrd and binary may be hostile: every field is
+                   checked before use, every walk is bounded, and what reaches a loader's memory is
+                   confined to guest memory. */
+#ifndef BOOT_H
+#define BOOT_H
+
+#include "vmm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Where boot_linux puts things below 1 MiB; what is not named stays untouched. The memory map that
+   the guest gets calls [0, BOOT_EBDA) RAM: kernels move out before they reuse it. */
+enum boot_place {
+    BOOT_ZERO_PAGE = 0x7000,    /* struct boot_params, for the 64-bit entry */
+    BOOT_PAGE_TABLES = 0x8000,  /* six pages: the first 4 GiB, identity mapped; 64-bit entry only */
+    BOOT_GDT = 0xe000,          /* null, null, 0x10 flat code, 0x18 flat data */
+    BOOT_PVH_INFO = 0xe040,     /* hvm_start_info, its module and its memory map; PVH entry only */
+    BOOT_CMDLINE = 0xe800,      /* NUL-terminated ... */
+    BOOT_CMDLINE_END = 0x20000, /* ... before this */
+    BOOT_EBDA = 0x9fc00,        /* reserved by custom, unused, to 0xa0000 */
+    BOOT_BIOS = 0xe0000,        /* reserved by custom, to BOOT_HIGH */
+    BOOT_TABLES = 0xf0000,      /* at or above: MP floating pointer, MP table, ACPI tables ... */
+    BOOT_RESET = 0xffff0,       /* ... below this: 16-bit code that resets the machine. Linux jumps
+                                   here when ACPI is hardware-reduced and there is no EFI to ask */
+    BOOT_HIGH = 0x100000        /* kernel and initrd live above */
+};
+
+/* A whole file in host memory. */
+struct boot_file {
+    const uint8_t *data;
+    uint64_t len;
+    const char *name; /* only for sentences; NULL: what the file is for */
+};
+
+enum boot_format { BOOT_NONE, BOOT_BZIMAGE, BOOT_ELF64, BOOT_PVH };
+enum boot_entry { BOOT_ENTRY_AUTO, BOOT_ENTRY_64, BOOT_ENTRY_PVH };
+
+enum boot_dev_kind {
+    BOOT_DEV_UART,       /* a 16550 at ports base .. base+len-1 */
+    BOOT_DEV_RTC,        /* an MC146818 at ports base, base+1 */
+    BOOT_DEV_VIRTIO_MMIO /* a virtio-mmio window at guest-physical base */
+};
+
+/* A device that the guest cannot find by itself. */
+struct boot_dev {
+    enum boot_dev_kind kind;
+    uint64_t base, len;
+    unsigned gsi; /* its edge-triggered, active-high line; 0: none */
+};
+
+/* The machine as its tables describe it. The local APIC id of CPU n is n. */
+struct boot_machine {
+    const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB, others ascending */
+    unsigned ncpus;            /* 1 or more */
+    const struct boot_dev *devs;
+    unsigned ndevs;
+    uint64_t lapic, ioapic; /* 0: 0xfee00000, 0xfec00000; the IOAPIC serves GSIs 0 to 23 */
+    unsigned power_gsi;  /* edge line of the ACPI event device that is the power button; 0: none */
+    uint16_t sleep_port; /* ACPI sleep control register, status register at +1; 0: no power-off.
+                               The guest powers off by writing BOOT_SLEEP_S5 to it */
+    uint16_t reset_port; /* ACPI reset register: ... 0: none */
+    uint8_t reset_value; /* ... the guest resets by writing this to it */
+    bool no_acpi;        /* MP table only */
+};
+
+/* SLP_EN (bit 5) and SLP_TYP 5 (bits 2-4): what means S5 in the sleep control register. */
+enum { BOOT_SLEEP_S5 = 0x20 | 5 << 2 };
+
+struct boot_desc {
+    struct boot_machine machine;
+    struct boot_file kernel;
+    struct boot_file initrd; /* len 0: none */
+    const char *cmdline;     /* NULL: empty */
+    enum boot_entry entry;   /* AUTO: what suits the file */
+    uint64_t load_addr;      /* of a bzImage; 0: where it needs no copy and no second move */
+    /* Makes whole pages of a file appear at gpa without a copy. Returns 0 when done; anything else:
+       boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
+       the file's end, inside the page that holds it. NULL: always copy. */
+    int (*map)(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa, uint64_t len);
+    void *ctx;
+    const struct vmm_log *log; /* NULL: silent */
+};
+
+struct boot_result {
+    enum boot_format format;
+    struct vmm_x86_regs regs;        /* of vCPU 0; all others wait for INIT and SIPI */
+    uint64_t kernel_gpa, kernel_end; /* memory the kernel takes until it manages memory itself */
+    uint64_t initrd_gpa;             /* 0: none */
+    uint64_t rsdp;                   /* 0: no ACPI */
+};
+
+/* Loads kernel and initrd, writes every table, and says how to start vCPU 0. */
+VMM_DEF int boot_linux(const struct boot_desc *desc, struct boot_result *out);
+
+/* What boot_linux would make of a file: a positive enum boot_format, or its error and sentence. */
+VMM_DEF int boot_probe(const struct boot_file *kernel, const struct vmm_log *log);
+
+/* Bare code. It finds, in 64- and 32-bit mode: flat segments (code 0x10, data 0x18) up to 4 GiB,
+   interrupts off, the stack at 28 KiB below the end of the RAM range that holds the binary (or
+   below 4 GiB); above the stack lie GDT and, in 64-bit mode, page tables that map the first 4 GiB
+   to themselves. In 16-bit mode: cs = ds = es = ss = entry >> 4 & 0xf000, ip = entry & 0xffff,
+   sp = 0xfff0, the interrupt table at 0, empty. All other general registers are 0. */
+struct boot_flat_desc {
+    const struct vmm_mem *mem;
+    struct boot_file file;
+    uint64_t load, entry; /* entry lies within the loaded file */
+    unsigned mode;        /* 64, 32, 16; 0: 64 */
+    const struct vmm_log *log;
+};
+
+VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *regs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* BOOT_H */
+
+/* ------------------------------------------------------------------------- implementation */
+#if defined(BOOT_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)
+#ifndef BOOT_IMPLEMENTED
+#define BOOT_IMPLEMENTED
+
+enum {
+    BOOT__PAGE = 4096,
+    BOOT__SEGS_MAX = 64,     /* program headers; Linux has five */
+    BOOT__NOTES_MAX = 65536, /* bytes of notes that are looked at, per segment */
+    BOOT__E820_MAX = VMM_MEM_MAX + 3,
+    BOOT__CMDLINE_ROOM = BOOT_CMDLINE_END - BOOT_CMDLINE,
+    BOOT__FLAT_TABLES = 7 * BOOT__PAGE /* GDT and page tables, at the end of RAM */
+};
+
+/* struct boot_params (Linux Documentation/arch/x86/zero-page.rst); the setup header in it and at
+   the start of a bzImage has the same offsets (boot.rst there). */
+enum {
+    BOOT__ZP_RSDP = 0x070,
+    BOOT__ZP_E820_ENTRIES = 0x1e8,
+    BOOT__ZP_E820 = 0x2d0,
+    BOOT__HDR_SECTS = 0x1f1, /* the first field */
+    BOOT__HDR_SYSSIZE = 0x1f4,
+    BOOT__HDR_FLAG = 0x1fe,
+    BOOT__HDR_LENGTH = 0x201,
+    BOOT__HDR_MAGIC = 0x202,
+    BOOT__HDR_VERSION = 0x206,
+    BOOT__HDR_LOADER = 0x210,
+    BOOT__HDR_LOADFLAGS = 0x211,
+    BOOT__HDR_CODE32 = 0x214,
+    BOOT__HDR_INITRD = 0x218,
+    BOOT__HDR_INITRD_LEN = 0x21c,
+    BOOT__HDR_CMDLINE = 0x228,
+    BOOT__HDR_INITRD_MAX = 0x22c,
+    BOOT__HDR_ALIGN = 0x230,
+    BOOT__HDR_RELOCATABLE = 0x234,
+    BOOT__HDR_XLOADFLAGS = 0x236,
+    BOOT__HDR_CMDLINE_MAX = 0x238,
+    BOOT__HDR_PREF = 0x258,
+    BOOT__HDR_INIT_SIZE = 0x260,
+    BOOT__HDR_END = 0x290 /* of its room in boot_params */
+};
+
+_Static_assert(BOOT__E820_MAX <= 128, "boot_params holds 128 ranges");
+_Static_assert(BOOT_PVH_INFO + 96 + 24 * BOOT__E820_MAX <= BOOT_CMDLINE, "PVH memory map too long");
+
+/* A run of file bytes and where it goes. */
+struct boot__seg {
+    uint64_t off, gpa, filesz, memsz;
+};
+
+/* What a kernel file says about itself, checked, before anything is placed. */
+struct boot__image {
+    enum boot_format format;
+    uint64_t entry;       /* guest-physical */
+    uint64_t start, end;  /* memory it takes until it manages memory itself */
+    uint64_t initrd_max;  /* the last byte an initrd may have */
+    uint64_t cmdline_max; /* without NUL */
+    uint64_t hdr_len;     /* bzImage: bytes of setup header from BOOT__HDR_SECTS */
+    bool spill; /* pages that it shares with nobody: file bytes around it may show in them */
+    unsigned nsegs;
+    struct boot__seg seg[BOOT__SEGS_MAX];
+};
+
+/* One boot_linux under way. */
+struct boot__job {
+    const struct boot_desc *desc;
+    struct boot__image img;
+    uint8_t *low;        /* the first MiB */
+    uint64_t ram;        /* end of the RAM that starts at 0 */
+    uint64_t initrd_gpa; /* 0: none */
+    uint64_t rsdp;
+    const char *name;
+};
+
+/* A range of the memory map. */
+struct boot__e820 {
+    uint64_t gpa, len;
+    uint32_t type; /* 1: RAM, 2: reserved */
+};
+
+static uint64_t boot__down(uint64_t v)
+{
+    return v & ~(uint64_t)(BOOT__PAGE - 1);
+}
+
+static uint64_t boot__up(uint64_t v)
+{
+    return boot__down(v + BOOT__PAGE - 1);
+}
+
+static unsigned long long boot__mib(uint64_t bytes)
+{
+    return (bytes >> 20) + !!(bytes & 0xfffff);
+}
+
+static const char *boot__name(const struct boot_file *f, const char *role)
+{
+    return f->name ? f->name : role;
+}
+
+/* >>foreign: files that are no kernel for this machine, told apart for the sake of the remedy */
+struct boot__magic {
+    uint16_t off, len;
+    const char *bytes;
+    const char *what;
+};
+
+/* clang-format off */
+static const struct boot__magic boot__packed[] = {
+    {0, 2, "\x1f\x8b", "gzip"},
+    {0, 6, "\xfd\x37zXZ", "xz"},
+    {0, 4, "\x28\xb5\x2f\xfd", "zstd"},
+    {0, 4, "\x02\x21\x4c\x18", "lz4"}, /* as Linux has it */
+    {0, 4, "\x04\x22\x4d\x18", "lz4"},
+    {0, 3, "BZh", "bzip2"},
+    {0, 4, "\x89LZO", "lzop"},
+    {0, 3, "\x5d\0\0", "lzma"},
+};
+
+static const struct boot__magic boot__others[] = {
+    {56, 4, "ARM\x64", "a kernel for arm64"},
+    {56, 4, "RSC\5", "a kernel for RISC-V"},
+    {56, 4, "\xcd\x23\x82\x81", "a kernel for LoongArch"},
+    {36, 4, "\x18\x28\x6f\x01", "a kernel for 32-bit ARM"},
+    {0, 6, "070701", "an initramfs (cpio archive)"},
+    {510, 2, "\x55\xaa", "a boot sector or disk image"},
+};
+/* clang-format on */
+
+static const char *boot__match(const struct boot__magic *m, unsigned n, const struct boot_file *f)
+{
+    for (; n > 0; n--, m++)
+        if (f->len >= (uint64_t)m->off + m->len && !memcmp(f->data + m->off, m->bytes, m->len))
+            return m->what;
+    return NULL;
+}
+
+/* The machine numbers of ELF and PE. */
+static const char *boot__arch(unsigned machine)
+{
+    static const struct {
+        uint16_t machine;
+        const char *name;
+    } known[] = {
+        {3, "32-bit x86"},  {8, "MIPS"},           {20, "PowerPC"},       {21, "64-bit PowerPC"},
+        {22, "s390"},       {40, "32-bit ARM"},    {62, "x86-64"},        {183, "arm64"},
+        {243, "RISC-V"},    {258, "LoongArch"},    {0x14c, "32-bit x86"}, {0x1c2, "32-bit ARM"},
+        {0x5064, "RISC-V"}, {0x6264, "LoongArch"}, {0x8664, "x86-64"},    {0xaa64, "arm64"},
+    };
+
+    for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i].machine == machine)
+            return known[i].name;
+    return "another architecture";
+}
+
+static int boot__pe(const struct boot_file *f, const struct vmm_log *log, const char *name)
+{
+    uint32_t pe = vmm_get32(f->data + 0x3c);
+    const char *arch = "an unknown machine";
+
+    if (pe <= f->len - 6 && !memcmp(f->data + pe, "PE\0\0", 4))
+        arch = boot__arch(vmm_get16(f->data + pe + 4));
+    if (!memcmp(f->data + 4, "zimg", 4))
+        return vmm_err(log, -ENOEXEC,
+                       "%s: is a compressed EFI kernel for %s: give an x86-64 bzImage", name, arch);
+    return vmm_err(log, -ENOEXEC,
+                   "%s: is an EFI program for %s: give the bzImage or vmlinux itself", name, arch);
+}
+
+static int boot__not_a_kernel(const struct boot_file *f, const struct vmm_log *log,
+                              const char *name)
+{
+    const char *what;
+
+    what = boot__match(boot__packed, sizeof boot__packed / sizeof boot__packed[0], f);
+    if (what)
+        return vmm_err(log, -ENOEXEC, "%s: looks like %s: decompress it first", name, what);
+    if (f->len < 1024)
+        return vmm_err(log, -ENOEXEC, "%s: is truncated or no kernel: it has only %llu bytes", name,
+                       (unsigned long long)f->len);
+    what = boot__match(boot__others, sizeof boot__others / sizeof boot__others[0], f);
+    if (what)
+        return vmm_err(log, -ENOEXEC, "%s: is %s: give an x86-64 bzImage or vmlinux", name, what);
+    if (!memcmp(f->data, "MZ", 2))
+        return boot__pe(f, log, name);
+    return vmm_err(log, -ENOEXEC, "%s: is not a kernel: give an x86-64 bzImage or vmlinux", name);
+}
+
+static int boot__truncated(const struct boot_file *f, const struct vmm_log *log, const char *name,
+                           uint64_t need)
+{
+    return vmm_err(log, -ENOEXEC, "%s: is truncated: it has %llu of at least %llu bytes", name,
+                   (unsigned long long)f->len, (unsigned long long)need);
+}
+
+/* >>bzimage: setup sectors, then the kernel proper, which is entered 0x200 behind its start */
+static bool boot__is_bzimage(const struct boot_file *f)
+{
+    return f->len >= BOOT__HDR_VERSION + 2 && vmm_get16(f->data + BOOT__HDR_FLAG) == 0xaa55 &&
+           !memcmp(f->data + BOOT__HDR_MAGIC, "HdrS", 4);
+}
+
+/* A kernel without 64-bit entry is refused: 16-bit setup code needs a BIOS. */
+static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, const char *name,
+                          uint64_t setup)
+{
+    const uint8_t *h = f->data;
+    unsigned version = vmm_get16(h + BOOT__HDR_VERSION);
+    uint32_t align = vmm_get32(h + BOOT__HDR_ALIGN);
+    uint64_t payload = (uint64_t)vmm_get32(h + BOOT__HDR_SYSSIZE) * 16;
+
+    if (version < 0x20c)
+        return vmm_err(log, -ENOEXEC,
+                       "%s: has no 64-bit entry (boot protocol %u.%02u): take Linux 3.8 or newer",
+                       name, version >> 8, version & 255);
+    if (!(h[BOOT__HDR_XLOADFLAGS] & 1))
+        return vmm_err(log, -ENOEXEC, "%s: is a 32-bit kernel: give an x86-64 one", name);
+    if (!(h[BOOT__HDR_LOADFLAGS] & 1) || payload <= 0x200 || !align || align & (align - 1) ||
+        BOOT__HDR_MAGIC + h[BOOT__HDR_LENGTH] < BOOT__HDR_INIT_SIZE + 4)
+        return vmm_err(log, -ENOEXEC, "%s: is damaged: its setup header makes no sense", name);
+    if (f->len - setup < payload)
+        return boot__truncated(f, log, name, setup + payload);
+    return 0;
+}
+
+/* Where to load. The kernel rounds this up to its alignment and decompresses there, so that any
+   place in the last page below the preferred address leads to the same run-time address: of these
+   the one is taken that is congruent to the file offset, which lets file pages be mapped. */
+static uint64_t boot__bz_place(const uint8_t *hdr, uint64_t setup, uint64_t wanted)
+{
+    uint64_t pref = vmm_get64(hdr + BOOT__HDR_PREF), skew = setup % BOOT__PAGE;
+
+    if (wanted || !hdr[BOOT__HDR_RELOCATABLE])
+        return wanted ? wanted : pref;
+    if (!skew)
+        return pref;
+    return pref >= BOOT_HIGH + BOOT__PAGE ? pref - BOOT__PAGE + skew : pref + skew;
+}
+
+/* What the kernel will use: from the load address to the end of the buffer that it decompresses
+   into, which starts at the aligned load address or, when that is lower, at the preferred one. */
+static int boot__bz_extent(const struct boot_desc *d, struct boot__image *img, const char *name)
+{
+    const uint8_t *hdr = d->kernel.data;
+    uint64_t pref = vmm_get64(hdr + BOOT__HDR_PREF), align = vmm_get32(hdr + BOOT__HDR_ALIGN);
+    uint64_t load = img->seg[0].gpa, run;
+
+    if (d->load_addr && !hdr[BOOT__HDR_RELOCATABLE] && load != pref)
+        return vmm_err(d->log, -EINVAL, "%s: is not relocatable: its load address must be 0x%llx",
+                       name, (unsigned long long)pref);
+    if (pref >> 32 || (d->load_addr && load >> 32))
+        return vmm_err(d->log, -EINVAL, "%s: load address 0x%llx is not below 4 GiB", name,
+                       (unsigned long long)load);
+    if (load < BOOT_HIGH)
+        return vmm_err(d->log, -EINVAL, "%s: load address 0x%llx is below 1 MiB", name,
+                       (unsigned long long)load);
+    run = hdr[BOOT__HDR_RELOCATABLE] ? (load + align - 1) & ~(align - 1) : pref;
+    if (run < pref)
+        run = pref;
+    img->start = load;
+    img->end = run + vmm_get32(hdr + BOOT__HDR_INIT_SIZE);
+    if (img->end < load + img->seg[0].memsz)
+        img->end = load + img->seg[0].memsz;
+    return 0;
+}
+
+static int boot__bz_parse(const struct boot_desc *d, struct boot__image *img, const char *name)
+{
+    const struct boot_file *f = &d->kernel;
+    const uint8_t *h = f->data;
+    uint64_t setup = ((h[BOOT__HDR_SECTS] ? h[BOOT__HDR_SECTS] : 4) + 1) * 512u;
+    int err;
+
+    if (f->len < setup)
+        return boot__truncated(f, d->log, name, setup);
+    err = boot__bz_check(f, d->log, name, setup);
+    if (err)
+        return err;
+    if (d->entry == BOOT_ENTRY_PVH)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: is a bzImage, which has no PVH entry: give the vmlinux", name);
+    img->format = BOOT_BZIMAGE;
+    img->spill = true;
+    img->initrd_max = vmm_get32(h + BOOT__HDR_INITRD_MAX);
+    img->cmdline_max = vmm_get32(h + BOOT__HDR_CMDLINE_MAX);
+    img->hdr_len = BOOT__HDR_MAGIC + h[BOOT__HDR_LENGTH] - BOOT__HDR_SECTS;
+    if (img->hdr_len > BOOT__HDR_END - BOOT__HDR_SECTS)
+        img->hdr_len = BOOT__HDR_END - BOOT__HDR_SECTS;
+    img->nsegs = 1;
+    img->seg[0].off = setup;
+    img->seg[0].gpa = boot__bz_place(h, setup, d->load_addr);
+    img->seg[0].filesz = img->seg[0].memsz = (uint64_t)vmm_get32(h + BOOT__HDR_SYSSIZE) * 16;
+    img->entry = img->seg[0].gpa + 0x200;
+    return boot__bz_extent(d, img, name);
+}
+
+/* >>elf: program headers, as vmlinux and PVH guests have them */
+static int boot__elf_check(const struct boot_file *f, const struct vmm_log *log, const char *name)
+{
+    const uint8_t *e = f->data;
+    unsigned machine, phnum;
+    uint64_t phoff;
+
+    if (f->len < 64)
+        return boot__truncated(f, log, name, 64);
+    machine = vmm_get16(e + 18);
+    if (e[5] != 1)
+        return vmm_err(log, -ENOEXEC, "%s: is a big-endian ELF file: give an x86-64 kernel", name);
+    if (e[4] != 2 || machine != 62)
+        return vmm_err(log, -ENOEXEC, "%s: is a %s ELF file for %s: give an x86-64 kernel", name,
+                       e[4] == 2 ? "64-bit" : "32-bit", boot__arch(machine));
+    if (vmm_get16(e + 16) != 2 && vmm_get16(e + 16) != 3)
+        return vmm_err(log, -ENOEXEC, "%s: is an ELF file that cannot be run: give a linked kernel",
+                       name);
+    phoff = vmm_get64(e + 32);
+    phnum = vmm_get16(e + 56);
+    if (vmm_get16(e + 54) != 56 || !phnum || phnum > BOOT__SEGS_MAX || phoff >> 62)
+        return vmm_err(log, -ENOEXEC, "%s: is damaged: its ELF program headers make no sense",
+                       name);
+    if (f->len < phoff + phnum * 56u)
+        return boot__truncated(f, log, name, phoff + phnum * 56u);
+    return 0;
+}
+
+/* The PVH entry in a segment of notes; 0: none. Notes are name and value, each padded to 4. */
+static uint64_t boot__elf_note(const uint8_t *p, uint64_t len)
+{
+    if (len > BOOT__NOTES_MAX)
+        len = BOOT__NOTES_MAX;
+    while (len >= 12) {
+        uint64_t namesz = vmm_get32(p), descsz = vmm_get32(p + 4), type = vmm_get32(p + 8);
+        uint64_t value = 12 + ((namesz + 3) & ~3ull), next = value + ((descsz + 3) & ~3ull);
+
+        if (value + descsz > len)
+            return 0;
+        if (type == 18 && namesz == 4 && !memcmp(p + 12, "Xen", 4) && (descsz == 4 || descsz == 8))
+            return descsz == 4 ? vmm_get32(p + value) : vmm_get64(p + value);
+        if (next > len)
+            return 0;
+        p += next;
+        len -= next;
+    }
+    return 0;
+}
+
+/* Takes a PT_LOAD segment into the image. */
+static int boot__elf_load(const struct boot_desc *d, struct boot__image *img, const char *name,
+                          const uint8_t *ph)
+{
+    struct boot__seg s = {vmm_get64(ph + 8), vmm_get64(ph + 24), vmm_get64(ph + 32),
+                          vmm_get64(ph + 40)};
+
+    if (!s.memsz)
+        return 0;
+    if (s.filesz > s.memsz || s.gpa >> 62 || s.memsz >> 62)
+        return vmm_err(d->log, -ENOEXEC, "%s: is damaged: an ELF segment makes no sense", name);
+    if (s.gpa < BOOT_HIGH)
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has a segment at physical address 0x%llx: a kernel lies above 1 MiB",
+                       name, (unsigned long long)s.gpa);
+    for (unsigned i = 0; i < img->nsegs; i++)
+        if (s.gpa < img->seg[i].gpa + img->seg[i].memsz && img->seg[i].gpa < s.gpa + s.memsz)
+            return vmm_err(d->log, -ENOEXEC, "%s: is damaged: ELF segments overlap at 0x%llx", name,
+                           (unsigned long long)s.gpa);
+    if (!img->nsegs || s.gpa < img->start)
+        img->start = s.gpa;
+    if (s.gpa + s.memsz > img->end)
+        img->end = s.gpa + s.memsz;
+    img->seg[img->nsegs++] = s;
+    return 0;
+}
+
+static bool boot__in_image(const struct boot__image *img, uint64_t gpa)
+{
+    for (unsigned i = 0; i < img->nsegs; i++)
+        if (gpa >= img->seg[i].gpa && gpa - img->seg[i].gpa < img->seg[i].memsz)
+            return true;
+    return false;
+}
+
+/* Which way in. The start address of Linux' vmlinux is physical, and no segment has it as a virtual
+   one; with a PVH note in other kernels it is often for a loader that maps memory their way. */
+static int boot__elf_entry(const struct boot_desc *d, struct boot__image *img, const char *name,
+                           uint64_t pvh, bool entry_is_virtual)
+{
+    uint64_t e_entry = vmm_get64(d->kernel.data + 24);
+    bool has_pvh = pvh && !(pvh >> 32) && boot__in_image(img, pvh);
+    bool has_64 = boot__in_image(img, e_entry);
+
+    if (d->entry == BOOT_ENTRY_64 && !has_64)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: has no 64-bit entry: its start address 0x%llx is not "
+                       "in the physical range of a segment",
+                       name, (unsigned long long)e_entry);
+    if (d->entry == BOOT_ENTRY_PVH && !has_pvh)
+        return vmm_err(d->log, -EINVAL, "%s: has no PVH entry: no valid ELF note says where", name);
+    if (!has_pvh && !has_64)
+        return vmm_err(
+            d->log, -ENOEXEC,
+            "%s: is an ELF file without an entry that can be used: neither a PVH note nor "
+            "a physical start address",
+            name);
+    if (d->entry == BOOT_ENTRY_PVH ||
+        (d->entry == BOOT_ENTRY_AUTO && has_pvh && (!has_64 || entry_is_virtual)))
+        img->format = BOOT_PVH;
+    else
+        img->format = BOOT_ELF64;
+    img->entry = img->format == BOOT_PVH ? pvh : e_entry;
+    return 0;
+}
+
+static int boot__elf_segments(const struct boot_desc *d, struct boot__image *img, const char *name,
+                              uint64_t *pvh, bool *entry_is_virtual)
+{
+    const uint8_t *e = d->kernel.data, *ph = e + vmm_get64(e + 32);
+    unsigned phnum = vmm_get16(e + 56);
+
+    for (unsigned i = 0; i < phnum; i++, ph += 56) {
+        enum { LOAD = 1, INTERP = 3, NOTE = 4 };
+        uint32_t type = vmm_get32(ph);
+        uint64_t off = vmm_get64(ph + 8), vaddr = vmm_get64(ph + 16), filesz = vmm_get64(ph + 32);
+        int err = 0;
+
+        if (type == INTERP)
+            return vmm_err(d->log, -ENOEXEC, "%s: is a program, not a kernel", name);
+        if (type != LOAD && type != NOTE)
+            continue;
+        if (off >> 62 || filesz >> 62)
+            return vmm_err(d->log, -ENOEXEC, "%s: is damaged: an ELF segment makes no sense", name);
+        if (off + filesz > d->kernel.len)
+            return boot__truncated(&d->kernel, d->log, name, off + filesz);
+        if (type == LOAD)
+            err = boot__elf_load(d, img, name, ph);
+        else if (!*pvh)
+            *pvh = boot__elf_note(e + off, filesz);
+        if (err)
+            return err;
+        if (type == LOAD && vmm_get64(e + 24) - vaddr < vmm_get64(ph + 40))
+            *entry_is_virtual = true;
+    }
+    return 0;
+}
+
+static int boot__elf_parse(const struct boot_desc *d, struct boot__image *img, const char *name)
+{
+    uint64_t pvh = 0;
+    bool entry_is_virtual = false;
+    int err = boot__elf_check(&d->kernel, d->log, name);
+
+    if (!err)
+        err = boot__elf_segments(d, img, name, &pvh, &entry_is_virtual);
+    if (!err)
+        err = boot__elf_entry(d, img, name, pvh, entry_is_virtual);
+    if (err)
+        return err;
+    if (d->load_addr && d->load_addr != img->start)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: is an ELF file, which says itself where it belongs (0x%llx): leave out "
+                       "the load address",
+                       name, (unsigned long long)img->start);
+    img->initrd_max = 0x7fffffff;
+    img->cmdline_max = 2047;
+    return 0;
+}
+
+static int boot__parse(const struct boot_desc *d, struct boot__image *img)
+{
+    const char *name = boot__name(&d->kernel, "kernel");
+
+    memset(img, 0, sizeof *img);
+    if (!d->kernel.data || !d->kernel.len)
+        return vmm_err(d->log, -ENOEXEC, "%s: is empty: give an x86-64 bzImage or vmlinux", name);
+    if (boot__is_bzimage(&d->kernel))
+        return boot__bz_parse(d, img, name);
+    if (d->kernel.len >= 6 && !memcmp(d->kernel.data,
+                                      "\x7f"
+                                      "ELF",
+                                      4))
+        return boot__elf_parse(d, img, name);
+    return boot__not_a_kernel(&d->kernel, d->log, name);
+}
+
+VMM_DEF int boot_probe(const struct boot_file *kernel, const struct vmm_log *log)
+{
+    struct boot_desc desc = {.kernel = *kernel, .log = log};
+    struct boot__image img;
+    int err = boot__parse(&desc, &img);
+
+    return err ? err : (int)img.format;
+}
+
+/* >>room: does it all fit? */
+static int boot__check_machine(const struct boot_machine *m, const struct vmm_log *log)
+{
+    if (!m->ncpus)
+        return vmm_err(log, -EINVAL, "a machine without CPUs cannot boot: give --cpus 1 or more");
+    for (unsigned i = 0; i < m->ndevs; i++) {
+        const struct boot_dev *d = &m->devs[i];
+        uint64_t space = d->kind == BOOT_DEV_VIRTIO_MMIO ? 1ull << 32 : 1u << 16;
+        if ((unsigned)d->kind > BOOT_DEV_VIRTIO_MMIO || !d->len || d->base >= space ||
+            d->len > space - d->base || (d->kind != BOOT_DEV_VIRTIO_MMIO && d->len > 255))
+            return vmm_err(log, -EINVAL,
+                           "device %u at 0x%llx cannot be described in ACPI: wrong address", i,
+                           (unsigned long long)d->base);
+    }
+    return 0;
+}
+
+/* The end of the range of RAM at 0, as far as the identity map and the 32-bit loader fields go. */
+static uint64_t boot__low_ram(const struct vmm_mem *mem)
+{
+    for (unsigned i = 0; i < mem->nranges; i++)
+        if (mem->range[i].gpa == 0)
+            return mem->range[i].len < 1ull << 32 ? mem->range[i].len : 1ull << 32;
+    return 0;
+}
+
+/* How much RAM would do; beyond the hole for devices more RAM does not help. */
+static int boot__no_room(const struct boot__job *j, const char *name)
+{
+    uint64_t need = boot__up(j->img.end) + boot__up(j->desc->initrd.len);
+
+    if (j->desc->machine.mem->nranges > 1 || need > 3ull << 30)
+        return vmm_err(
+            j->desc->log, -ENOMEM,
+            "%s: does not fit: it would need %llu MiB of RAM in one piece, there are %llu", name,
+            boot__mib(need), (unsigned long long)(j->ram >> 20));
+    return vmm_err(j->desc->log, -ENOMEM, "%s: does not fit into RAM: give --mem %lluM or more",
+                   name, boot__mib(need));
+}
+
+static int boot__fit_kernel(const struct boot__job *j)
+{
+    uint64_t addr = j->desc->load_addr;
+
+    if (addr >= j->ram)
+        return vmm_err(j->desc->log, -EINVAL,
+                       "%s: load address 0x%llx is outside RAM, which ends at "
+                       "0x%llx",
+                       j->name, (unsigned long long)addr, (unsigned long long)j->ram);
+    return j->img.end <= j->ram ? 0 : boot__no_room(j, j->name);
+}
+
+/* As high as possible, where the kernel does not allocate first; else below the kernel. */
+static int boot__fit_initrd(struct boot__job *j)
+{
+    const struct boot_file *f = &j->desc->initrd;
+    uint64_t top = boot__down(j->ram <= j->img.initrd_max ? j->ram : j->img.initrd_max + 1);
+    uint64_t len = boot__up(f->len), below = boot__down(j->img.start);
+
+    if (!f->len)
+        return 0;
+    if (f->len <= j->ram && top >= boot__up(j->img.end) && len <= top - boot__up(j->img.end))
+        j->initrd_gpa = top - len;
+    else if (f->len <= j->ram && below <= top && len <= below - BOOT_HIGH)
+        j->initrd_gpa = below - len;
+    else if (j->ram > j->img.initrd_max)
+        return vmm_err(j->desc->log, -ENOMEM,
+                       "%s: does not fit below %llu MiB, where this kernel looks "
+                       "for an initrd: give a smaller one",
+                       boot__name(f, "initrd"), boot__mib(j->img.initrd_max));
+    else
+        return boot__no_room(j, boot__name(f, "initrd"));
+    return 0;
+}
+
+static int boot__fit(struct boot__job *j)
+{
+    const struct boot_desc *d = j->desc;
+    uint64_t cmdline = d->cmdline ? strlen(d->cmdline) : 0, max = j->img.cmdline_max;
+    int err;
+
+    if (max > BOOT__CMDLINE_ROOM - 1)
+        max = BOOT__CMDLINE_ROOM - 1;
+    if (cmdline > max)
+        return vmm_err(d->log, -E2BIG, "the command line has %llu bytes, %s takes %llu: shorten it",
+                       (unsigned long long)cmdline, j->name, (unsigned long long)max);
+    j->ram = boot__low_ram(d->machine.mem);
+    if (j->ram < BOOT_HIGH)
+        return boot__no_room(j, j->name);
+    j->low = (uint8_t *)vmm_at(d->machine.mem, 0, BOOT_HIGH);
+    err = boot__fit_kernel(j);
+    return err ? err : boot__fit_initrd(j);
+}
+
+/* >>place: file bytes to guest memory, by mapping pages where offset and address agree. With spill
+   the first and last page are mapped too, though they show other bytes of the file around it. */
+static void boot__place(const struct boot_desc *d, const struct boot_file *f,
+                        const struct boot__seg *s, bool spill)
+{
+    uint64_t end = s->gpa + s->filesz;
+    uint64_t from = spill ? boot__down(s->gpa) : boot__up(s->gpa);
+    uint64_t to = spill ? boot__up(end) : boot__down(end);
+    uint8_t *at = (uint8_t *)vmm_at(d->machine.mem, s->gpa, s->filesz);
+
+    if (!s->filesz)
+        return;
+    if (!d->map || (s->off - s->gpa) % BOOT__PAGE || from >= to ||
+        !vmm_at(d->machine.mem, from, to - from) ||
+        d->map(d->ctx, f, s->off + (from - s->gpa), from, to - from))
+        from = to = end;
+    if (from > s->gpa)
+        memcpy(at, f->data + s->off, from - s->gpa);
+    if (to < end)
+        memcpy(at + (to - s->gpa), f->data + s->off + (to - s->gpa), end - to);
+}
+
+static void boot__place_all(const struct boot__job *j)
+{
+    const struct boot_desc *d = j->desc;
+    struct boot__seg initrd = {0, j->initrd_gpa, d->initrd.len, d->initrd.len};
+
+    for (unsigned i = 0; i < j->img.nsegs; i++)
+        boot__place(d, &d->kernel, &j->img.seg[i], j->img.spill);
+    if (j->initrd_gpa)
+        boot__place(d, &d->initrd, &initrd, true);
+    memcpy(j->low + BOOT_CMDLINE, d->cmdline ? d->cmdline : "",
+           (d->cmdline ? strlen(d->cmdline) : 0) + 1);
+}
+
+/* >>e820: the memory map, for both entries */
+static unsigned boot__memory_map(const struct vmm_mem *mem, struct boot__e820 *e)
+{
+    unsigned n = 0;
+
+    e[n++] = (struct boot__e820){0, BOOT_EBDA, 1};
+    e[n++] = (struct boot__e820){BOOT_EBDA, 0xa0000 - BOOT_EBDA, 2};
+    e[n++] = (struct boot__e820){BOOT_BIOS, BOOT_HIGH - BOOT_BIOS, 2};
+    for (unsigned i = 0; i < mem->nranges; i++) {
+        const struct vmm_range *r = &mem->range[i];
+        if (r->gpa)
+            e[n++] = (struct boot__e820){r->gpa, r->len, 1};
+        else if (r->len > BOOT_HIGH)
+            e[n++] = (struct boot__e820){BOOT_HIGH, r->len - BOOT_HIGH, 1};
+    }
+    return n;
+}
+
+/* >>params: struct boot_params for the 64-bit entry, hvm_start_info for PVH */
+static void boot__zero_page(const struct boot__job *j)
+{
+    const struct boot_desc *d = j->desc;
+    struct boot__e820 map[BOOT__E820_MAX];
+    unsigned n = boot__memory_map(d->machine.mem, map);
+    uint8_t *zp = j->low + BOOT_ZERO_PAGE;
+
+    if (j->img.hdr_len) {
+        memcpy(zp + BOOT__HDR_SECTS, d->kernel.data + BOOT__HDR_SECTS, j->img.hdr_len);
+    } else { /* a vmlinux brings no setup header */
+        vmm_put16(zp + BOOT__HDR_FLAG, 0xaa55);
+        memcpy(zp + BOOT__HDR_MAGIC, "HdrS", 4);
+        vmm_put16(zp + BOOT__HDR_VERSION, 0x20c);
+        vmm_put32(zp + BOOT__HDR_ALIGN, 2 << 20);
+        zp[BOOT__HDR_LOADFLAGS] = 1; /* LOADED_HIGH */
+    }
+    zp[BOOT__HDR_LOADER] = 0xff; /* a boot loader without a number of its own */
+    vmm_put32(zp + BOOT__HDR_CODE32, (uint32_t)j->img.start);
+    vmm_put32(zp + BOOT__HDR_CMDLINE, BOOT_CMDLINE);
+    vmm_put32(zp + BOOT__HDR_INITRD, (uint32_t)j->initrd_gpa);
+    vmm_put32(zp + BOOT__HDR_INITRD_LEN, (uint32_t)d->initrd.len);
+    vmm_put64(zp + BOOT__ZP_RSDP, j->rsdp);
+    zp[BOOT__ZP_E820_ENTRIES] = (uint8_t)n;
+    for (unsigned i = 0; i < n; i++) { /* 20 bytes each: no padding */
+        uint8_t *p = zp + BOOT__ZP_E820 + 20 * i;
+        vmm_put64(p, map[i].gpa);
+        vmm_put64(p + 8, map[i].len);
+        vmm_put32(p + 16, map[i].type);
+    }
+}
+
+static void boot__pvh_info(const struct boot__job *j)
+{
+    enum { MODULE = 64, MEMMAP = 96 }; /* behind the start info of 56 bytes */
+    struct boot__e820 map[BOOT__E820_MAX];
+    unsigned n = boot__memory_map(j->desc->machine.mem, map);
+    uint8_t *info = j->low + BOOT_PVH_INFO;
+
+    vmm_put32(info, 0x336ec578);
+    vmm_put32(info + 4, 1); /* version: has a memory map */
+    vmm_put32(info + 12, j->initrd_gpa ? 1 : 0);
+    vmm_put64(info + 16, j->initrd_gpa ? BOOT_PVH_INFO + MODULE : 0);
+    vmm_put64(info + 24, BOOT_CMDLINE);
+    vmm_put64(info + 32, j->rsdp);
+    vmm_put64(info + 40, BOOT_PVH_INFO + MEMMAP);
+    vmm_put32(info + 48, n);
+    vmm_put64(info + MODULE, j->initrd_gpa);
+    vmm_put64(info + MODULE + 8, j->desc->initrd.len);
+    for (unsigned i = 0; i < n; i++) { /* 24 bytes each: padded */
+        uint8_t *p = info + MEMMAP + 24 * i;
+        vmm_put64(p, map[i].gpa);
+        vmm_put64(p + 8, map[i].len);
+        vmm_put32(p + 16, map[i].type);
+    }
+}
+
+/* >>out: a bounded writer into guest memory. What does not fit makes it full, and stays out. */
+struct boot__out {
+    uint8_t *base;
+    uint64_t gpa;      /* of base */
+    uint32_t len, cap; /* len > cap: full */
+};
+
+static void boot__put(struct boot__out *o, const void *src, uint32_t n)
+{
+    if (o->len > o->cap || n > o->cap - o->len) {
+        o->len = o->cap + 1;
+        return;
+    }
+    memcpy(o->base + o->len, src, n);
+    o->len += n;
+}
+
+/* The low n bytes of v. */
+static void boot__num(struct boot__out *o, uint64_t v, uint32_t n)
+{
+    boot__put(o, &v, n);
+}
+
+static void boot__align(struct boot__out *o, uint32_t to)
+{
+    while (o->len <= o->cap && o->len % to)
+        boot__num(o, 0, 1);
+}
+
+/* Overwrites bytes written before. */
+static void boot__fix(struct boot__out *o, uint32_t at, uint64_t v, uint32_t n)
+{
+    if (o->len <= o->cap)
+        memcpy(o->base + at, &v, n);
+}
+
+/* Makes the bytes [at, at + n) sum up to 0 by the one at `field`, which is 0 now. */
+static void boot__sum(struct boot__out *o, uint32_t at, uint32_t n, uint32_t field)
+{
+    uint8_t sum = 0;
+
+    if (o->len > o->cap)
+        return;
+    for (uint32_t i = at; i < at + n; i++)
+        sum = (uint8_t)(sum + o->base[i]);
+    o->base[field] = (uint8_t)-sum;
+}
+
+/* >>mp: MultiProcessor Specification 1.4, chapter 4 */
+static uint64_t boot__or(uint64_t v, uint64_t otherwise)
+{
+    return v ? v : otherwise;
+}
+
+static void boot__mp_cpu(struct boot__out *o, unsigned id)
+{
+    boot__num(o, 0, 1); /* entry type: processor */
+    boot__num(o, id, 1);
+    boot__num(o, 0x14, 1);       /* local APIC version */
+    boot__num(o, id ? 1 : 3, 1); /* enabled; CPU 0 is the bootstrap processor */
+    boot__num(o, 0, 8);          /* signature and features: the kernel asks CPUID */
+    boot__num(o, 0, 8);
+}
+
+/* An I/O interrupt (type 3) or local interrupt (type 4) entry. */
+static void boot__mp_int(struct boot__out *o, unsigned type, unsigned what, unsigned irq,
+                         unsigned apic, unsigned pin)
+{
+    boot__num(o, type, 1);
+    boot__num(o, what, 1); /* 0: vectored, 1: NMI, 3: from the 8259 */
+    boot__num(o, 0, 2);    /* polarity and trigger as the bus has them: ISA, high and edge */
+    boot__num(o, 0, 1);    /* the only bus */
+    boot__num(o, irq, 1);
+    boot__num(o, apic, 1);
+    boot__num(o, pin, 1);
+}
+
+static void boot__mp_entries(struct boot__out *o, const struct boot_machine *m, unsigned ncpus,
+                             unsigned ioapic_id)
+{
+    for (unsigned i = 0; i < ncpus; i++)
+        boot__mp_cpu(o, i);
+    boot__put(o, "\1\0ISA   ", 8);
+    boot__num(o, 2, 1); /* IOAPIC */
+    boot__num(o, ioapic_id, 1);
+    boot__num(o, 0x11, 1); /* version */
+    boot__num(o, 1, 1);    /* enabled */
+    boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
+    for (unsigned irq = 0; irq < 24; irq++)
+        boot__mp_int(o, 3, 0, irq, ioapic_id, irq);
+    boot__mp_int(o, 4, 3, 0, 0xff, 0); /* every CPU: LINT0 is the 8259, ... */
+    boot__mp_int(o, 4, 1, 0, 0xff, 1); /* ... LINT1 is NMI */
+}
+
+/* IDs are bytes and 255 is everybody, so that later CPUs go without. */
+static void boot__mp_table(struct boot__out *o, const struct boot_machine *m)
+{
+    unsigned ncpus = m->ncpus < 254 ? m->ncpus : 254;
+    uint32_t fp = o->len, at = fp + 16;
+
+    boot__put(o, "_MP_", 4);
+    boot__num(o, o->gpa + at, 4);
+    boot__num(o, 1, 1); /* length in units of 16 bytes */
+    boot__num(o, 4, 1); /* specification 1.4 */
+    boot__num(o, 0, 6); /* checksum; a table is there; no IMCR */
+    boot__sum(o, fp, 16, fp + 10);
+
+    boot__put(o, "PCMP", 4);
+    boot__num(o, 0, 2); /* length, below */
+    boot__num(o, 4, 1);
+    boot__num(o, 0, 1); /* checksum, below */
+    boot__put(o, "VMM     VMM         ", 20);
+    boot__num(o, 0, 6);              /* no OEM table */
+    boot__num(o, ncpus + 2 + 26, 2); /* entries */
+    boot__num(o, boot__or(m->lapic, 0xfee00000), 4);
+    boot__num(o, 0, 4); /* no extended table */
+    boot__mp_entries(o, m, ncpus, ncpus);
+    boot__fix(o, at + 4, o->len - at, 2);
+    boot__sum(o, at, o->len - at, at + 7);
+}
+
+/* >>aml: the few terms of the ACPI Machine Language (ACPI 6.3, chapter 20) that a DSDT needs.
+   A package length is written as three bytes always, since it is known only at the end. */
+static uint32_t boot__aml_open(struct boot__out *o, const char *op, uint32_t nop)
+{
+    boot__put(o, op, nop);
+    boot__num(o, 0, 3);
+    return o->len - 3;
+}
+
+static void boot__aml_close(struct boot__out *o, uint32_t at)
+{
+    uint32_t n = o->len - at;
+
+    boot__fix(o, at, 0x80 | (n & 15) | (n >> 4 & 0xff) << 8 | (n >> 12 & 0xff) << 16, 3);
+}
+
+/* DefName: a name of four characters; its value follows. */
+static void boot__aml_name(struct boot__out *o, const char *name)
+{
+    boot__num(o, 0x08, 1);
+    boot__put(o, name, 4);
+}
+
+static void boot__aml_uid(struct boot__out *o, unsigned uid)
+{
+    boot__aml_name(o, "_UID");
+    boot__num(o, 0x0c, 1); /* DWordConst */
+    boot__num(o, uid, 4);
+}
+
+/* DefDevice, with its _HID: PNPxxxx as the integer that EISAID("PNPxxxx") is, else a string. */
+static uint32_t boot__aml_device(struct boot__out *o, const char *name, const char *hid)
+{
+    uint32_t at = boot__aml_open(o, "\x5b\x82", 2);
+
+    boot__put(o, name, 4);
+    boot__aml_name(o, "_HID");
+    if (hid[0] == 'P') {
+        static const char digits[] = "0123456789ABCDEF";
+        unsigned v = 0;
+        for (unsigned i = 3; i < 7; i++)
+            v = v << 4 | (unsigned)((const char *)memchr(digits, hid[i], 16) - digits);
+        boot__put(o, "\x0c\x41\xd0", 3);
+        boot__num(o, v >> 8, 1);
+        boot__num(o, v, 1);
+    } else {
+        boot__num(o, 0x0d, 1);
+        boot__put(o, hid, (uint32_t)strlen(hid) + 1);
+    }
+    return at;
+}
+
+/* Resource descriptors, ACPI 6.3, 6.4.2 and 6.4.3. */
+static void boot__crs_io(struct boot__out *o, uint64_t port, uint64_t len)
+{
+    boot__num(o, 0x47, 1);
+    boot__num(o, 1, 1); /* decodes 16 bits */
+    boot__num(o, port, 2);
+    boot__num(o, port, 2);
+    boot__num(o, 1, 1); /* alignment */
+    boot__num(o, len, 1);
+}
+
+static void boot__crs_mem(struct boot__out *o, uint64_t gpa, uint64_t len)
+{
+    boot__put(o, "\x86\x09\0\1", 4); /* Memory32Fixed, writable */
+    boot__num(o, gpa, 4);
+    boot__num(o, len, 4);
+}
+
+static void boot__crs_irq(struct boot__out *o, unsigned gsi)
+{
+    if (!gsi)
+        return;
+    boot__put(o, "\x89\x06\0\3\1", 5); /* consumer, edge, active high, exclusive; one */
+    boot__num(o, gsi, 4);
+}
+
+/* Name (_CRS, Buffer (size) {descriptors, end tag}); the size is a word, filled in at the end. */
+static uint32_t boot__crs_open(struct boot__out *o)
+{
+    uint32_t at;
+
+    boot__aml_name(o, "_CRS");
+    at = boot__aml_open(o, "\x11", 1);
+    boot__num(o, 0x0b, 1);
+    boot__num(o, 0, 2);
+    return at;
+}
+
+static void boot__crs_close(struct boot__out *o, uint32_t at)
+{
+    boot__num(o, 0x79, 2); /* end tag, no checksum */
+    boot__fix(o, at + 4, o->len - at - 6, 2);
+    boot__aml_close(o, at);
+}
+
+/* One device of the machine, as the n-th of all and the uid-th of its kind. */
+static void boot__dsdt_dev(struct boot__out *o, const struct boot_dev *d, unsigned n, unsigned uid)
+{
+    static const char hid[][9] = {"PNP0501", "PNP0B00", "LNRO0005"};
+    static const char letter[] = "URV", hex[] = "0123456789ABCDEF";
+    char name[4] = {letter[d->kind], hex[n >> 8 & 15], hex[n >> 4 & 15], hex[n & 15]};
+    uint32_t dev = boot__aml_device(o, name, hid[d->kind]), crs;
+
+    boot__aml_uid(o, uid);
+    crs = boot__crs_open(o);
+    if (d->kind == BOOT_DEV_VIRTIO_MMIO)
+        boot__crs_mem(o, d->base, d->len);
+    else
+        boot__crs_io(o, d->base, d->len);
+    boot__crs_irq(o, d->gsi);
+    boot__crs_close(o, crs);
+    boot__aml_close(o, dev);
+}
+
+/* The power button is a device without registers; the event device (ACPI 6.3, 5.6.9) has the
+   interrupt, and a method that says whose event it was. */
+static void boot__dsdt_power(struct boot__out *o, unsigned gsi)
+{
+    uint32_t dev, part;
+
+    boot__aml_close(o, boot__aml_device(o, "PWRB", "PNP0C0C"));
+    dev = boot__aml_device(o, "GED_", "ACPI0013");
+    boot__aml_uid(o, 0);
+    part = boot__crs_open(o);
+    boot__crs_irq(o, gsi);
+    boot__crs_close(o, part);
+    part = boot__aml_open(o, "\x14", 1);
+    boot__put(o, "_EVT\x09", 5);                    /* one argument, serialized */
+    boot__put(o, "\x86\\\x2e_SB_PWRB\x0a\x80", 13); /* Notify (\_SB.PWRB, 0x80) */
+    boot__aml_close(o, part);
+    boot__aml_close(o, dev);
+}
+
+static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
+{
+    unsigned uid[3] = {0};
+    uint32_t scope;
+
+    if (m->sleep_port) /* Name (_S5, Package (4) {5, 0, 0, 0}) */
+        boot__put(o, "\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13);
+    scope = boot__aml_open(o, "\x10", 1);
+    boot__put(o, "\\_SB_", 5);
+    for (unsigned i = 0; i < m->ndevs; i++)
+        boot__dsdt_dev(o, &m->devs[i], i, uid[m->devs[i].kind]++);
+    if (m->power_gsi)
+        boot__dsdt_power(o, m->power_gsi);
+    boot__aml_close(o, scope);
+}
+
+/* >>acpi: ACPI 6.3, chapter 5 */
+static uint32_t boot__table(struct boot__out *o, const char *sig, unsigned revision)
+{
+    uint32_t at;
+
+    boot__align(o, 8);
+    at = o->len;
+    boot__put(o, sig, 4);
+    boot__num(o, 0, 4); /* length */
+    boot__num(o, revision, 1);
+    boot__num(o, 0, 1); /* checksum */
+    boot__put(o, "VMM   VMM     \1\0\0\0VMM \1\0\0\0", 26);
+    return at;
+}
+
+/* Returns where the finished table is. */
+static uint64_t boot__table_end(struct boot__out *o, uint32_t at)
+{
+    boot__fix(o, at + 4, o->len - at, 4);
+    boot__sum(o, at, o->len - at, at + 9);
+    return o->gpa + at;
+}
+
+/* A generic address structure at offset `at`: one byte at a port. */
+static void boot__gas(struct boot__out *o, uint32_t at, unsigned port)
+{
+    boot__fix(o, at, 0x01000801, 4); /* port space, 8 bits, offset 0, byte access */
+    boot__fix(o, at + 4, port, 8);
+}
+
+static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, uint64_t dsdt)
+{
+    enum {
+        WBINVD = 1,
+        C1 = 4,
+        PWR_BUTTON = 16,
+        SLP_BUTTON = 32,
+        RESET = 1 << 10,
+        REDUCED = 1 << 20
+    };
+    enum { NO_VGA = 4, NO_RTC = 32 };
+    uint32_t at = boot__table(o, "FACP", 6), absent = NO_VGA | NO_RTC;
+
+    for (unsigned i = 0; i < m->ndevs; i++)
+        if (m->devs[i].kind == BOOT_DEV_RTC)
+            absent = NO_VGA;
+
+    while (o->len <= o->cap && o->len - at < 276)
+        boot__num(o, 0, 4);
+    boot__fix(o, at + 109, absent, 2); /* IAPC_BOOT_ARCH: nor i8042, which Linux then spares */
+    boot__fix(o, at + 112, WBINVD | C1 | PWR_BUTTON | SLP_BUTTON | REDUCED, 4);
+    boot__fix(o, at + 131, 3, 1); /* minor revision */
+    boot__fix(o, at + 140, dsdt, 8);
+    if (m->reset_port) {
+        boot__fix(o, at + 112, WBINVD | C1 | PWR_BUTTON | SLP_BUTTON | REDUCED | RESET, 4);
+        boot__gas(o, at + 116, m->reset_port);
+        boot__fix(o, at + 128, m->reset_value, 1);
+    }
+    if (m->sleep_port) {
+        boot__gas(o, at + 244, m->sleep_port);
+        boot__gas(o, at + 256, m->sleep_port + 1u);
+    }
+    return boot__table_end(o, at);
+}
+
+static void boot__madt_cpu(struct boot__out *o, unsigned id)
+{
+    if (id < 255) {
+        boot__put(o, "\0\x08", 2); /* processor local APIC */
+        boot__num(o, id, 1);       /* processor UID */
+        boot__num(o, id, 1);
+        boot__num(o, 1, 4); /* enabled */
+    } else {
+        boot__put(o, "\x09\x10\0\0", 4); /* processor local x2APIC */
+        boot__num(o, id, 4);
+        boot__num(o, 1, 4);
+        boot__num(o, id, 4);
+    }
+}
+
+static uint64_t boot__madt(struct boot__out *o, const struct boot_machine *m)
+{
+    uint32_t at = boot__table(o, "APIC", 5);
+
+    boot__num(o, boot__or(m->lapic, 0xfee00000), 4);
+    boot__num(o, 0, 4); /* no 8259 that the kernel would have to silence */
+    for (unsigned i = 0; i < m->ncpus; i++)
+        boot__madt_cpu(o, i);
+    boot__put(o, "\x01\x0c\0\0", 4); /* IOAPIC 0 */
+    boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
+    boot__num(o, 0, 4); /* serves GSIs from 0 */
+    return boot__table_end(o, at);
+}
+
+/* Returns where the root pointer is. */
+static uint64_t boot__acpi(struct boot__out *o, const struct boot_machine *m)
+{
+    uint64_t dsdt, fadt, madt, xsdt;
+    uint32_t at = boot__table(o, "DSDT", 2);
+
+    boot__dsdt_body(o, m);
+    dsdt = boot__table_end(o, at);
+    fadt = boot__fadt(o, m, dsdt);
+    madt = boot__madt(o, m);
+    at = boot__table(o, "XSDT", 1);
+    boot__num(o, fadt, 8);
+    boot__num(o, madt, 8);
+    xsdt = boot__table_end(o, at);
+
+    boot__align(o, 16);
+    at = o->len;
+    boot__put(o, "RSD PTR \0VMM   \2\0\0\0\0", 20); /* checksum, OEM, revision 2, no RSDT */
+    boot__num(o, 36, 4);
+    boot__num(o, xsdt, 8);
+    boot__num(o, 0, 4);
+    boot__sum(o, at, 20, at + 8);  /* the first 20 bytes, as in ACPI 1.0 ... */
+    boot__sum(o, at, 36, at + 32); /* ... and all of it */
+    return o->gpa + at;
+}
+
+/* mov dx, port; mov al, value; out dx, al; cli; hlt; and again hlt */
+static void boot__reset_code(uint8_t *at, const struct boot_machine *m)
+{
+    memcpy(at, "\xba\0\0\xb0\0\xee\xfa\xf4\xeb\xfd", 10);
+    vmm_put16(at + 1, m->reset_port);
+    at[4] = m->reset_value;
+}
+
+/* They start on the last page from which they surely fit: with few CPUs that is the very last. */
+static int boot__tables(struct boot__job *j)
+{
+    const struct boot_machine *m = &j->desc->machine;
+    uint64_t guess = 2048 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64;
+    uint64_t gpa = guess < BOOT_RESET - BOOT_TABLES ? boot__down(BOOT_RESET - guess) : BOOT_TABLES;
+    struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa)};
+
+    if (m->reset_port)
+        boot__reset_code(j->low + BOOT_RESET, m);
+    boot__mp_table(&o, m);
+    if (!m->no_acpi)
+        j->rsdp = boot__acpi(&o, m);
+    if (o.len > o.cap)
+        return vmm_err(j->desc->log, -EINVAL,
+                       "%u CPUs and %u devices do not fit into the ACPI tables: take fewer",
+                       m->ncpus, m->ndevs);
+    return 0;
+}
+
+/* >>registers */
+enum { BOOT__CODE64 = 0xa09b, BOOT__CODE32 = 0xc09b, BOOT__DATA = 0xc093 };
+
+static struct vmm_x86_seg boot__seg(uint16_t selector, uint16_t attr)
+{
+    return (struct vmm_x86_seg){0, 0xffffffff, selector, attr};
+}
+
+static void boot__set_data(struct vmm_x86_regs *r, struct vmm_x86_seg seg)
+{
+    r->ds = r->es = r->fs = r->gs = r->ss = seg;
+}
+
+/* A descriptor of 4 GiB at 0. */
+static uint64_t boot__descriptor(uint16_t attr)
+{
+    return 0xffffu | (uint64_t)attr << 40 | 15ull << 48;
+}
+
+/* Protected mode with flat segments and a GDT that agrees with them. */
+static void boot__regs_flat(struct vmm_x86_regs *r, uint16_t code, uint8_t *gdt, uint64_t gdt_gpa)
+{
+    memset(r, 0, sizeof *r);
+    r->rflags = 2; /* always set; interrupts off */
+    r->cr0 = 0x31; /* PE, ET, NE */
+    r->cs = boot__seg(0x10, code);
+    boot__set_data(r, boot__seg(0x18, BOOT__DATA));
+    r->tr = (struct vmm_x86_seg){0, 0x67, 0, 0x8b}; /* a busy TSS: virtualisation insists */
+    r->ldt = (struct vmm_x86_seg){0, 0xffff, 0, 0x82};
+    r->gdt.base = gdt_gpa;
+    r->gdt.limit = 4 * 8 - 1;
+    vmm_put64(gdt + 0x10, boot__descriptor(code));
+    vmm_put64(gdt + 0x18, boot__descriptor(BOOT__DATA));
+}
+
+/* Long mode: a top-level page, a page of directory pointers, four directories of 2 MiB pages. */
+static void boot__regs_long(struct vmm_x86_regs *r, uint8_t *tables, uint64_t gpa)
+{
+    enum { PRESENT_WRITABLE = 3, LARGE = 0x83 };
+
+    vmm_put64(tables, (gpa + BOOT__PAGE) | PRESENT_WRITABLE);
+    for (unsigned i = 0; i < 4; i++)
+        vmm_put64(tables + BOOT__PAGE + 8 * i, (gpa + (2 + i) * BOOT__PAGE) | PRESENT_WRITABLE);
+    for (uint64_t i = 0; i < 4ull * 512; i++)
+        vmm_put64(tables + 2 * BOOT__PAGE + 8 * i, i << 21 | LARGE);
+    r->cr0 |= 1u << 31; /* PG */
+    r->cr3 = gpa;
+    r->cr4 = 1 << 5; /* PAE */
+    r->efer = 0x500; /* LME, LMA */
+}
+
+static void boot__regs_linux(const struct boot__job *j, struct vmm_x86_regs *r)
+{
+    bool pvh = j->img.format == BOOT_PVH;
+
+    boot__regs_flat(r, pvh ? BOOT__CODE32 : BOOT__CODE64, j->low + BOOT_GDT, BOOT_GDT);
+    r->rip = j->img.entry;
+    if (pvh) {
+        r->gpr[VMM_RBX] = BOOT_PVH_INFO;
+        return;
+    }
+    boot__regs_long(r, j->low + BOOT_PAGE_TABLES, BOOT_PAGE_TABLES);
+    r->gpr[VMM_RSI] = BOOT_ZERO_PAGE;
+}
+
+VMM_DEF int boot_linux(const struct boot_desc *desc, struct boot_result *out)
+{
+    struct boot__job j = {.desc = desc, .name = boot__name(&desc->kernel, "kernel")};
+    int err = boot__check_machine(&desc->machine, desc->log);
+
+    if (!err)
+        err = boot__parse(desc, &j.img);
+    if (!err)
+        err = boot__fit(&j);
+    if (!err)
+        err = boot__tables(&j);
+    if (err)
+        return err;
+    boot__place_all(&j);
+    if (j.img.format == BOOT_PVH)
+        boot__pvh_info(&j);
+    else
+        boot__zero_page(&j);
+    boot__regs_linux(&j, &out->regs);
+    out->format = j.img.format;
+    out->kernel_gpa = j.img.start;
+    out->kernel_end = j.img.end;
+    out->initrd_gpa = j.initrd_gpa;
+    out->rsdp = j.rsdp;
+    vmm_say(desc->log, VMM_LOG_DEBUG, "%s: in 0x%llx-0x%llx, entered at 0x%llx, initrd at 0x%llx",
+            j.name, (unsigned long long)j.img.start, (unsigned long long)j.img.end,
+            (unsigned long long)j.img.entry, (unsigned long long)j.initrd_gpa);
+    return 0;
+}
+
+/* >>flat: code without a format */
+static void boot__regs_real(struct vmm_x86_regs *r, uint64_t entry)
+{
+    uint16_t selector = (uint16_t)(entry >> 4 & 0xf000);
+    struct vmm_x86_seg seg = {selector * 16u, 0xffff, selector, 0x93};
+
+    memset(r, 0, sizeof *r);
+    r->rflags = 2;
+    r->cr0 = 0x10; /* ET */
+    r->rip = entry & 0xffff;
+    r->gpr[VMM_RSP] = 0xfff0;
+    boot__set_data(r, seg);
+    seg.attr = 0x9b;
+    r->cs = seg;
+    r->tr = (struct vmm_x86_seg){0, 0xffff, 0, 0x8b};
+    r->ldt = (struct vmm_x86_seg){0, 0xffff, 0, 0x82};
+    r->gdt.limit = 0xffff;
+    r->idt.limit = 0x3ff;
+}
+
+/* The end of the range of RAM that holds gpa, below 4 GiB; 0: there is none. */
+static uint64_t boot__ram_end(const struct vmm_mem *mem, uint64_t gpa)
+{
+    for (unsigned i = 0; i < mem->nranges; i++) {
+        uint64_t end = mem->range[i].gpa + mem->range[i].len;
+        if (gpa >= mem->range[i].gpa && gpa - mem->range[i].gpa < mem->range[i].len)
+            return boot__down(end < 1ull << 32 ? end : 1ull << 32);
+    }
+    return 0;
+}
+
+/* Checks a flat binary; end is that of the RAM it may use. */
+static int boot__flat_check(const struct boot_flat_desc *d, const char *name, uint64_t end)
+{
+    uint64_t tables = d->mode == 16 ? 0 : BOOT__FLAT_TABLES;
+
+    if (!d->file.data || !d->file.len)
+        return vmm_err(d->log, -ENOEXEC, "%s: is empty: give a binary with code", name);
+    if (d->mode && d->mode != 64 && d->mode != 32 && d->mode != 16)
+        return vmm_err(d->log, -EINVAL, "mode %u is not known: give 64, 32 or 16", d->mode);
+    if (d->load >= end)
+        return vmm_err(d->log, -EINVAL, "%s: load address 0x%llx is outside RAM below 4 GiB", name,
+                       (unsigned long long)d->load);
+    if (d->file.len > end - d->load || tables > end - d->load - d->file.len)
+        return vmm_err(d->log, -ENOMEM, "%s: does not fit into RAM: give --mem %lluM or more", name,
+                       boot__mib(d->load + d->file.len + tables));
+    if (d->entry < d->load || d->entry - d->load >= d->file.len)
+        return vmm_err(d->log, -EINVAL, "%s: entry 0x%llx is outside the binary at 0x%llx-0x%llx",
+                       name, (unsigned long long)d->entry, (unsigned long long)d->load,
+                       (unsigned long long)(d->load + d->file.len));
+    if (d->mode == 16 && d->entry >= BOOT_HIGH)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: entry 0x%llx is out of reach of 16-bit mode: give one "
+                       "below 1 MiB",
+                       name, (unsigned long long)d->entry);
+    return 0;
+}
+
+VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *regs)
+{
+    uint64_t end = boot__ram_end(desc->mem, desc->load), gdt = end - BOOT__FLAT_TABLES;
+    uint8_t *tables;
+    int err = boot__flat_check(desc, boot__name(&desc->file, "binary"), end);
+
+    if (err)
+        return err;
+    memcpy(vmm_at(desc->mem, desc->load, desc->file.len), desc->file.data, desc->file.len);
+    if (desc->mode == 16) {
+        boot__regs_real(regs, desc->entry);
+        return 0;
+    }
+    tables = (uint8_t *)vmm_at(desc->mem, gdt, BOOT__FLAT_TABLES);
+    boot__regs_flat(regs, desc->mode == 32 ? BOOT__CODE32 : BOOT__CODE64, tables, gdt);
+    if (desc->mode != 32)
+        boot__regs_long(regs, tables + BOOT__PAGE, gdt + BOOT__PAGE);
+    regs->gpr[VMM_RSP] = gdt;
+    regs->rip = desc->entry;
+    return 0;
+}
+
+#endif /* BOOT_IMPLEMENTED */
+#endif /* BOOT_IMPLEMENTATION */

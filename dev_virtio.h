@@ -1,0 +1,1117 @@
+/* dev_virtio.h - virtio 1.2 devices for a VMM                     MIT licence, see LICENSE
+
+   WHAT IT IS      A virtio core that knows no transport (split rings, INDIRECT_DESC, EVENT_IDX,
+                   VERSION_1), the transport virtio-mmio (version 2), and the devices console, blk
+                   and rng. It never opens, waits or allocates. It follows "Virtual I/O Device
+                   (VIRTIO) Version 1.2", whose sections the comments name. Not here: legacy
+                   (pre-1.0) devices and drivers, packed rings, several ports on a console.
+
+   QUICK START     static uint8_t ram[1 << 16];
+                   static struct vmm_mem mem;
+                   static struct vio_rng rng;
+                   static struct vio_mmio slot;
+                   static size_t dice(void *ctx, void *buf, size_t len)
+                   {
+                       (void)ctx;
+                       memset(buf, 4, len); // chosen by fair dice roll
+                       return len;
+                   }
+                   static int machine(struct vmm_bus *bus)
+                   {
+                       struct vmm_io io = {.base = 0xd0000000, .len = VIO_MMIO_LEN, .dev = &slot};
+                       io.read = vio_mmio_read;
+                       io.write = vio_mmio_write;
+                       vmm_mem_add(&mem, 0, sizeof ram, ram);
+                       vio_rng_init(&rng, &(struct vio_rng_desc){.fill = dice});
+                       vio_mmio_init(&slot, &(struct vio_mmio_desc){.dev = &rng.dev, .mem = &mem});
+                       return vmm_bus_add(bus, &io);
+                   }
+
+   CONFIGURATION   set everywhere, before the first include (VMM_DEF: see vmm.h):
+                   VIO_QUEUE_MAX      entries of the largest queue and buffers of the longest chain,
+                                      a power of two; default 256
+                   VIO_BLK_SEGS_MAX   data buffers of one disk request; default 126
+                   VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 32
+                   set in the implementing file only:
+                   VIO_RNG_MAX        random bytes for one request; default 65536
+
+   DEPENDS ON      vmm.h alone.
+
+   THREADS         A device and its transport are one single-threaded state machine: hold one lock
+                   around every call that concerns it (vmm_io.lock does so for registers).
+                   Call-backs come with that lock held and must not block. Only guest memory is
+                   shared without a lock: the core orders its accesses as the specification asks.
+   MEMORY          The caller owns every struct and leaves it where it is; descs are copied. Ranges
+                   of guest memory stay mapped, with gpa and hva equal modulo 16.
+   ERRORS          Inits return 0 or -errno. After that nothing can fail towards the host.
+   GUEST TRUST     Rings, chains and register writes count as lies until checked: walking a chain is
+                   bounded by VIO_QUEUE_MAX, a run of a queue by its size. A liar gets
+                   DEVICE_NEEDS_RESET, a configuration interrupt, a line in the log (within
+                   vmm_budget) and silence until it resets. What the specification leaves undefined
+                   reads as zero and ignores writes. */
+#ifndef DEV_VIRTIO_H
+#define DEV_VIRTIO_H
+
+#include "vmm.h"
+
+#ifndef VIO_QUEUE_MAX
+#define VIO_QUEUE_MAX 256
+#endif
+#ifndef VIO_BLK_SEGS_MAX
+#define VIO_BLK_SEGS_MAX 126 /* with header and status, 128 descriptors */
+#endif
+#ifndef VIO_BLK_INFLIGHT
+#define VIO_BLK_INFLIGHT 32
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A piece of host memory; same layout as POSIX struct iovec. */
+struct vio_iov {
+    void *base;
+    size_t len;
+};
+
+struct vio_dev;
+
+/* For writers of devices: what a kind of device is. Constant, never written. */
+struct vio_class {
+    uint32_t id;      /* device ID, section 5 */
+    const char *name; /* for the log: "rng" */
+    /* Serve what queue q offers. */
+    void (*queue)(struct vio_dev *d, unsigned q);
+    /* Queue q was stopped or reset: forget what was begun on it. NULL: nothing is. */
+    void (*stop)(struct vio_dev *d, unsigned q);
+    /* The driver writes configuration, within config_len. NULL: ignored. */
+    void (*config_write)(struct vio_dev *d, size_t off, size_t len, const void *val);
+};
+
+/* One queue. Private, except that a device provides the storage. */
+struct vio_queue {
+    uint64_t desc_gpa, driver_gpa, device_gpa; /* as the driver set them */
+    uint8_t *desc;                             /* the three areas, once ready */
+    struct vio__avail *avail;
+    struct vio__used *used;
+    uint32_t size;      /* descriptors */
+    uint16_t next;      /* avail index of the next chain to take */
+    uint16_t limit;     /* avail index where the current run ends */
+    uint16_t used_idx;  /* chains given back; next - used_idx are out with the device */
+    uint16_t signalled; /* used_idx at the last decision about an interrupt */
+    uint16_t stale;     /* chains of a former life that are still out: no new life before 0 */
+    bool ready, running;
+};
+
+/* One device: the first member of every device's struct. */
+struct vio_dev {
+    /* filled by the device's init, the rest zero */
+    const struct vio_class *cls;
+    struct vio_queue *queues;
+    unsigned nqueues;
+    uint64_t features;  /* offered on top of what the core offers */
+    const void *config; /* device-specific configuration, little-endian */
+    size_t config_len;
+    /* filled by the transport's init */
+    const struct vmm_mem *mem;
+    const struct vmm_log *log;
+    void (*interrupt)(void *transport, unsigned q); /* q: a queue, or VIO_CONFIG */
+    void *transport;
+    /* private to the core */
+    uint64_t accepted; /* the driver's choice of features */
+    uint32_t generation;
+    uint8_t status, former; /* former: status before the last reset */
+    struct vmm_budget budget;
+};
+#define VIO_CONFIG (~0u) /* instead of a queue: the configuration changed */
+
+/* A chain of buffers that the driver offered: nread that it filled, then nwrite to be filled. */
+struct vio_chain {
+    unsigned nread, nwrite;
+    uint64_t rlen, wlen; /* bytes in each part; together at most 4 GiB */
+    uint16_t head;       /* its name in the ring */
+    struct vio_iov iov[VIO_QUEUE_MAX];
+};
+
+/* The guest rang (or may have): serve queue q, at most as many chains as it has entries. Whatever
+   the guest adds after this looked rings again. Harmless at any time, in any state. */
+VMM_DEF void vio_queue_run(struct vio_dev *d, unsigned q);
+
+/* For writers of devices. Within class->queue: take chains, give each back with vio_used. Outside
+   of it (input arrived, a request is done) bracket the same with vio_begin and vio_end. */
+/* Looks what the driver has offered so far; false: the queue is not in service. */
+VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q);
+/* The next chain; false: no more in this run. vio_peek leaves it where it is, vio_take takes it
+   off, vio_pop does both. A chain taken must be given back, even after a reset. */
+VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c);
+VMM_DEF void vio_take(struct vio_dev *d, unsigned q);
+VMM_DEF bool vio_pop(struct vio_dev *d, unsigned q, struct vio_chain *c);
+/* Gives a chain back, with `len` bytes written to its writable part. */
+VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint16_t head, uint32_t len);
+/* Interrupts the driver if chains were given back and it wants to know. */
+VMM_DEF void vio_end(struct vio_dev *d, unsigned q);
+/* True: chains taken from queue q still count; else leave the driver's memory alone. */
+VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q);
+/* Copies from the readable, to the writable part, at byte `off` of that part; returns bytes. */
+VMM_DEF size_t vio_chain_read(const struct vio_chain *c, uint64_t off, void *buf, size_t len);
+VMM_DEF size_t vio_chain_write(const struct vio_chain *c, uint64_t off, const void *buf,
+                               size_t len);
+/* The driver broke the rules on queue q (what: a clause for the log): stops until a reset. */
+VMM_DEF void vio_needs_reset(struct vio_dev *d, unsigned q, const char *what);
+/* The bytes at config have changed: tells the driver. */
+VMM_DEF void vio_config_changed(struct vio_dev *d);
+
+/* virtio-mmio (section 4.2). Register it as struct vmm_io of VIO_MMIO_LEN bytes. */
+#define VIO_MMIO_LEN    0x1000
+#define VIO_MMIO_NOTIFY 0x50 /* doorbell: 4 bytes here, value = queue index; dev->nqueues of them */
+
+struct vio_mmio_desc {
+    struct vio_dev *dev;
+    const struct vmm_mem *mem;
+    struct vmm_irq irq; /* edge-triggered: set(true) is one interrupt; set(false) is never called */
+    /* A QueueNotify write came as a plain register write (no doorbell caught it): see to it that
+       vio_queue_run is called soon. NULL: it is served at once, in the caller. */
+    void (*kick)(void *ctx, unsigned q);
+    void *ctx;
+    const struct vmm_log *log; /* NULL: silent */
+};
+
+struct vio_mmio {
+    struct vio_mmio_desc desc;
+    uint32_t features_sel, accepted_sel, queue_sel;
+    uint32_t isr; /* InterruptStatus */
+};
+
+VMM_DEF void vio_mmio_init(struct vio_mmio *t, const struct vio_mmio_desc *desc);
+VMM_DEF uint64_t vio_mmio_read(void *t, uint64_t off, unsigned len);
+VMM_DEF void vio_mmio_write(void *t, uint64_t off, unsigned len, uint64_t val);
+
+/* Console (section 5.3): one port, queue 0 to the guest, queue 1 from it. */
+struct vio_console_desc {
+    struct vmm_stream out; /* write NULL: output is lost */
+};
+
+struct vio_console {
+    struct vio_dev dev;
+    struct vio_queue queue[2];
+    struct vmm_stream out;
+    uint64_t tx_done; /* bytes of the first chain in queue 1 that are out already */
+};
+
+VMM_DEF int vio_console_init(struct vio_console *c, const struct vio_console_desc *desc);
+/* Input for the guest; returns how many bytes it had room for. Fewer: wait for out.rx_room. */
+VMM_DEF size_t vio_console_rx(struct vio_console *c, const void *buf, size_t len);
+/* out.write took less than it was given and would take more now. */
+VMM_DEF void vio_console_tx_ready(struct vio_console *c);
+
+/* Disk (section 5.2): queue 0. */
+enum vio_blk_op { VIO_BLK_READ, VIO_BLK_WRITE, VIO_BLK_FLUSH };
+
+struct vio_blk_req {
+    enum vio_blk_op op;
+    bool durable; /* WRITE: done must mean on stable storage, for this driver cannot flush */
+    uint64_t off; /* bytes into the disk; [off, off + len) is within it, both whole sectors */
+    size_t len;   /* bytes, the sum over iov; 0 only for FLUSH */
+    unsigned niov;
+    struct vio_iov iov[VIO_BLK_SEGS_MAX]; /* guest memory: READ fills it, WRITE takes from it */
+    /* private */
+    struct vio_blk_req *next_free;
+    uint8_t *status;
+    uint32_t used;
+    uint16_t head;
+};
+
+struct vio_blk_desc {
+    uint64_t capacity; /* bytes, whole sectors of 512 */
+    bool read_only;
+    const char *serial; /* at most 20 characters; NULL: none */
+    /* Required. Starts a request and returns; whoever carries it out does so without the device's
+       lock, and then calls vio_blk_done. */
+    void (*submit)(void *ctx, struct vio_blk_req *req);
+    void *ctx;
+};
+
+struct vio_blk {
+    struct vio_dev dev;
+    struct vio_queue queue[1];
+    struct vio_blk_desc desc;
+    uint8_t config[24]; /* struct vio__blk_config */
+    char serial[20];
+    struct vio_blk_req *free;
+    struct vio_blk_req req[VIO_BLK_INFLIGHT];
+};
+
+/* -EINVAL: capacity not in whole sectors, serial too long, or no submit. */
+VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc);
+/* A request is done: err is 0 or -errno. May be called from within submit. Every request must come
+   back, those of a driver that has reset the device meanwhile too: until then it reads a non-zero
+   status. */
+VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err);
+
+/* Entropy source (section 5.4): queue 0. */
+struct vio_rng_desc {
+    size_t (*fill)(void *ctx, void *buf, size_t len); /* never blocks; returns bytes; required */
+    void *ctx;
+};
+
+struct vio_rng {
+    struct vio_dev dev;
+    struct vio_queue queue[1];
+    struct vio_rng_desc desc;
+};
+
+/* -EINVAL: no fill. */
+VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* DEV_VIRTIO_H */
+
+#if defined(VMM_IMPLEMENTATION) || defined(DEV_VIRTIO_IMPLEMENTATION)
+#ifndef VIO__IMPLEMENTED
+#define VIO__IMPLEMENTED
+
+#ifndef VIO_RNG_MAX
+#define VIO_RNG_MAX 65536
+#endif
+
+/* >>wire: what lies in guest memory and what the bits mean; little-endian, as every host of vmm. */
+
+/* device status, 2.1 */
+#define VIO__DRIVER_OK   0x04
+#define VIO__FEATURES_OK 0x08
+#define VIO__NEEDS_RESET 0x40
+#define VIO__BY_DRIVER   0x8f /* the bits that a driver may set */
+
+/* feature bits, 6 */
+#define VIO__F_INDIRECT  (1ULL << 28)
+#define VIO__F_EVENT_IDX (1ULL << 29)
+#define VIO__F_VERSION_1 (1ULL << 32)
+#define VIO__F_CORE      (VIO__F_INDIRECT | VIO__F_EVENT_IDX | VIO__F_VERSION_1)
+
+/* descriptor flags, 2.7.5 */
+#define VIO__DESC_NEXT     1
+#define VIO__DESC_WRITE    2
+#define VIO__DESC_INDIRECT 4
+
+struct vio__desc {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags, next;
+};
+
+struct vio__avail {
+    uint16_t flags, idx;
+    uint16_t ring[]; /* size entries, then used_event */
+};
+
+struct vio__used_elem {
+    uint32_t id, len;
+};
+
+struct vio__used {
+    uint16_t flags, idx;
+    struct vio__used_elem ring[]; /* size entries, then a 16-bit avail_event */
+};
+
+struct vio__blk_hdr {
+    uint32_t type, reserved;
+    uint64_t sector;
+};
+
+struct vio__blk_config {
+    uint64_t capacity; /* sectors */
+    uint32_t size_max, seg_max;
+    uint8_t geometry[4];
+    uint32_t blk_size;
+};
+
+_Static_assert(sizeof(struct vio__desc) == 16, "2.7.5");
+_Static_assert(sizeof(struct vio__avail) == 4, "2.7.6");
+_Static_assert(sizeof(struct vio__used) == 4 && sizeof(struct vio__used_elem) == 8, "2.7.8");
+_Static_assert(sizeof(struct vio__blk_hdr) == 16, "5.2.6");
+_Static_assert(sizeof(struct vio__blk_config) == sizeof(((struct vio_blk *)0)->config), "5.2.4");
+_Static_assert(VIO_QUEUE_MAX >= 2 && VIO_QUEUE_MAX <= 32768 &&
+                   !(VIO_QUEUE_MAX & (VIO_QUEUE_MAX - 1)),
+               "VIO_QUEUE_MAX is a power of two up to 32768");
+_Static_assert(VIO_BLK_SEGS_MAX >= 1 && VIO_BLK_SEGS_MAX + 2 <= VIO_QUEUE_MAX,
+               "a disk request fits into a chain");
+_Static_assert(VIO_BLK_INFLIGHT >= 1, "a disk needs at least one request");
+
+/* >>core: queues and chains. The driver runs on other processors while we look, so every value is
+   fetched once and only the copy is used, and three orderings matter: we see a chain before it is
+   announced (acquire), it sees ours before we announce (release), and where each side first says
+   "wake me" and then looks again, a full fence stands between, so that one of the two always sees
+   the other. */
+
+static uint16_t vio__load(const uint16_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+/* Guest memory just read into a copy may change: forbids the compiler to read it a second time. */
+static void vio__fetched(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static uint64_t vio__offered(const struct vio_dev *d)
+{
+    return d->features | VIO__F_CORE;
+}
+
+VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q)
+{
+    const uint8_t want = VIO__DRIVER_OK | VIO__FEATURES_OK;
+
+    return (d->status & (want | VIO__NEEDS_RESET)) == want && d->queues[q].ready &&
+           !d->queues[q].stale;
+}
+
+VMM_DEF void vio_needs_reset(struct vio_dev *d, unsigned q, const char *what)
+{
+    if (d->status & VIO__NEEDS_RESET)
+        return;
+    if (vmm_spend(&d->budget))
+        vmm_say(d->log, VMM_LOG_WARN,
+                "virtio-%s: queue %u: %s; the device stops until its driver resets it",
+                d->cls->name, q, what);
+    d->status |= VIO__NEEDS_RESET;
+    if (d->status & VIO__DRIVER_OK) /* 2.1.2 */
+        d->interrupt(d->transport, VIO_CONFIG);
+}
+
+VMM_DEF void vio_config_changed(struct vio_dev *d)
+{
+    d->generation++;
+    if (d->status & VIO__DRIVER_OK)
+        d->interrupt(d->transport, VIO_CONFIG);
+}
+
+/* Guest memory for one area of a queue, or NULL. */
+static void *vio__area(const struct vio_dev *d, uint64_t gpa, uint64_t len, unsigned align)
+{
+    void *p = vmm_at(d->mem, gpa, len);
+
+    return (gpa | (uintptr_t)p) & (align - 1) ? NULL : p;
+}
+
+/* The driver says that a queue is set up: check all of it (2.7 for sizes and alignment). */
+static void vio__queue_start(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+    uint32_t n = vq->size;
+
+    if (vq->ready)
+        return;
+    if (!n || n > VIO_QUEUE_MAX || n & (n - 1)) {
+        vio_needs_reset(d, q, "its size is not a power of two in range");
+        return;
+    }
+    vq->desc = vio__area(d, vq->desc_gpa, 16 * (uint64_t)n, 16);
+    vq->avail = vio__area(d, vq->driver_gpa, 6 + 2 * (uint64_t)n, 2);
+    vq->used = vio__area(d, vq->device_gpa, 6 + 8 * (uint64_t)n, 4);
+    vq->ready = vq->desc && vq->avail && vq->used;
+    if (!vq->ready)
+        vio_needs_reset(d, q, "its rings are misaligned or outside guest memory");
+}
+
+/* Ends a queue's life. Chains still out with the device become stale: a new life waits for them. */
+static void vio__queue_stop(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+    uint16_t out = vq->stale + (uint16_t)(vq->next - vq->used_idx);
+
+    memset(vq, 0, sizeof *vq);
+    vq->stale = out;
+    if (d->cls->stop)
+        d->cls->stop(d, q);
+}
+
+VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+    uint16_t seen, armed;
+
+    if (!vio_live(d, q))
+        return false;
+    /* Find the end of this run such that whatever comes later rings. Without EVENT_IDX everything
+       rings, as used->flags stays 0. With it: ask for a ring beyond what is seen, and see whether
+       that moved. It can move only until the ring is full, so an honest driver ends this loop. */
+    seen = vio__load(&vq->avail->idx);
+    for (unsigned tries = 0; d->accepted & VIO__F_EVENT_IDX; tries++) {
+        armed = seen;
+        __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], armed, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* ask, then look: the driver does the reverse */
+        seen = vio__load(&vq->avail->idx);
+        if (seen == armed || tries > vq->size)
+            break;
+    }
+    /* All that is on offer and all that is out with the device fit the ring together. */
+    if ((uint16_t)(seen - vq->next) + (uint16_t)(vq->next - vq->used_idx) > vq->size) {
+        vio_needs_reset(d, q, "its avail index ran away");
+        return false;
+    }
+    vq->limit = seen;
+    return true;
+}
+
+/* Adds one buffer to a chain. NULL, or what is wrong with it. */
+static const char *vio__chain_add(const struct vio_dev *d, struct vio_chain *c,
+                                  const struct vio__desc *e)
+{
+    struct vio_iov iov = {vmm_at(d->mem, e->addr, e->len), e->len};
+    bool writable = e->flags & VIO__DESC_WRITE;
+
+    if (!writable && c->nwrite)
+        return "a readable buffer follows a writable one";
+    if (!e->len)
+        return NULL;
+    if (!iov.base)
+        return "a buffer lies outside guest memory";
+    if (c->rlen + c->wlen + e->len > (uint64_t)1 << 32)
+        return "a chain is longer than 4 GiB";
+    c->iov[c->nread + c->nwrite] = iov;
+    *(writable ? &c->nwrite : &c->nread) += 1;
+    *(writable ? &c->wlen : &c->rlen) += e->len;
+    return NULL;
+}
+
+/* Follows a chain from its head through the ring's table and at most one indirect one (2.7.5.3). */
+static const char *vio__chain_walk(const struct vio_dev *d, const struct vio_queue *vq,
+                                   struct vio_chain *c)
+{
+    const uint8_t *table = vq->desc;
+    unsigned n = vq->size, left = vq->size, i = c->head;
+    struct vio__desc e;
+    bool indirect = false;
+    const char *bad;
+
+    for (;;) {
+        if (i >= n)
+            return "a descriptor index is beyond its table";
+        if (!left--)
+            return "a chain has too many descriptors or a loop";
+        memcpy(&e, table + 16 * (size_t)i, sizeof e);
+        vio__fetched();
+        if (e.flags & VIO__DESC_INDIRECT) {
+            if (!(d->accepted & VIO__F_INDIRECT) || e.flags & VIO__DESC_NEXT || indirect)
+                return "an indirect descriptor where none is allowed";
+            table = vmm_at(d->mem, e.addr, e.len);
+            if (!table || !e.len || e.len % sizeof e)
+                return "an indirect table is outside guest memory or of odd length";
+            n = e.len / sizeof e;
+            left = VIO_QUEUE_MAX - (c->nread + c->nwrite);
+            indirect = true;
+            i = 0;
+            continue;
+        }
+        bad = vio__chain_add(d, c, &e);
+        if (bad || !(e.flags & VIO__DESC_NEXT))
+            return bad;
+        i = e.next;
+    }
+}
+
+VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c)
+{
+    struct vio_queue *vq = &d->queues[q];
+    const char *bad;
+
+    if (!vio_live(d, q) || vq->next == vq->limit)
+        return false;
+    c->nread = c->nwrite = 0;
+    c->rlen = c->wlen = 0;
+    c->head = vio__load(&vq->avail->ring[vq->next & (vq->size - 1)]);
+    bad = vio__chain_walk(d, vq, c);
+    if (bad)
+        vio_needs_reset(d, q, bad);
+    return !bad;
+}
+
+VMM_DEF void vio_take(struct vio_dev *d, unsigned q)
+{
+    d->queues[q].next++;
+}
+
+VMM_DEF bool vio_pop(struct vio_dev *d, unsigned q, struct vio_chain *c)
+{
+    if (!vio_peek(d, q, c))
+        return false;
+    vio_take(d, q);
+    return true;
+}
+
+VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint16_t head, uint32_t len)
+{
+    struct vio_queue *vq = &d->queues[q];
+    struct vio__used_elem elem = {head, len};
+
+    if (vq->stale) {
+        if (!--vq->stale)
+            vio_queue_run(d, q); /* the next life may have rung already */
+        return;
+    }
+    if (vio_live(d, q)) {
+        vq->used->ring[vq->used_idx & (vq->size - 1)] = elem;
+        /* The buffers and the element become visible before the index that announces them. */
+        __atomic_store_n(&vq->used->idx, (uint16_t)(vq->used_idx + 1), __ATOMIC_RELEASE);
+    }
+    vq->used_idx++;
+}
+
+VMM_DEF void vio_end(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+    uint16_t fresh = vq->used_idx - vq->signalled;
+    uint16_t event;
+
+    if (!fresh || !vio_live(d, q))
+        return;
+    vq->signalled = vq->used_idx;
+    /* Announce, then look whether the driver wants to hear: it asks, then looks. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (d->accepted & VIO__F_EVENT_IDX) { /* 2.7.7.2: did this batch pass used_event? */
+        event = vio__load(&vq->avail->ring[vq->size]);
+        if ((uint16_t)(vq->used_idx - event - 1) >= fresh)
+            return;
+    } else if (vio__load(&vq->avail->flags) & 1) {
+        return;
+    }
+    d->interrupt(d->transport, q);
+}
+
+VMM_DEF void vio_queue_run(struct vio_dev *d, unsigned q)
+{
+    /* running: a call-back that calls back into its own queue finds it busy. */
+    if (q >= d->nqueues || d->queues[q].running || !vio_begin(d, q))
+        return;
+    d->queues[q].running = true;
+    d->cls->queue(d, q);
+    d->queues[q].running = false;
+    vio_end(d, q);
+}
+
+/* Writes the bytes [off, off + len) of a list of buffers to `out`, as at most `max` buffers; `out`
+   may be the list. Returns their number, max + 1 when there are more. */
+static unsigned vio__cut(const struct vio_iov *iov, unsigned n, uint64_t off, uint64_t len,
+                         struct vio_iov *out, unsigned max)
+{
+    unsigned k = 0;
+
+    for (unsigned i = 0; i < n && len; i++) {
+        struct vio_iov piece = iov[i];
+        if (off >= piece.len) {
+            off -= piece.len;
+            continue;
+        }
+        if (k == max)
+            return max + 1;
+        piece.base = (uint8_t *)piece.base + off;
+        piece.len -= (size_t)off;
+        if (piece.len > len)
+            piece.len = (size_t)len;
+        off = 0;
+        len -= piece.len;
+        out[k++] = piece;
+    }
+    return k;
+}
+
+VMM_DEF size_t vio_chain_read(const struct vio_chain *c, uint64_t off, void *buf, size_t len)
+{
+    struct vio_iov piece[VIO_QUEUE_MAX];
+    unsigned n = vio__cut(c->iov, c->nread, off, len, piece, VIO_QUEUE_MAX);
+    size_t done = 0;
+
+    for (unsigned i = 0; i < n; done += piece[i++].len)
+        memcpy((uint8_t *)buf + done, piece[i].base, piece[i].len);
+    vio__fetched();
+    return done;
+}
+
+VMM_DEF size_t vio_chain_write(const struct vio_chain *c, uint64_t off, const void *buf, size_t len)
+{
+    struct vio_iov piece[VIO_QUEUE_MAX];
+    unsigned n = vio__cut(c->iov + c->nread, c->nwrite, off, len, piece, VIO_QUEUE_MAX);
+    size_t done = 0;
+
+    for (unsigned i = 0; i < n; done += piece[i++].len)
+        memcpy(piece[i].base, (const uint8_t *)buf + done, piece[i].len);
+    return done;
+}
+
+/* The rest of the core is what a transport puts into its registers. */
+
+/* Status reads as before a reset until every chain is back: only then may the driver reuse its
+   memory. */
+static uint8_t vio__status_read(const struct vio_dev *d)
+{
+    for (unsigned q = 0; !d->status && q < d->nqueues; q++)
+        if (d->queues[q].stale)
+            return d->former;
+    return d->status;
+}
+
+static void vio__reset(struct vio_dev *d)
+{
+    if (d->status)
+        d->former = d->status;
+    d->status = 0;
+    d->accepted = 0;
+    for (unsigned q = 0; q < d->nqueues; q++)
+        vio__queue_stop(d, q);
+}
+
+/* Bits are only ever added (2.1.1); FEATURES_OK only to a choice that we can live with (2.2.2). */
+static void vio__status_write(struct vio_dev *d, uint8_t val)
+{
+    bool bad = d->accepted & ~vio__offered(d) || !(d->accepted & VIO__F_VERSION_1);
+
+    if (!val)
+        vio__reset(d);
+    else
+        d->status |= val & VIO__BY_DRIVER & ~(bad ? VIO__FEATURES_OK : 0);
+}
+
+/* Features come in banks of 32 bits. */
+static uint32_t vio__features_read(const struct vio_dev *d, uint32_t bank)
+{
+    return bank < 2 ? (uint32_t)(vio__offered(d) >> (32 * bank)) : 0;
+}
+
+static void vio__features_write(struct vio_dev *d, uint32_t bank, uint32_t val)
+{
+    if (bank < 2 && !(d->status & VIO__FEATURES_OK))
+        vmm_put32((uint8_t *)&d->accepted + 4 * bank, val);
+}
+
+static void vio__config_read(const struct vio_dev *d, size_t off, size_t len, void *val)
+{
+    memset(val, 0, len);
+    if (off < d->config_len)
+        memcpy(val, (const uint8_t *)d->config + off,
+               len < d->config_len - off ? len : d->config_len - off);
+}
+
+static void vio__config_write(struct vio_dev *d, size_t off, size_t len, const void *val)
+{
+    if (d->cls->config_write && off < d->config_len && len <= d->config_len - off)
+        d->cls->config_write(d, off, len, val);
+}
+
+/* >>mmio: 4.2.2, the register table */
+enum {
+    VIO__MMIO_MAGIC = 0x00,
+    VIO__MMIO_VERSION = 0x04,
+    VIO__MMIO_DEVICE_ID = 0x08,
+    VIO__MMIO_VENDOR_ID = 0x0c,
+    VIO__MMIO_FEATURES = 0x10,
+    VIO__MMIO_FEATURES_SEL = 0x14,
+    VIO__MMIO_ACCEPTED = 0x20,
+    VIO__MMIO_ACCEPTED_SEL = 0x24,
+    VIO__MMIO_QUEUE_SEL = 0x30,
+    VIO__MMIO_QUEUE_MAX = 0x34,
+    VIO__MMIO_QUEUE_SIZE = 0x38,
+    VIO__MMIO_QUEUE_READY = 0x44,
+    VIO__MMIO_ISR = 0x60,
+    VIO__MMIO_ACK = 0x64,
+    VIO__MMIO_STATUS = 0x70,
+    VIO__MMIO_DESC = 0x80,   /* and the high half 4 above */
+    VIO__MMIO_DRIVER = 0x90, /* likewise */
+    VIO__MMIO_DEVICE = 0xa0, /* likewise */
+    VIO__MMIO_SHM_LEN = 0xb0,
+    VIO__MMIO_SHM_BASE = 0xb8,
+    VIO__MMIO_GENERATION = 0xfc,
+    VIO__MMIO_CONFIG = 0x100
+};
+
+static void vio__mmio_interrupt(void *transport, unsigned q)
+{
+    struct vio_mmio *t = transport;
+
+    t->isr |= q == VIO_CONFIG ? 2 : 1;
+    vmm_irq_set(&t->desc.irq, true);
+}
+
+VMM_DEF void vio_mmio_init(struct vio_mmio *t, const struct vio_mmio_desc *desc)
+{
+    *t = (struct vio_mmio){.desc = *desc};
+    desc->dev->mem = desc->mem;
+    desc->dev->log = desc->log;
+    desc->dev->interrupt = vio__mmio_interrupt;
+    desc->dev->transport = t;
+}
+
+/* The queue that QueueSel names, or NULL. */
+static struct vio_queue *vio__mmio_queue(const struct vio_mmio *t)
+{
+    return t->queue_sel < t->desc.dev->nqueues ? &t->desc.dev->queues[t->queue_sel] : NULL;
+}
+
+static uint32_t vio__mmio_reg_read(const struct vio_mmio *t, uint64_t off)
+{
+    const struct vio_dev *d = t->desc.dev;
+    const struct vio_queue *vq = vio__mmio_queue(t);
+
+    switch (off) {
+    case VIO__MMIO_MAGIC:
+        return 0x74726976; /* "virt" */
+    case VIO__MMIO_VERSION:
+        return 2;
+    case VIO__MMIO_DEVICE_ID:
+        return d->cls->id;
+    case VIO__MMIO_VENDOR_ID:
+        return 0x204d4d56; /* "VMM " */
+    case VIO__MMIO_FEATURES:
+        return vio__features_read(d, t->features_sel);
+    case VIO__MMIO_QUEUE_MAX:
+        return vq ? VIO_QUEUE_MAX : 0;
+    case VIO__MMIO_QUEUE_READY: /* 0 promises that the device lets go of the rings' buffers */
+        return vq && (vq->ready || vq->stale);
+    case VIO__MMIO_ISR:
+        return t->isr;
+    case VIO__MMIO_STATUS:
+        return vio__status_read(d);
+    case VIO__MMIO_SHM_LEN:
+    case VIO__MMIO_SHM_LEN + 4:
+    case VIO__MMIO_SHM_BASE:
+    case VIO__MMIO_SHM_BASE + 4:
+        return UINT32_MAX; /* no shared memory, whichever region is selected */
+    case VIO__MMIO_GENERATION:
+        return d->generation;
+    default:
+        return 0;
+    }
+}
+
+VMM_DEF uint64_t vio_mmio_read(void *t, uint64_t off, unsigned len)
+{
+    struct vio_mmio *m = t;
+    uint64_t val = 0;
+
+    if (off >= VIO__MMIO_CONFIG)
+        vio__config_read(m->desc.dev, (size_t)off - VIO__MMIO_CONFIG, len, &val);
+    else if (len == 4)
+        val = vio__mmio_reg_read(m, off);
+    return val;
+}
+
+static void vio__mmio_queue_write(struct vio_mmio *t, uint64_t off, uint32_t val)
+{
+    struct vio_queue *vq = vio__mmio_queue(t);
+    uint64_t *gpa = NULL;
+
+    if (!vq)
+        return;
+    if (off == VIO__MMIO_QUEUE_READY && val)
+        vio__queue_start(t->desc.dev, t->queue_sel);
+    else if (off == VIO__MMIO_QUEUE_READY)
+        vio__queue_stop(t->desc.dev, t->queue_sel);
+    if (vq->ready)
+        return; /* 4.2.2.2: a queue in use is not to be changed */
+    if (off == VIO__MMIO_QUEUE_SIZE)
+        vq->size = val;
+    else if ((off & ~4u) == VIO__MMIO_DESC)
+        gpa = &vq->desc_gpa;
+    else if ((off & ~4u) == VIO__MMIO_DRIVER)
+        gpa = &vq->driver_gpa;
+    else if ((off & ~4u) == VIO__MMIO_DEVICE)
+        gpa = &vq->device_gpa;
+    if (gpa)
+        vmm_put32((uint8_t *)gpa + (off & 4), val);
+}
+
+static void vio__mmio_notify(struct vio_mmio *t, uint32_t q)
+{
+    if (q >= t->desc.dev->nqueues)
+        return;
+    if (t->desc.kick)
+        t->desc.kick(t->desc.ctx, q);
+    else
+        vio_queue_run(t->desc.dev, q);
+}
+
+static void vio__mmio_reg_write(struct vio_mmio *t, uint64_t off, uint32_t val)
+{
+    switch (off) {
+    case VIO__MMIO_FEATURES_SEL:
+        t->features_sel = val;
+        break;
+    case VIO__MMIO_ACCEPTED:
+        vio__features_write(t->desc.dev, t->accepted_sel, val);
+        break;
+    case VIO__MMIO_ACCEPTED_SEL:
+        t->accepted_sel = val;
+        break;
+    case VIO__MMIO_QUEUE_SEL:
+        t->queue_sel = val;
+        break;
+    case VIO_MMIO_NOTIFY:
+        vio__mmio_notify(t, val);
+        break;
+    case VIO__MMIO_ACK:
+        t->isr &= ~val;
+        break;
+    case VIO__MMIO_STATUS:
+        vio__status_write(t->desc.dev, (uint8_t)val);
+        if (!(uint8_t)val)
+            t->isr = 0;
+        break;
+    default:
+        vio__mmio_queue_write(t, off, val);
+    }
+}
+
+VMM_DEF void vio_mmio_write(void *t, uint64_t off, unsigned len, uint64_t val)
+{
+    struct vio_mmio *m = t;
+
+    if (off >= VIO__MMIO_CONFIG)
+        vio__config_write(m->desc.dev, (size_t)off - VIO__MMIO_CONFIG, len, &val);
+    else if (len == 4)
+        vio__mmio_reg_write(m, off, (uint32_t)val);
+}
+
+/* >>console: 5.3. A chain stays in the ring until all of it is out: the only state is a count. */
+enum { VIO__CONSOLE_RX, VIO__CONSOLE_TX };
+
+/* Sends what is left of a chain; false: the stream takes no more for now. */
+static bool vio__console_send(struct vio_console *c, struct vio_chain *chain)
+{
+    unsigned n =
+        vio__cut(chain->iov, chain->nread, c->tx_done, UINT64_MAX, chain->iov, VIO_QUEUE_MAX);
+
+    for (unsigned i = 0; i < n && c->out.write; i++) {
+        size_t took = c->out.write(c->out.ctx, chain->iov[i].base, chain->iov[i].len);
+        c->tx_done += took;
+        if (took < chain->iov[i].len)
+            return false;
+    }
+    return true;
+}
+
+static void vio__console_queue(struct vio_dev *d, unsigned q)
+{
+    struct vio_console *c = (struct vio_console *)d;
+    struct vio_chain chain;
+
+    if (q == VIO__CONSOLE_RX) {
+        if (c->out.rx_room)
+            c->out.rx_room(c->out.ctx);
+        return;
+    }
+    while (vio_peek(d, q, &chain) && vio__console_send(c, &chain)) {
+        vio_take(d, q);
+        vio_used(d, q, chain.head, 0);
+        c->tx_done = 0;
+    }
+}
+
+static void vio__console_stop(struct vio_dev *d, unsigned q)
+{
+    if (q == VIO__CONSOLE_TX)
+        ((struct vio_console *)d)->tx_done = 0;
+}
+
+static const struct vio_class vio__console_class = {
+    .id = 3, .name = "console", .queue = vio__console_queue, .stop = vio__console_stop};
+
+VMM_DEF int vio_console_init(struct vio_console *c, const struct vio_console_desc *desc)
+{
+    *c = (struct vio_console){.out = desc->out};
+    c->dev = (struct vio_dev){.cls = &vio__console_class, .queues = c->queue, .nqueues = 2};
+    return 0;
+}
+
+VMM_DEF size_t vio_console_rx(struct vio_console *c, const void *buf, size_t len)
+{
+    struct vio_chain chain;
+    size_t done = 0;
+
+    if (!vio_begin(&c->dev, VIO__CONSOLE_RX))
+        return 0;
+    while (done < len && vio_pop(&c->dev, VIO__CONSOLE_RX, &chain)) {
+        size_t n = vio_chain_write(&chain, 0, (const uint8_t *)buf + done, len - done);
+        vio_used(&c->dev, VIO__CONSOLE_RX, chain.head, (uint32_t)n);
+        done += n;
+    }
+    vio_end(&c->dev, VIO__CONSOLE_RX);
+    return done;
+}
+
+VMM_DEF void vio_console_tx_ready(struct vio_console *c)
+{
+    vio_queue_run(&c->dev, VIO__CONSOLE_TX);
+}
+
+/* >>blk: 5.2. Requests wait in the ring while all of the pool is under way. */
+#define VIO__BLK_F_SEG_MAX  (1ULL << 2)
+#define VIO__BLK_F_RO       (1ULL << 5)
+#define VIO__BLK_F_BLK_SIZE (1ULL << 6)
+#define VIO__BLK_F_FLUSH    (1ULL << 9)
+
+enum { VIO__BLK_IN = 0, VIO__BLK_OUT = 1, VIO__BLK_FLUSH = 4, VIO__BLK_GET_ID = 8 };
+/* The status byte; GO is none: the request is the host's to carry out. */
+enum { VIO__BLK_OK = 0, VIO__BLK_IOERR = 1, VIO__BLK_UNSUPP = 2, VIO__BLK_GO = 255 };
+
+/* Describes a READ or WRITE: bytes [from, from + len) of iov, at a sector of the disk. */
+static uint8_t vio__blk_span(const struct vio_blk *b, struct vio_blk_req *r, uint64_t sector,
+                             const struct vio_iov *iov, unsigned n, uint64_t from, uint64_t len)
+{
+    uint64_t sectors = b->desc.capacity / 512;
+
+    if (len % 512 || sector > sectors || len / 512 > sectors - sector)
+        return VIO__BLK_IOERR;
+    if (r->op == VIO_BLK_WRITE && b->desc.read_only)
+        return VIO__BLK_IOERR;
+    r->off = sector * 512;
+    r->len = (size_t)len;
+    r->niov = vio__cut(iov, n, from, len, r->iov, VIO_BLK_SEGS_MAX);
+    if (r->niov > VIO_BLK_SEGS_MAX)
+        return VIO__BLK_IOERR;
+    return len ? VIO__BLK_GO : VIO__BLK_OK;
+}
+
+/* Turns a chain with a writable byte into a request. Header and status are found by counting bytes
+   from the ends: framing means nothing (2.7.4). */
+static uint8_t vio__blk_parse(const struct vio_blk *b, struct vio_blk_req *r,
+                              const struct vio_chain *c)
+{
+    struct vio__blk_hdr h;
+    const struct vio_iov *writable = c->iov + c->nread;
+    const struct vio_iov *last = writable + c->nwrite - 1;
+
+    r->head = c->head;
+    r->status = (uint8_t *)last->base + last->len - 1;
+    r->used = 1;
+    r->off = r->len = r->niov = 0;
+    r->durable = !(b->dev.accepted & VIO__BLK_F_FLUSH); /* 5.2.5: then the cache is write-through */
+    if (vio_chain_read(c, 0, &h, sizeof h) < sizeof h)
+        return VIO__BLK_IOERR;
+    switch (h.type) {
+    case VIO__BLK_IN:
+        r->op = VIO_BLK_READ;
+        r->used = (uint32_t)c->wlen;
+        return vio__blk_span(b, r, h.sector, writable, c->nwrite, 0, c->wlen - 1);
+    case VIO__BLK_OUT:
+        r->op = VIO_BLK_WRITE;
+        return vio__blk_span(b, r, h.sector, c->iov, c->nread, sizeof h, c->rlen - sizeof h);
+    case VIO__BLK_FLUSH:
+        r->op = VIO_BLK_FLUSH;
+        return VIO__BLK_GO;
+    case VIO__BLK_GET_ID:
+        r->used = (uint32_t)(c->wlen - 1 < sizeof b->serial ? c->wlen : sizeof b->serial + 1);
+        vio_chain_write(c, 0, b->serial, r->used - 1);
+        return VIO__BLK_OK;
+    default:
+        return VIO__BLK_UNSUPP;
+    }
+}
+
+/* Gives a request back to the pool and its chain to the driver. */
+static void vio__blk_answer(struct vio_blk *b, struct vio_blk_req *r, uint8_t code)
+{
+    uint16_t head = r->head;
+    uint32_t len = code == VIO__BLK_OK ? r->used : 1;
+
+    if (vio_live(&b->dev, 0))
+        *r->status = code;
+    r->next_free = b->free;
+    b->free = r;
+    vio_used(&b->dev, 0, head, len);
+}
+
+static void vio__blk_queue(struct vio_dev *d, unsigned q)
+{
+    struct vio_blk *b = (struct vio_blk *)d;
+    struct vio_chain c;
+
+    while (b->free && vio_pop(d, q, &c)) {
+        struct vio_blk_req *r = b->free;
+        uint8_t code;
+        if (!c.wlen) {
+            vio_used(d, q, c.head, 0);
+            vio_needs_reset(d, q, "a request has no room for its status");
+            return;
+        }
+        b->free = r->next_free;
+        code = vio__blk_parse(b, r, &c);
+        if (code == VIO__BLK_GO)
+            b->desc.submit(b->desc.ctx, r);
+        else
+            vio__blk_answer(b, r, code);
+    }
+}
+
+static const struct vio_class vio__blk_class = {.id = 2, .name = "blk", .queue = vio__blk_queue};
+
+VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc)
+{
+    struct vio__blk_config config = {
+        .capacity = desc->capacity / 512, .seg_max = VIO_BLK_SEGS_MAX, .blk_size = 512};
+    size_t serial_len = desc->serial ? strlen(desc->serial) : 0;
+
+    if (desc->capacity % 512 || serial_len > sizeof b->serial || !desc->submit)
+        return -EINVAL;
+    memset(b, 0, sizeof *b);
+    b->desc = *desc;
+    memcpy(b->config, &config, sizeof config);
+    memcpy(b->serial, serial_len ? desc->serial : "", serial_len);
+    for (unsigned i = 0; i < VIO_BLK_INFLIGHT; i++) {
+        b->req[i].next_free = b->free;
+        b->free = &b->req[i];
+    }
+    b->dev = (struct vio_dev){.cls = &vio__blk_class,
+                              .queues = b->queue,
+                              .nqueues = 1,
+                              .features = VIO__BLK_F_SEG_MAX | VIO__BLK_F_BLK_SIZE |
+                                          VIO__BLK_F_FLUSH | (desc->read_only ? VIO__BLK_F_RO : 0),
+                              .config = b->config,
+                              .config_len = sizeof b->config};
+    return 0;
+}
+
+VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err)
+{
+    bool waiting = !b->free; /* the pool was empty: more may be waiting in the ring */
+
+    vio__blk_answer(b, req, err ? VIO__BLK_IOERR : VIO__BLK_OK);
+    if (waiting)
+        vio_queue_run(&b->dev, 0);
+    vio_end(&b->dev, 0);
+}
+
+/* >>rng: 5.4 */
+static void vio__rng_queue(struct vio_dev *d, unsigned q)
+{
+    struct vio_rng *r = (struct vio_rng *)d;
+    struct vio_chain c;
+
+    while (vio_pop(d, q, &c)) {
+        unsigned n = vio__cut(c.iov + c.nread, c.nwrite, 0, VIO_RNG_MAX, c.iov, VIO_QUEUE_MAX);
+        size_t done = 0;
+        for (unsigned i = 0; i < n; i++) {
+            size_t got = r->desc.fill(r->desc.ctx, c.iov[i].base, c.iov[i].len);
+            done += got;
+            if (got < c.iov[i].len)
+                break;
+        }
+        vio_used(d, q, c.head, (uint32_t)done);
+    }
+}
+
+static const struct vio_class vio__rng_class = {.id = 4, .name = "rng", .queue = vio__rng_queue};
+
+VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc)
+{
+    if (!desc->fill)
+        return -EINVAL;
+    *r = (struct vio_rng){.desc = *desc};
+    r->dev = (struct vio_dev){.cls = &vio__rng_class, .queues = r->queue, .nqueues = 1};
+    return 0;
+}
+
+#endif /* VIO__IMPLEMENTED */
+#endif /* DEV_VIRTIO_IMPLEMENTATION */

@@ -1,0 +1,1880 @@
+/* host.h - loop, streams, files, disks, threads, clocks of a VMM   MIT licence, see LICENSE
+
+   WHAT IT IS      The only room of vmm that talks to the operating system, apart from the
+                   hypervisor: one I/O loop, timers, signals, clocks, entropy, threads, guest RAM,
+                   mapped files, disk images, and byte streams for guest consoles (terminal, file,
+                   Unix socket, pseudo-terminal) with a raw mode that is undone on every way out.
+                   Today for Linux (epoll, eventfd, timerfd, signalfd); what another system does
+                   differently stands between the marks >>linux and >>posix.
+
+   QUICK START     // an echo: what comes in goes out again, until the loop has run for 50 ms
+                   static struct host_loop loop;
+                   static struct host_stream console;
+                   static struct host_timer timer;
+                   static size_t echo(void *ctx, const void *buf, size_t len)
+                   {
+                       return host_stream_write((struct host_stream *)ctx, buf, len);
+                   }
+                   static void done(void *ctx)
+                   {
+                       host_loop_stop((struct host_loop *)ctx);
+                   }
+                   static int run(const char *spec) // "stdio", "unix:/tmp/console", ...
+                   {
+                       struct host_stream_desc desc = {&loop, spec, echo, 0, 0, &console, 0};
+                       if (host_loop_init(&loop, NULL) || host_stream_open(&console, &desc))
+                           return -1;
+                       host_timer_set(&loop, &timer, 50000000, done, &loop);
+                       return host_loop_run(&loop);
+                   }
+
+   CONFIGURATION   set everywhere, before the first include:
+                   HOST_STREAM_OUT   bytes of a stream's output ring; default 16384
+                   HOST_STREAM_IN    bytes of a stream's input buffer; default 1024
+                   set in the implementing file only:
+                   HOST_STACK_LEN    bytes of a thread's stack; default 131072
+                   HOST_STREAM_LAG   ns that output of a busy stream is collected; default 2000000
+                   HOST_STREAM_BYE   ns that host_stream_flush waits for a slow reader; default 1 s
+                   HOST_STREAM_RETRY ns between looks at what no descriptor reports (a pty without a
+                                     client, a terminal in the background); default 200000000
+                   _GNU_SOURCE       needed; defined here unless a system header came first
+
+   DEPENDS ON      vmm.h. The declarations need no header of the system; the implementation libc.
+
+   THREADS         Everything runs on the thread of its loop, or before host_loop_run and after it.
+                   Any thread may call host_loop_stop, host_event_raise, host_stream_write,
+                   host_stream_poke, host_disk_*, host_random, the clocks, and what a mutex is for.
+                   No callback is called with a lock of host.h held.
+   MEMORY          The caller owns every object; none moves while it is in use. Nothing is allocated
+                   but RAM, file mappings and thread stacks.
+   PROCESS         What a process has only once: host_stream_open has SIGPIPE, SIGTTIN and SIGTTOU
+                   ignored where they have the default action; host_tty_raw keeps the terminal's
+                   saved mode in a static variable (signal handlers have no other place) and takes
+                   the handlers of fatal signals and SIGCONT. Descriptors 0, 1 and 2 must be open
+                   before anything else is. None that was inherited gets O_NONBLOCK: others share
+                   it.
+   ERRORS          0 or a negative errno; whatever a user can cause has a sentence in the log.
+   GUEST TRUST     Lengths and offsets of disk transfers may be the guest's: checked here again.
+                   What a guest prints reaches the terminal as it is. */
+#ifndef HOST_H
+#define HOST_H
+
+#if (defined(HOST_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "vmm.h"
+
+#ifndef HOST_STREAM_OUT
+#define HOST_STREAM_OUT 16384
+#endif
+#ifndef HOST_STREAM_IN
+#define HOST_STREAM_IN 1024
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* >>loop: waits for descriptors, events, timers and signals, and calls back. Fields without a
+   comment are private. */
+enum host_ready {
+    HOST_IN = 1,  /* there is something to read, or its end */
+    HOST_OUT = 2, /* a write would not block */
+    HOST_HUP = 4  /* the other side is gone, or an error; reported whenever any bit is asked for */
+};
+
+struct host_watch {
+    int fd;          /* stays the caller's, open while watched; no regular file */
+    unsigned events; /* enum host_ready; 0: dormant, nothing is reported */
+    void (*ready)(void *ctx, unsigned events);
+    void *ctx;
+    unsigned armed;
+};
+
+struct host_event {
+    void (*fn)(void *ctx);
+    void *ctx;
+    struct host_loop *loop;
+    struct host_event *next;
+    unsigned raised;
+};
+
+struct host_loop {
+    const struct vmm_log *log;
+    int poll_fd;
+    struct host_watch wake;
+    struct host_event *events, *cursor;
+    unsigned woken, stopping;
+    void *batch; /* what is being dispatched, so that a deleted watch is not called */
+    int nbatch;
+};
+
+/* All zero before the first host_timer_set. */
+struct host_timer {
+    void (*fn)(void *ctx);
+    void *ctx;
+    struct host_loop *loop;
+    struct host_watch watch;
+};
+
+struct host_signals {
+    void (*fn)(void *ctx, int signo);
+    void *ctx;
+    struct host_watch watch;
+};
+
+VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log);
+/* After everything that uses the loop was taken from it. */
+VMM_DEF void host_loop_fini(struct host_loop *l);
+/* Calls back until host_loop_stop. Every callback runs on the calling thread. */
+VMM_DEF int host_loop_run(struct host_loop *l);
+/* Ends the current or, when none is under way, the next host_loop_run. Any thread. */
+VMM_DEF void host_loop_stop(struct host_loop *l);
+
+/* Starts watching w->fd for w->events; fill the first four fields. -EPERM: a regular file or such,
+   which is always ready and cannot be waited for. */
+VMM_DEF int host_watch_add(struct host_loop *l, struct host_watch *w);
+VMM_DEF int host_watch_set(struct host_loop *l, struct host_watch *w, unsigned events);
+/* Before its descriptor is closed. Safe from any callback, for any watch, and when not watched. */
+VMM_DEF void host_watch_del(struct host_loop *l, struct host_watch *w);
+
+/* An event calls fn on the loop once for any number of raises before. Costs no descriptor. */
+VMM_DEF void host_event_init(struct host_loop *l, struct host_event *ev, void (*fn)(void *ctx),
+                             void *ctx);
+VMM_DEF void host_event_raise(struct host_event *ev); /* any thread */
+VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev);
+
+/* Calls fn once, in ns nanoseconds; replaces what was set before. */
+VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
+                           void (*fn)(void *ctx), void *ctx);
+VMM_DEF void host_timer_cancel(struct host_timer *t);
+
+/* Blocks these signals in the calling thread, and so in those that it starts afterwards, and has
+   the loop call fn for each. */
+VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const int *signos,
+                             unsigned n, void (*fn)(void *ctx, int signo), void *ctx);
+/* Ends the delivery; the signals stay blocked. */
+VMM_DEF void host_signals_del(struct host_loop *l, struct host_signals *s);
+
+/* >>clock, >>random */
+VMM_DEF uint64_t host_now(void); /* monotonic ns */
+VMM_DEF int64_t host_wall(void); /* ns since 1970, UTC */
+/* Fills buf with entropy of the system's; returns the bytes filled, fewer only if it has none. */
+VMM_DEF size_t host_random(void *buf, size_t len);
+
+/* >>thread */
+struct host_mutex {
+    uint64_t opaque[8];
+};
+
+struct host_thread {
+    void *(*fn)(void *ctx);
+    void *ctx;
+    const char *name;
+    uintptr_t handle;
+};
+
+VMM_DEF void host_mutex_init(struct host_mutex *m);
+/* The mutex as the lock that devices and buses are given. */
+VMM_DEF struct vmm_lock host_mutex_lock(struct host_mutex *m);
+/* name is what top shows, up to 15 characters, kept by reference; a small stack: no big locals. */
+VMM_DEF int host_thread_start(struct host_thread *t, void *(*fn)(void *ctx), void *ctx,
+                              const char *name);
+VMM_DEF void host_thread_join(struct host_thread *t);
+
+/* A gate that opens once `missing` threads have arrived. */
+struct host_gate {
+    struct host_mutex mutex;
+    uint64_t opaque[8]; /* the condition variable */
+    unsigned missing;
+};
+
+VMM_DEF void host_gate_init(struct host_gate *g, unsigned missing);
+VMM_DEF void host_gate_arrive(struct host_gate *g);
+VMM_DEF void host_gate_wait(struct host_gate *g); /* until it is open */
+
+/* >>memory */
+enum { HOST_RAM_HUGE = 1 }; /* ask for huge pages: faster, and memory comes in pieces of 2 MiB */
+
+struct host_file;
+
+/* Zeroed private memory, aligned to 2 MiB, that costs nothing until touched and stays out of core
+   dumps. len in whole pages. NULL: no address space; the log says so. */
+VMM_DEF void *host_ram(uint64_t len, unsigned flags, const struct vmm_log *log);
+VMM_DEF void host_ram_free(void *ram, uint64_t len);
+/* Replaces RAM at `at` by a private view of the file, which nobody has to read or copy. All three
+   in whole pages, the last of which may hold the file's end (zeroes follow it), else -EINVAL.
+   Whoever truncates the file later faults the guest. */
+VMM_DEF int host_ram_file(void *at, const struct host_file *f, uint64_t off, uint64_t len);
+
+/* >>file: a whole file, read-only, as memory. */
+struct host_file {
+    int fd;
+    const uint8_t *data; /* NULL: not open */
+    uint64_t len;
+};
+
+/* `what` begins the sentence on failure: "kernel". -ENOENT, -EACCES, -EISDIR, -EINVAL: empty or not
+   a regular file. */
+VMM_DEF int host_file_open(struct host_file *f, const char *what, const char *path,
+                           const struct vmm_log *log);
+VMM_DEF void host_file_close(struct host_file *f); /* also when all zero */
+
+/* >>disk: a regular file or a block device in sectors of 512 bytes. */
+struct host_disk {
+    int fd;
+    bool ro;
+    uint64_t len; /* bytes; 0: not open */
+    uint64_t dev, ino;
+};
+
+struct host_iov { /* is a struct iovec */
+    void *base;
+    size_t len;
+};
+
+/* Opens and locks it: many readers or one writer, among those who lock at all. -EBUSY: in use,
+   -EROFS: not writable. */
+VMM_DEF int host_disk_open(struct host_disk *d, const char *path, bool ro,
+                           const struct vmm_log *log);
+/* Both are the same file, by whatever names. */
+VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b);
+/* Transfers all of it, or -errno: -EIO outside the disk or where the file has become shorter,
+   -EROFS. Blocks. */
+VMM_DEF int host_disk_rw(const struct host_disk *d, bool write, const struct host_iov *iov,
+                         unsigned n, uint64_t off);
+/* What was written before survives a power cut. */
+VMM_DEF int host_disk_flush(const struct host_disk *d);
+VMM_DEF void host_disk_close(struct host_disk *d); /* also when all zero */
+
+/* >>stream: where a guest console comes from and goes to.
+       stdio       standard input and output; a terminal is put into raw mode, and there Ctrl-A is
+                   the escape key
+       null        swallows everything
+       file:PATH   output alone; the file is created or emptied
+       unix:PATH   listens there, mode 0600, for one client at a time; others wait for their turn
+       pty         a new pseudo-terminal, pty_name says which
+   Input is never lost: no more is read than there is room for, and it is offered until taken.
+   Output never blocks the writer, and waits for a listener that is slow. What is printed while
+   nobody listens (no client, reader gone) is lost. */
+struct host_stream_desc {
+    struct host_loop *loop;
+    const char *spec; /* one of the above; need not live on */
+    /* The device takes input and says how many bytes. NULL: input is not read at all. */
+    size_t (*input)(void *ctx, const void *buf, size_t len);
+    /* There is room again after a host_stream_write that took less than all. May be NULL. */
+    void (*writable)(void *ctx);
+    /* Ctrl-A and then key came from a terminal. NULL: Ctrl-A is a byte like any other. Ctrl-A twice
+       sends it once. Must not close the stream. */
+    void (*escape)(void *ctx, char key);
+    void *ctx;
+    const struct vmm_log *log;
+};
+
+struct host_stream {
+    struct host_stream_desc desc;
+    char pty_name[32]; /* "/dev/pts/7"; "" unless a pty */
+    char path[108];    /* the socket's, else "" */
+    int kind, put;
+    struct host_watch in, out,
+        door; /* out has a descriptor of its own; door: the listening socket */
+    struct host_event event;
+    struct host_timer lag, retry;
+    /* output, guarded by mutex */
+    struct host_mutex mutex;
+    size_t out_at, out_len;
+    bool active;  /* the loop will look at the ring without being told */
+    bool hurried; /* it was told to do so at once */
+    bool starved; /* a write took less than all */
+    bool drop;    /* nobody listens */
+    /* input, of the loop's thread */
+    size_t in_at, in_len;
+    bool in_always; /* cannot be waited for: a regular file, /dev/null */
+    bool in_eof, in_asleep, tty, prefix;
+    unsigned waiting; /* the device may have left something: atomic */
+    uint8_t in_buf[HOST_STREAM_IN];
+    uint8_t out_ring[HOST_STREAM_OUT];
+};
+
+/* Opens it; callbacks come once the loop runs. -EINVAL: an unknown spec. */
+VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_desc *d);
+/* Flushes, closes, removes a socket file, restores the terminal. When nobody writes any more. */
+VMM_DEF void host_stream_close(struct host_stream *s);
+/* Takes up to len bytes without blocking, and says how many. Fewer: writable() will be called. Any
+   thread. */
+VMM_DEF size_t host_stream_write(struct host_stream *s, const void *buf, size_t len);
+/* Writes out what was taken, as far as the other side takes it within HOST_STREAM_BYE. Not while
+   the loop runs on another thread. */
+VMM_DEF void host_stream_flush(struct host_stream *s);
+/* The device has room for input again. Any thread; next to nothing when none is waiting. */
+VMM_DEF void host_stream_poke(struct host_stream *s);
+/* The stream as a device wants it: write and poke. */
+VMM_DEF struct vmm_stream host_stream_port(struct host_stream *s);
+
+/* >>tty: one terminal per process. Raw mode: every key goes to the guest, even Ctrl-C; output
+   processing stays. It is entered as soon as the process is in the foreground, again after SIGCONT,
+   and left before a signal that would end the process takes effect. */
+VMM_DEF int host_tty_raw(int fd);    /* -ENOTTY: not a terminal. host_stream_open calls it */
+VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* HOST_H */
+
+#if (defined(HOST_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)) && !defined(HOST__IMPLEMENTED)
+#define HOST__IMPLEMENTED
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#else
+#error "host.h: not ported to this system yet"
+#endif
+#ifndef MAP_ANONYMOUS
+#error "host.h: define _GNU_SOURCE before the first include of the implementing file"
+#endif
+
+#ifndef HOST_STACK_LEN
+#define HOST_STACK_LEN 131072
+#endif
+#ifndef HOST_STREAM_LAG
+#define HOST_STREAM_LAG 2000000
+#endif
+#ifndef HOST_STREAM_BYE
+#define HOST_STREAM_BYE 1000000000
+#endif
+#ifndef HOST_STREAM_RETRY
+#define HOST_STREAM_RETRY 200000000
+#endif
+
+#define HOST__BATCH    16   /* descriptors reported by one wait */
+#define HOST__IOV_MAX  1024 /* what the system takes at once, IOV_MAX everywhere */
+#define HOST__SIP      256  /* bytes that a terminal reported writable is trusted to take */
+#define HOST__RAM_UNIT ((uintptr_t)2 << 20)
+
+/* >>linux: the loop's system calls, up to >>posix. Another system brings the same functions. */
+
+static int host__poll_open(void)
+{
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* Changes what is reported for w from `from` to `to`, sets of enum host_ready. */
+static int host__poll_set(int poll_fd, struct host_watch *w, unsigned from, unsigned to)
+{
+    int op = !from ? EPOLL_CTL_ADD : to ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+    struct epoll_event e = {.data.ptr = w};
+
+    e.events = (to & HOST_IN ? EPOLLIN : 0u) | (to & HOST_OUT ? EPOLLOUT : 0u);
+    return epoll_ctl(poll_fd, op, w->fd, &e) ? -errno : 0;
+}
+
+/* A watch that is about to vanish may still wait for its call in the batch under way. */
+static void host__poll_forget(struct host_loop *l, const struct host_watch *w)
+{
+    struct epoll_event *batch = (struct epoll_event *)l->batch;
+
+    for (int i = 0; batch && i < l->nbatch; i++)
+        if (batch[i].data.ptr == w)
+            batch[i].data.ptr = NULL;
+}
+
+/* Waits once and calls back whoever is ready. */
+static int host__poll_wait(struct host_loop *l)
+{
+    struct epoll_event batch[HOST__BATCH];
+    int n = epoll_wait(l->poll_fd, batch, HOST__BATCH, -1);
+
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    l->batch = batch;
+    l->nbatch = n;
+    for (int i = 0; i < n; i++) {
+        struct host_watch *w = (struct host_watch *)batch[i].data.ptr;
+        unsigned e = batch[i].events;
+        if (w)
+            w->ready(w->ctx, (e & EPOLLIN ? HOST_IN : 0u) | (e & EPOLLOUT ? HOST_OUT : 0u) |
+                                 (e & (EPOLLHUP | EPOLLERR) ? HOST_HUP : 0u));
+    }
+    l->batch = NULL;
+    return 0;
+}
+
+static int host__wake_open(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static void host__wake_up(int fd)
+{
+    uint64_t one = 1;
+
+    if (write(fd, &one, sizeof one) < 0)
+        return; /* full: then it is readable, which is all we want */
+}
+
+/* Takes the count out of an eventfd or a timerfd; false: there was none. */
+static bool host__wake_take(int fd)
+{
+    uint64_t count;
+
+    return read(fd, &count, sizeof count) == (ssize_t)sizeof count;
+}
+
+static int host__timer_open(void)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int host__timer_arm(int fd, uint64_t ns)
+{
+    struct itimerspec at = {.it_interval = {0, 0}};
+
+    ns = ns ? ns : 1; /* zero would disarm it */
+    at.it_value.tv_sec = (time_t)(ns / 1000000000);
+    at.it_value.tv_nsec = (long)(ns % 1000000000);
+    return timerfd_settime(fd, 0, &at, NULL) ? -errno : 0;
+}
+
+static int host__signals_open(const sigset_t *set)
+{
+    int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* The next signal that has come in, or 0. */
+static int host__signals_take(int fd)
+{
+    struct signalfd_siginfo info;
+
+    return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+static void host__thread_name(const char *name)
+{
+    pthread_setname_np(pthread_self(), name);
+}
+
+/* A description of standard output that is ours alone, so that O_NONBLOCK on it concerns nobody
+   else. -1: the system does not give us one. */
+static int host__own_stdout(void)
+{
+    return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Block devices opened with it refuse a second user, such as a mounted file system. */
+#define HOST__O_EXCL O_EXCL
+
+/* >>posix: from here on every Unix is much the same. Lacking on some, and easily stood in for:
+   accept4, SOCK_CLOEXEC, MSG_NOSIGNAL, F_DUPFD_CLOEXEC, ptsname_r, fdatasync, MAP_NORESERVE. */
+
+/* >>loop */
+
+/* Dormant means not registered at all: a system that always reports hang-ups could not be silenced
+   otherwise. */
+VMM_DEF int host_watch_set(struct host_loop *l, struct host_watch *w, unsigned events)
+{
+    int rc = 0;
+
+    w->events = events;
+    if (events == w->armed)
+        return 0;
+    rc = host__poll_set(l->poll_fd, w, w->armed, events);
+    if (!rc)
+        w->armed = events;
+    if (!events)
+        host__poll_forget(l, w);
+    return rc;
+}
+
+VMM_DEF int host_watch_add(struct host_loop *l, struct host_watch *w)
+{
+    w->armed = 0;
+    return host_watch_set(l, w, w->events);
+}
+
+VMM_DEF void host_watch_del(struct host_loop *l, struct host_watch *w)
+{
+    host_watch_set(l, w, 0);
+}
+
+/* `woken` says that the loop's descriptor is readable already, `raised` that an event is: so a
+   burst of raises costs one system call. The loop clears each before it looks behind it. */
+static void host__loop_wake(struct host_loop *l)
+{
+    if (!__atomic_exchange_n(&l->woken, 1, __ATOMIC_SEQ_CST))
+        host__wake_up(l->wake.fd);
+}
+
+static void host__loop_woken(void *ctx, unsigned events)
+{
+    struct host_loop *l = (struct host_loop *)ctx;
+    struct host_event *ev;
+
+    (void)events;
+    host__wake_take(l->wake.fd);
+    __atomic_store_n(&l->woken, 0, __ATOMIC_SEQ_CST);
+    for (l->cursor = l->events; (ev = l->cursor);) {
+        l->cursor = ev->next; /* which host_event_fini moves on, should fn delete that one */
+        if (__atomic_exchange_n(&ev->raised, 0, __ATOMIC_SEQ_CST))
+            ev->fn(ev->ctx);
+    }
+}
+
+VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log)
+{
+    int rc = -EMFILE;
+
+    memset(l, 0, sizeof *l);
+    l->log = log;
+    l->wake = (struct host_watch){-1, HOST_IN, host__loop_woken, l, 0};
+    l->poll_fd = host__poll_open();
+    if (l->poll_fd >= 0)
+        l->wake.fd = host__wake_open();
+    if (l->wake.fd >= 0)
+        rc = host_watch_add(l, &l->wake);
+    if (!rc)
+        return 0;
+    host_loop_fini(l);
+    return vmm_err(log, rc, "the I/O loop gets no descriptors; raise ulimit -n");
+}
+
+VMM_DEF void host_loop_fini(struct host_loop *l)
+{
+    if (l->wake.fd >= 0)
+        close(l->wake.fd);
+    if (l->poll_fd >= 0)
+        close(l->poll_fd);
+    l->wake.fd = l->poll_fd = -1;
+}
+
+VMM_DEF int host_loop_run(struct host_loop *l)
+{
+    while (!__atomic_exchange_n(&l->stopping, 0, __ATOMIC_SEQ_CST)) {
+        int rc = host__poll_wait(l);
+        if (rc)
+            return vmm_err(l->log, rc, "the I/O loop cannot wait: %s", strerror(-rc));
+    }
+    return 0;
+}
+
+VMM_DEF void host_loop_stop(struct host_loop *l)
+{
+    __atomic_store_n(&l->stopping, 1, __ATOMIC_SEQ_CST);
+    host__loop_wake(l);
+}
+
+VMM_DEF void host_event_init(struct host_loop *l, struct host_event *ev, void (*fn)(void *ctx),
+                             void *ctx)
+{
+    *ev = (struct host_event){fn, ctx, l, l->events, 0};
+    l->events = ev;
+}
+
+/* An event that is raised already will be seen: its raiser has woken the loop, or is about to. */
+VMM_DEF void host_event_raise(struct host_event *ev)
+{
+    if (!__atomic_exchange_n(&ev->raised, 1, __ATOMIC_SEQ_CST))
+        host__loop_wake(ev->loop);
+}
+
+VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev)
+{
+    struct host_event **at = &l->events;
+
+    while (*at && *at != ev)
+        at = &(*at)->next;
+    if (*at)
+        *at = ev->next;
+    if (l->cursor == ev)
+        l->cursor = ev->next;
+}
+
+static void host__timer_ready(void *ctx, unsigned events)
+{
+    struct host_timer *t = (struct host_timer *)ctx;
+
+    (void)events;
+    if (host__wake_take(t->watch.fd)) /* else it was set anew since it became ready */
+        t->fn(t->ctx);
+}
+
+VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
+                           void (*fn)(void *ctx), void *ctx)
+{
+    t->fn = fn;
+    t->ctx = ctx;
+    if (!t->loop) {
+        int rc, fd = host__timer_open();
+        if (fd < 0)
+            return vmm_err(l->log, fd, "no descriptor for a timer; raise ulimit -n");
+        t->watch = (struct host_watch){fd, HOST_IN, host__timer_ready, t, 0};
+        rc = host_watch_add(l, &t->watch);
+        if (rc) {
+            close(fd);
+            return vmm_err(l->log, rc, "a timer cannot be waited for: %s", strerror(-rc));
+        }
+        t->loop = l;
+    }
+    return host__timer_arm(t->watch.fd, ns);
+}
+
+VMM_DEF void host_timer_cancel(struct host_timer *t)
+{
+    if (!t->loop)
+        return;
+    host_watch_del(t->loop, &t->watch);
+    close(t->watch.fd);
+    t->loop = NULL;
+}
+
+/* One signal a call: fn may delete us, and if more have come in, the loop calls again. */
+static void host__signals_ready(void *ctx, unsigned events)
+{
+    struct host_signals *s = (struct host_signals *)ctx;
+    int signo = host__signals_take(s->watch.fd);
+
+    (void)events;
+    if (signo)
+        s->fn(s->ctx, signo);
+}
+
+VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const int *signos,
+                             unsigned n, void (*fn)(void *ctx, int signo), void *ctx)
+{
+    sigset_t set;
+    int rc, fd;
+
+    sigemptyset(&set);
+    for (unsigned i = 0; i < n; i++)
+        sigaddset(&set, signos[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    fd = host__signals_open(&set);
+    if (fd < 0)
+        return vmm_err(l->log, fd, "no descriptor for signals; raise ulimit -n");
+    s->fn = fn;
+    s->ctx = ctx;
+    s->watch = (struct host_watch){fd, HOST_IN, host__signals_ready, s, 0};
+    rc = host_watch_add(l, &s->watch);
+    if (rc) {
+        close(fd);
+        return vmm_err(l->log, rc, "signals cannot be waited for: %s", strerror(-rc));
+    }
+    return 0;
+}
+
+VMM_DEF void host_signals_del(struct host_loop *l, struct host_signals *s)
+{
+    host_watch_del(l, &s->watch);
+    close(s->watch.fd);
+    s->watch.fd = -1;
+}
+
+/* >>clock */
+
+VMM_DEF uint64_t host_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+VMM_DEF int64_t host_wall(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* >>random */
+
+VMM_DEF size_t host_random(void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        size_t n = len - done < 256 ? len - done : 256; /* getentropy takes no more */
+        if (getentropy((uint8_t *)buf + done, n))
+            break;
+        done += n;
+    }
+    return done;
+}
+
+/* >>thread */
+
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(struct host_mutex), "host_mutex is too small");
+_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "host_thread.handle is too small");
+
+static void host__mutex_enter(void *ctx)
+{
+    pthread_mutex_lock((pthread_mutex_t *)ctx);
+}
+
+static void host__mutex_leave(void *ctx)
+{
+    pthread_mutex_unlock((pthread_mutex_t *)ctx);
+}
+
+VMM_DEF void host_mutex_init(struct host_mutex *m)
+{
+    pthread_mutex_init((pthread_mutex_t *)(void *)m, NULL);
+}
+
+VMM_DEF struct vmm_lock host_mutex_lock(struct host_mutex *m)
+{
+    return (struct vmm_lock){host__mutex_enter, host__mutex_leave, m};
+}
+
+static void *host__thread_main(void *ctx)
+{
+    struct host_thread *t = (struct host_thread *)ctx;
+
+    host__thread_name(t->name);
+    return t->fn(t->ctx);
+}
+
+VMM_DEF int host_thread_start(struct host_thread *t, void *(*fn)(void *ctx), void *ctx,
+                              const char *name)
+{
+    pthread_attr_t attr;
+    pthread_t id;
+    int rc;
+
+    *t = (struct host_thread){fn, ctx, name, 0};
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, HOST_STACK_LEN);
+    rc = pthread_create(&id, &attr, host__thread_main, t);
+    pthread_attr_destroy(&attr);
+    if (!rc)
+        memcpy(&t->handle, &id, sizeof id);
+    return -rc;
+}
+
+VMM_DEF void host_thread_join(struct host_thread *t)
+{
+    pthread_t id;
+
+    memcpy(&id, &t->handle, sizeof id);
+    pthread_join(id, NULL);
+}
+
+_Static_assert(sizeof(pthread_cond_t) <= sizeof((struct host_gate *)0)->opaque,
+               "host_gate is too small");
+
+VMM_DEF void host_gate_init(struct host_gate *g, unsigned missing)
+{
+    host_mutex_init(&g->mutex);
+    pthread_cond_init((pthread_cond_t *)(void *)g->opaque, NULL);
+    g->missing = missing;
+}
+
+VMM_DEF void host_gate_arrive(struct host_gate *g)
+{
+    host__mutex_enter(&g->mutex);
+    if (--g->missing == 0)
+        pthread_cond_broadcast((pthread_cond_t *)(void *)g->opaque);
+    host__mutex_leave(&g->mutex);
+}
+
+VMM_DEF void host_gate_wait(struct host_gate *g)
+{
+    host__mutex_enter(&g->mutex);
+    while (g->missing)
+        pthread_cond_wait((pthread_cond_t *)(void *)g->opaque,
+                          (pthread_mutex_t *)(void *)&g->mutex);
+    host__mutex_leave(&g->mutex);
+}
+
+/* >>memory */
+
+static void *host__map(size_t len)
+{
+    void *p =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Aligned memory. Newer kernels align by themselves; otherwise map more and cut both ends off. */
+static uint8_t *host__map_aligned(size_t len)
+{
+    uint8_t *p = (uint8_t *)host__map(len);
+    size_t head;
+
+    if (!p || (uintptr_t)p % HOST__RAM_UNIT == 0)
+        return p;
+    munmap(p, len);
+    p = (uint8_t *)host__map(len + HOST__RAM_UNIT);
+    if (!p)
+        return NULL;
+    head = -(uintptr_t)p % HOST__RAM_UNIT;
+    if (head)
+        munmap(p, head);
+    if (head < HOST__RAM_UNIT)
+        munmap(p + head + len, HOST__RAM_UNIT - head);
+    return p + head;
+}
+
+VMM_DEF void *host_ram(uint64_t len, unsigned flags, const struct vmm_log *log)
+{
+    uint8_t *p = NULL;
+
+    if (len && len <= SIZE_MAX - HOST__RAM_UNIT)
+        p = host__map_aligned((size_t)len);
+    if (!p) {
+        vmm_err(log, -ENOMEM, "no address space for %llu MiB of guest memory; give the guest less",
+                (unsigned long long)(len >> 20));
+        return NULL;
+    }
+#ifdef MADV_DONTDUMP
+    madvise(p, (size_t)len, MADV_DONTDUMP); /* advice: failure changes nothing for the guest */
+#endif
+#ifdef MADV_HUGEPAGE
+    if (flags & HOST_RAM_HUGE)
+        madvise(p, (size_t)len, MADV_HUGEPAGE);
+#endif
+    (void)flags;
+    return p;
+}
+
+VMM_DEF void host_ram_free(void *ram, uint64_t len)
+{
+    if (ram)
+        munmap(ram, (size_t)len);
+}
+
+VMM_DEF int host_ram_file(void *at, const struct host_file *f, uint64_t off, uint64_t len)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (!len || ((uintptr_t)at | off | len) % page || off >= f->len ||
+        len - 1 > (f->len - off - 1) / page * page + page - 1)
+        return -EINVAL;
+    if (mmap(at, (size_t)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+             f->fd, (off_t)off) == MAP_FAILED)
+        return -errno;
+#ifdef MADV_DONTDUMP
+    madvise(at, (size_t)len, MADV_DONTDUMP);
+#endif
+    return 0;
+}
+
+/* >>file */
+
+/* The sentence for an open that failed with errno `err`. */
+static int host__cannot_open(const struct vmm_log *log, const char *what, const char *path, int err)
+{
+    if (err == ENOENT)
+        return vmm_err(log, -err, "%s '%s' does not exist; check the path", what, path);
+    if (err == EACCES || err == EPERM)
+        return vmm_err(log, -err, "%s '%s' may not be opened by this user; change its permissions",
+                       what, path);
+    return vmm_err(log, -err, "%s '%s' cannot be opened: %s", what, path, strerror(err));
+}
+
+/* The checks that a file's kind and length must pass. */
+static int host__check_kind(const struct vmm_log *log, const char *what, const char *path,
+                            const struct stat *st, bool kind_ok)
+{
+    if (S_ISDIR(st->st_mode))
+        return vmm_err(log, -EISDIR, "%s '%s' is a directory; name a file in it", what, path);
+    if (!kind_ok)
+        return vmm_err(log, -EINVAL, "%s '%s' is not a regular file; copy it into one", what, path);
+    if (S_ISREG(st->st_mode) && !st->st_size)
+        return vmm_err(log, -EINVAL, "%s '%s' is empty; make or fetch it again", what, path);
+    return 0;
+}
+
+static int host__file_map(struct host_file *f, const char *what, const char *path,
+                          const struct vmm_log *log)
+{
+    struct stat st;
+    void *p;
+    int rc;
+
+    if (fstat(f->fd, &st))
+        return host__cannot_open(log, what, path, errno);
+    rc = host__check_kind(log, what, path, &st, S_ISREG(st.st_mode));
+    if (rc)
+        return rc;
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+    if (p == MAP_FAILED)
+        return host__cannot_open(log, what, path, errno);
+    f->data = (const uint8_t *)p;
+    f->len = (uint64_t)st.st_size;
+    return 0;
+}
+
+VMM_DEF int host_file_open(struct host_file *f, const char *what, const char *path,
+                           const struct vmm_log *log)
+{
+    int rc;
+
+    f->data = NULL;
+    f->len = 0;
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a FIFO must not hang us */
+    if (f->fd < 0)
+        return host__cannot_open(log, what, path, errno);
+    rc = host__file_map(f, what, path, log);
+    if (rc)
+        close(f->fd);
+    return rc;
+}
+
+VMM_DEF void host_file_close(struct host_file *f)
+{
+    if (!f->data)
+        return;
+    munmap((void *)(uintptr_t)f->data, (size_t)f->len);
+    close(f->fd);
+    f->data = NULL;
+    f->len = 0;
+}
+
+/* >>disk */
+
+_Static_assert(sizeof(struct host_iov) == sizeof(struct iovec) &&
+                   offsetof(struct host_iov, base) == offsetof(struct iovec, iov_base) &&
+                   offsetof(struct host_iov, len) == offsetof(struct iovec, iov_len),
+               "struct host_iov must be struct iovec");
+
+/* The sentence for a disk that could not be opened; one that can at least be read has a remedy. */
+static int host__disk_refused(const struct vmm_log *log, const char *path, bool ro, int err)
+{
+    if (err == EISDIR)
+        return vmm_err(log, -err, "disk '%s' is a directory; name a file in it", path);
+    if (err == EBUSY)
+        return vmm_err(log, -err, "disk '%s' is in use by the system; unmount it first", path);
+    if (!ro && (err == EROFS || (err != ENOENT && !access(path, R_OK))))
+        return vmm_err(log, -EROFS, "disk '%s' is not writable; attach it as '%s,ro'", path, path);
+    return host__cannot_open(log, "disk", path, err);
+}
+
+/* Kind, length and lock of an open disk. */
+static int host__disk_check(struct host_disk *d, const char *path, const struct vmm_log *log)
+{
+    struct stat st;
+    off_t len;
+    int rc;
+
+    if (fstat(d->fd, &st))
+        return host__cannot_open(log, "disk", path, errno);
+    rc = host__check_kind(log, "disk", path, &st, S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+    if (rc)
+        return rc;
+    len = lseek(d->fd, 0, SEEK_END); /* unlike st_size, also true for block devices */
+    if (len <= 0)
+        return vmm_err(log, -EINVAL, "disk '%s' is empty; is there a medium in it?", path);
+    if (len % 512)
+        return vmm_err(log, -EINVAL,
+                       "disk '%s' has %lld bytes, not a multiple of 512; extend it with truncate",
+                       path, (long long)len);
+    if (flock(d->fd, (d->ro ? LOCK_SH : LOCK_EX) | LOCK_NB) && errno == EWOULDBLOCK)
+        return vmm_err(log, -EBUSY,
+                       "disk '%s' is in use, by another program or as another disk here; use a "
+                       "copy, or attach it read-only everywhere",
+                       path);
+    d->dev = (uint64_t)(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev);
+    d->ino = S_ISBLK(st.st_mode) ? 0 : (uint64_t)st.st_ino;
+    d->len = (uint64_t)len;
+    return 0;
+}
+
+VMM_DEF int host_disk_open(struct host_disk *d, const char *path, bool ro,
+                           const struct vmm_log *log)
+{
+    int rc;
+
+    memset(d, 0, sizeof *d);
+    d->ro = ro;
+    d->fd = open(path, (ro ? O_RDONLY : O_RDWR | HOST__O_EXCL) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (d->fd < 0)
+        return host__disk_refused(log, path, ro, errno);
+    rc = host__disk_check(d, path, log);
+    if (rc)
+        close(d->fd);
+    return rc;
+}
+
+VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b)
+{
+    return a->dev == b->dev && a->ino == b->ino;
+}
+
+/* One system call's worth of iov[0..n), of whose first element `skip` bytes are done. Only whole
+   elements can be handed over as a vector; the rest of a broken one goes alone. */
+static ssize_t host__disk_step(const struct host_disk *d, bool write, const struct host_iov *iov,
+                               unsigned n, size_t skip, uint64_t off)
+{
+    struct host_iov rest = {(uint8_t *)iov->base + skip, iov->len - skip};
+    const struct iovec *v = (const struct iovec *)(const void *)(skip ? &rest : iov);
+    int count = skip ? 1 : (int)(n < HOST__IOV_MAX ? n : HOST__IOV_MAX);
+    ssize_t done;
+
+    do
+        done = write ? pwritev(d->fd, v, count, (off_t)off) : preadv(d->fd, v, count, (off_t)off);
+    while (done < 0 && errno == EINTR);
+    if (done == 0)
+        return -EIO; /* the file ends before the disk does */
+    return done < 0 ? -errno : done;
+}
+
+VMM_DEF int host_disk_rw(const struct host_disk *d, bool write, const struct host_iov *iov,
+                         unsigned n, uint64_t off)
+{
+    uint64_t left = d->len - off;
+    size_t done = 0; /* bytes of the current element and those after it */
+
+    if (write && d->ro)
+        return -EROFS;
+    if (off > d->len)
+        return -EIO;
+    for (unsigned i = 0; i < n; i++) {
+        if (iov[i].len > left)
+            return -EIO;
+        left -= iov[i].len;
+    }
+    for (;;) {
+        ssize_t step;
+        for (; n && done >= iov->len; iov++, n--)
+            done -= iov->len;
+        if (!n)
+            return 0;
+        step = host__disk_step(d, write, iov, n, done, off);
+        if (step < 0)
+            return (int)step;
+        done += (size_t)step;
+        off += (uint64_t)step;
+    }
+}
+
+VMM_DEF int host_disk_flush(const struct host_disk *d)
+{
+    int rc;
+
+    if (d->ro)
+        return 0;
+    do
+        rc = fdatasync(d->fd);
+    while (rc && errno == EINTR);
+    return rc ? -errno : 0;
+}
+
+VMM_DEF void host_disk_close(struct host_disk *d)
+{
+    if (d->len)
+        close(d->fd);
+    d->len = 0;
+}
+
+/* >>tty: the one global of vmm. Signal handlers must find the terminal, and have no context. */
+
+#define HOST__NDEATHS 9
+
+static const int host__deaths[HOST__NDEATHS] = {SIGSEGV, SIGBUS, SIGILL,  SIGFPE, SIGABRT,
+                                                SIGTERM, SIGHUP, SIGQUIT, SIGINT};
+
+static struct {
+    volatile sig_atomic_t wanted; /* host_tty_raw was called */
+    volatile sig_atomic_t taken;  /* `saved` is valid: raw mode was entered */
+    int fd;
+    struct termios saved, raw;
+    bool caught; /* the handlers are installed */
+    struct sigaction before[HOST__NDEATHS];
+} host__tty;
+
+/* A terminal that is not ours to control (no job control there) counts as foreground. */
+static bool host__tty_foreground(int fd)
+{
+    pid_t group = tcgetpgrp(fd);
+
+    return group < 0 || group == getpgrp();
+}
+
+/* Async-signal-safe, for SIGCONT: the shell has changed the mode while we were stopped. */
+static void host__tty_enter(void)
+{
+    if (!host__tty.wanted || !host__tty_foreground(host__tty.fd))
+        return;
+    if (!host__tty.taken) {
+        struct termios *raw = &host__tty.raw;
+        if (tcgetattr(host__tty.fd, &host__tty.saved))
+            return;
+        *raw = host__tty.saved;
+        raw->c_iflag &=
+            ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | INPCK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+        raw->c_lflag &= ~(tcflag_t)(ISIG | ICANON | ECHO | ECHONL | IEXTEN);
+        raw->c_cc[VMIN] = 1;
+        raw->c_cc[VTIME] = 0;
+        host__tty.taken = 1;
+    }
+    tcsetattr(host__tty.fd, TCSANOW, &host__tty.raw);
+}
+
+/* Leaves the terminal alone when a shell has it: it has put its own mode there. */
+VMM_DEF void host_tty_restore(void)
+{
+    int err = errno;
+
+    if (host__tty.taken && host__tty_foreground(host__tty.fd))
+        tcsetattr(host__tty.fd, TCSANOW, &host__tty.saved);
+    host__tty.wanted = host__tty.taken = 0;
+    errno = err;
+}
+
+static void host__tty_continue(int signo)
+{
+    int err = errno;
+
+    (void)signo;
+    host__tty_enter();
+    errno = err;
+}
+
+/* Gives the signal back to whoever had it before, by default death. A fault comes again by itself
+   once we return, with the right address for a debugger or sanitizer. */
+static void host__tty_death(int signo, siginfo_t *info, void *uc)
+{
+    bool fault = signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE;
+
+    (void)uc;
+    host_tty_restore();
+    for (unsigned i = 0; i < HOST__NDEATHS; i++)
+        if (host__deaths[i] == signo)
+            sigaction(signo, &host__tty.before[i], NULL);
+    if (!fault || info->si_code <= 0)
+        raise(signo);
+}
+
+/* Once per process. What was ignored stays ignored. */
+static void host__tty_catch(void)
+{
+    struct sigaction death = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction cont = {.sa_flags = SA_RESTART | SA_ONSTACK};
+    struct sigaction old;
+
+    if (host__tty.caught)
+        return;
+    host__tty.caught = true;
+    sigemptyset(&death.sa_mask);
+    sigemptyset(&cont.sa_mask);
+    death.sa_sigaction = host__tty_death;
+    cont.sa_handler = host__tty_continue;
+    for (unsigned i = 0; i < HOST__NDEATHS; i++) {
+        struct sigaction *before = &host__tty.before[i];
+        if (!sigaction(host__deaths[i], &death, before) && before->sa_handler == SIG_IGN)
+            sigaction(host__deaths[i], before, NULL);
+    }
+    if (!sigaction(SIGCONT, NULL, &old) && old.sa_handler == SIG_DFL)
+        sigaction(SIGCONT, &cont, NULL);
+}
+
+VMM_DEF int host_tty_raw(int fd)
+{
+    if (!isatty(fd))
+        return -ENOTTY;
+    if (host__tty.wanted)
+        return fd == host__tty.fd ? 0 : -EBUSY;
+    host__tty_catch();
+    host__tty.fd = fd;
+    host__tty.wanted = 1;
+    host__tty_enter();
+    return 0;
+}
+
+/* >>stream: each has an input end and an output end, with a watch each. The output ring is filled
+   by any thread and drained by the loop; everything else belongs to the loop's thread. */
+
+enum host__kind { HOST__NULL, HOST__STDIO, HOST__FILE, HOST__UNIX, HOST__PTY };
+
+enum host__put {              /* how to write without blocking */
+                 HOST__WRITE, /* the description is our own and O_NONBLOCK, or a file */
+                 HOST__SEND,  /* a socket: per call */
+                 HOST__SIPS   /* shared with others: poll, then a few bytes */
+};
+
+enum host__flow {                /* why host__out_push came back */
+                  HOST__IDLE,    /* nothing to do */
+                  HOST__DRAINED, /* something was written, nothing is left */
+                  HOST__BLOCKED, /* the descriptor takes no more for now */
+                  HOST__MORE     /* others are due first */
+};
+
+static void host__stream_retry(void *ctx);
+
+/* Tries again later what no descriptor will tell us. */
+static void host__retry_later(struct host_stream *s)
+{
+    host_timer_set(s->desc.loop, &s->retry, HOST_STREAM_RETRY, host__stream_retry, s);
+}
+
+/* >>stream output */
+
+/* The next contiguous piece of the ring. When there is none and `rest` is set, the loop turns to
+   other things, and the next write will have to wake it. */
+static size_t host__out_peek(struct host_stream *s, const uint8_t **p, bool rest)
+{
+    size_t len;
+
+    host__mutex_enter(&s->mutex);
+    len = s->out_len;
+    if (!len) {
+        s->hurried = false;
+        s->active = s->active && !rest;
+    }
+    if (len > HOST_STREAM_OUT - s->out_at)
+        len = HOST_STREAM_OUT - s->out_at;
+    *p = s->out_ring + s->out_at;
+    host__mutex_leave(&s->mutex);
+    return len;
+}
+
+/* Tells a writer that went away with less than it wanted, once there is room worth the call. */
+static void host__out_feed(struct host_stream *s)
+{
+    bool feed;
+
+    host__mutex_enter(&s->mutex);
+    feed = s->starved && s->out_len <= HOST_STREAM_OUT / 2;
+    if (feed)
+        s->starved = false;
+    host__mutex_leave(&s->mutex);
+    if (feed && s->desc.writable)
+        s->desc.writable(s->desc.ctx);
+}
+
+/* n bytes at the front are done. */
+static void host__out_took(struct host_stream *s, size_t n)
+{
+    host__mutex_enter(&s->mutex);
+    s->out_len -= n;
+    s->out_at = (s->out_at + n) % HOST_STREAM_OUT;
+    if (!s->out_len)
+        s->out_at = 0; /* stay in the pages that are touched already */
+    host__mutex_leave(&s->mutex);
+    host__out_feed(s);
+}
+
+/* Whether anybody listens from now on. */
+static void host__out_drop(struct host_stream *s, bool drop)
+{
+    host__mutex_enter(&s->mutex);
+    s->drop = drop;
+    if (drop) {
+        s->out_at = s->out_len = 0;
+        s->active = s->hurried = false;
+    }
+    host__mutex_leave(&s->mutex);
+    if (drop)
+        host__out_feed(s);
+}
+
+/* Waits that long until a write would not block, or would fail. */
+static bool host__out_ready(int fd, int ms)
+{
+    struct pollfd p = {fd, POLLOUT, 0};
+
+    return poll(&p, 1, ms) > 0;
+}
+
+/* Bytes written, 0: would block, or -errno. */
+static ssize_t host__out_put(const struct host_stream *s, const uint8_t *p, size_t len)
+{
+    ssize_t n;
+
+    if (s->put == HOST__SIPS && !host__out_ready(s->out.fd, 0))
+        return 0;
+    if (s->put == HOST__SIPS && len > HOST__SIP)
+        len = HOST__SIP;
+    do
+        n = s->put == HOST__SEND ? send(s->out.fd, p, len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : write(s->out.fd, p, len);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    return n;
+}
+
+/* Closes one end of the stream; nothing when it is closed. */
+static void host__end_close(struct host_stream *s, struct host_watch *w)
+{
+    host_watch_del(s->desc.loop, w);
+    if (w->fd > 2) /* the standard descriptors are not ours */
+        close(w->fd);
+    w->fd = -1;
+}
+
+/* A client of the socket or pseudo-terminal left: wait for the next. */
+static void host__peer_gone(struct host_stream *s)
+{
+    if (s->kind == HOST__UNIX) {
+        host__end_close(s, &s->in);
+        host__end_close(s, &s->out);
+        s->in_eof = !s->desc.input;
+        host_watch_set(s->desc.loop, &s->door, HOST_IN);
+    } else { /* the master would report a hang-up without end: look now and then */
+        host_watch_set(s->desc.loop, &s->in, 0);
+        host_watch_set(s->desc.loop, &s->out, 0);
+        host__retry_later(s);
+    }
+    host__out_drop(s, true);
+}
+
+/* A write failed. What a socket's client sent before it left is read on to its end. */
+static void host__out_lost(struct host_stream *s, int err)
+{
+    if (s->kind == HOST__PTY) {
+        host__peer_gone(s);
+        return;
+    }
+    if (s->kind != HOST__UNIX && err != EPIPE && err != EIO)
+        vmm_say(s->desc.log, VMM_LOG_WARN, "console output is lost from now on: %s", strerror(err));
+    host__end_close(s, &s->out);
+    host__out_drop(s, true);
+}
+
+/* Writes what the ring holds; at most one ring's worth, so that a busy guest does not keep the loop
+   from its other duties. */
+static enum host__flow host__out_push(struct host_stream *s)
+{
+    size_t budget = HOST_STREAM_OUT;
+
+    while (budget) {
+        const uint8_t *p;
+        size_t len = host__out_peek(s, &p, budget == HOST_STREAM_OUT);
+        ssize_t n;
+        if (!len)
+            return budget == HOST_STREAM_OUT ? HOST__IDLE : HOST__DRAINED;
+        n = host__out_put(s, p, len < budget ? len : budget);
+        if (n == 0)
+            return HOST__BLOCKED;
+        if (n < 0) {
+            host__out_lost(s, (int)-n);
+            return HOST__IDLE;
+        }
+        host__out_took(s, (size_t)n);
+        budget -= (size_t)n;
+    }
+    return HOST__MORE;
+}
+
+/* The first byte of a burst wakes the loop and goes out at once; after that the loop comes back by
+   itself every HOST_STREAM_LAG, and writers need not wake it, until it finds nothing new. */
+static void host__out_drain(void *ctx)
+{
+    struct host_stream *s = (struct host_stream *)ctx;
+    struct host_loop *l = s->desc.loop;
+    enum host__flow flow = host__out_push(s);
+
+    host_watch_set(l, &s->out, flow == HOST__BLOCKED ? HOST_OUT : 0);
+    if (flow == HOST__DRAINED && host_timer_set(l, &s->lag, HOST_STREAM_LAG, host__out_drain, s))
+        flow = HOST__MORE; /* no timer to be had: do without */
+    if (flow == HOST__MORE)
+        host_event_raise(&s->event);
+}
+
+static void host__out_event(void *ctx, unsigned events)
+{
+    (void)events;
+    host__out_drain(ctx);
+}
+
+/* The loop is woken by the first byte of a burst, and once more when the ring is half full: such a
+   burst should not have to wait for HOST_STREAM_LAG. */
+VMM_DEF size_t host_stream_write(struct host_stream *s, const void *buf, size_t len)
+{
+    size_t n, end, first;
+    bool hurry, raise;
+
+    host__mutex_enter(&s->mutex);
+    if (s->drop) {
+        host__mutex_leave(&s->mutex);
+        return len;
+    }
+    n = HOST_STREAM_OUT - s->out_len < len ? HOST_STREAM_OUT - s->out_len : len;
+    end = (s->out_at + s->out_len) % HOST_STREAM_OUT;
+    first = HOST_STREAM_OUT - end < n ? HOST_STREAM_OUT - end : n;
+    memcpy(s->out_ring + end, buf, first);
+    memcpy(s->out_ring, (const uint8_t *)buf + first, n - first);
+    s->out_len += n;
+    s->starved = s->starved || n < len;
+    hurry = s->out_len > HOST_STREAM_OUT / 2;
+    raise = !s->active || (hurry && !s->hurried);
+    s->active = true;
+    s->hurried = s->hurried || hurry;
+    host__mutex_leave(&s->mutex);
+    if (raise)
+        host_event_raise(&s->event);
+    return n;
+}
+
+VMM_DEF void host_stream_flush(struct host_stream *s)
+{
+    uint64_t until = host_now() + HOST_STREAM_BYE;
+
+    for (;;) {
+        enum host__flow flow = host__out_push(s);
+        uint64_t now = host_now();
+        if (flow == HOST__IDLE || now >= until)
+            return;
+        if (flow == HOST__BLOCKED)
+            host__out_ready(s->out.fd, (int)((until - now) / 1000000) + 1);
+    }
+}
+
+/* >>stream input */
+
+/* Offers what is buffered until the device takes no more. `waiting` is set before the device is
+   asked, so that a poke while it answers is not lost. */
+static void host__in_offer(struct host_stream *s)
+{
+    while (s->in_len) {
+        size_t n;
+        __atomic_store_n(&s->waiting, 1, __ATOMIC_SEQ_CST);
+        n = s->desc.input(s->desc.ctx, s->in_buf + s->in_at, s->in_len);
+        if (!n)
+            return;
+        s->in_at += n;
+        s->in_len -= n;
+    }
+    s->in_at = 0;
+    __atomic_store_n(&s->waiting, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Takes escape sequences out of n fresh bytes and acts on them; returns the bytes left. */
+static size_t host__in_escapes(struct host_stream *s, uint8_t *buf, size_t n)
+{
+    const uint8_t ctrl_a = 1;
+    size_t kept = 0;
+
+    if (!s->tty || !s->desc.escape)
+        return n;
+    for (size_t i = 0; i < n; i++) {
+        if (!s->prefix && buf[i] == ctrl_a) {
+            s->prefix = true;
+            continue;
+        }
+        if (s->prefix && buf[i] != ctrl_a)
+            s->desc.escape(s->desc.ctx, (char)buf[i]);
+        else
+            buf[kept++] = buf[i];
+        s->prefix = false;
+    }
+    return kept;
+}
+
+/* The end of the input, or an error. A socket's client may still want to read. */
+static void host__in_ended(struct host_stream *s, int err)
+{
+    if (err == EAGAIN || err == EWOULDBLOCK || err == EINTR)
+        return;
+    if (s->kind == HOST__PTY || (s->kind == HOST__UNIX && err))
+        host__peer_gone(s);
+    else
+        s->in_eof = true;
+}
+
+/* One read, after the loop said that it will not block, into the room there is. */
+static void host__in_read(struct host_stream *s)
+{
+    size_t room = sizeof s->in_buf - s->in_len;
+    ssize_t n;
+
+    if (!room || s->in_eof || s->in_asleep || s->in.fd < 0)
+        return;
+    if (s->tty && !host__tty_foreground(s->in.fd)) {
+        s->in_asleep = true; /* what is typed now is for the shell */
+        host__retry_later(s);
+        return;
+    }
+    memmove(s->in_buf, s->in_buf + s->in_at, s->in_len);
+    s->in_at = 0;
+    n = read(s->in.fd, s->in_buf + s->in_len, room);
+    if (n > 0)
+        s->in_len += host__in_escapes(s, s->in_buf + s->in_len, (size_t)n);
+    else
+        host__in_ended(s, n ? errno : 0);
+}
+
+/* Waits for input exactly when there is room for it. At its end a socket is only watched for its
+   client to leave. */
+static void host__in_arm(struct host_stream *s)
+{
+    unsigned want = s->in_len < sizeof s->in_buf && !s->in_asleep ? HOST_IN : 0;
+
+    if (s->in.fd < 0 || (s->kind == HOST__PTY && s->drop))
+        want = 0;
+    else if (s->in_eof)
+        want = s->kind == HOST__UNIX ? HOST_HUP : 0;
+    if (!s->in_always && host_watch_set(s->desc.loop, &s->in, want) == -EPERM)
+        s->in_always = true;
+    if (s->in_always && want)
+        host_event_raise(&s->event);
+}
+
+/* The input is readable or its client has left; that counts only once everything is read. */
+static void host__in_event(void *ctx, unsigned events)
+{
+    struct host_stream *s = (struct host_stream *)ctx;
+
+    if (s->in_eof && (events & HOST_HUP)) {
+        host__peer_gone(s);
+        return;
+    }
+    host__in_read(s);
+    host__in_offer(s);
+    host__in_arm(s);
+}
+
+/* Somebody wrote or poked, or an input that is always ready has its turn. */
+static void host__stream_event(void *ctx)
+{
+    struct host_stream *s = (struct host_stream *)ctx;
+
+    host__out_drain(s);
+    if (s->in_always)
+        host__in_read(s);
+    host__in_offer(s);
+    host__in_arm(s);
+}
+
+VMM_DEF void host_stream_poke(struct host_stream *s)
+{
+    if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST))
+        host_event_raise(&s->event);
+}
+
+static size_t host__port_write(void *ctx, const void *buf, size_t len)
+{
+    return host_stream_write((struct host_stream *)ctx, buf, len);
+}
+
+static void host__port_room(void *ctx)
+{
+    host_stream_poke((struct host_stream *)ctx);
+}
+
+VMM_DEF struct vmm_stream host_stream_port(struct host_stream *s)
+{
+    return (struct vmm_stream){host__port_write, host__port_room, s};
+}
+
+/* >>stream kinds */
+
+/* Both ends of one descriptor; each needs its own, or the loop could not watch them apart. */
+static int host__ends(struct host_stream *s, int fd)
+{
+    s->out.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (s->out.fd < 0) {
+        close(fd);
+        return vmm_err(s->desc.log, -EMFILE, "no descriptor for a console; raise ulimit -n");
+    }
+    s->in.fd = fd;
+    return 0;
+}
+
+/* Standard output is shared with whoever started us. A pipe or terminal can be opened anew and then
+   be switched to O_NONBLOCK; a socket takes that per call; a file does not block. */
+static int host__stdio_open(struct host_stream *s)
+{
+    struct stat st;
+    int own = -1;
+
+    s->kind = HOST__STDIO;
+    s->in.fd = 0;
+    s->tty = host_tty_raw(0) == 0;
+    if (fstat(1, &st))
+        return 0; /* closed: as if nobody listened */
+    s->out.fd = 1;
+    s->put = S_ISSOCK(st.st_mode) ? HOST__SEND : HOST__WRITE;
+    if (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(1))) {
+        own = host__own_stdout();
+        s->out.fd = own >= 0 ? own : 1;
+        s->put = own >= 0 ? HOST__WRITE : HOST__SIPS;
+    }
+    host__out_drop(s, false);
+    return 0;
+}
+
+/* O_NONBLOCK: the path may name a FIFO, whose reader comes and goes. */
+static int host__file_sink(struct host_stream *s, const char *path)
+{
+    s->kind = HOST__FILE;
+    s->out.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    if (s->out.fd < 0 && errno == ENXIO)
+        return vmm_err(s->desc.log, -ENXIO, "console '%s' has no reader; start that first", path);
+    if (s->out.fd < 0)
+        return host__cannot_open(s->desc.log, "console file", path, errno);
+    host__out_drop(s, false);
+    return 0;
+}
+
+/* Whether the file in the way of our socket is one that nobody listens on any more. */
+static int host__unix_stale(const struct sockaddr_un *a, const struct vmm_log *log)
+{
+    struct stat st;
+    int fd, err = 0;
+
+    if (!lstat(a->sun_path, &st) && !S_ISSOCK(st.st_mode))
+        return vmm_err(log, -EEXIST, "'%s' exists and is no socket; choose another path",
+                       a->sun_path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)a, sizeof *a))
+        err = errno;
+    if (fd >= 0)
+        close(fd);
+    if (err == ECONNREFUSED)
+        return 0;
+    return vmm_err(log, -EADDRINUSE,
+                   "socket '%s' is in use by another program; choose another path", a->sun_path);
+}
+
+/* Binds and listens, in the place of a dead predecessor if there is one. */
+static int host__unix_bind(int fd, const struct sockaddr_un *a, const struct vmm_log *log)
+{
+    const struct sockaddr *sa = (const struct sockaddr *)a;
+    int rc = bind(fd, sa, sizeof *a);
+
+    if (rc && errno == EADDRINUSE) {
+        rc = host__unix_stale(a, log);
+        if (rc)
+            return rc;
+        unlink(a->sun_path);
+        rc = bind(fd, sa, sizeof *a);
+    }
+    /* Nobody can connect before listen(), so nobody slips in before the mode is right. */
+    if (rc || chmod(a->sun_path, 0600) || listen(fd, 4))
+        return vmm_err(log, -errno, "socket '%s' cannot be made: %s", a->sun_path, strerror(errno));
+    return 0;
+}
+
+/* Takes the next client and leaves the others in the queue. */
+static void host__unix_knock(void *ctx, unsigned events)
+{
+    struct host_stream *s = (struct host_stream *)ctx;
+    int fd = accept4(s->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)events;
+    if (fd < 0 && errno != EMFILE && errno != ENFILE)
+        return; /* the client changed its mind */
+    host_watch_set(s->desc.loop, &s->door, 0);
+    if (fd < 0 || host__ends(s, fd)) {
+        host__retry_later(s); /* out of descriptors: it would be reported for ever */
+        return;
+    }
+    s->put = HOST__SEND;
+    host__out_drop(s, false);
+    host__in_arm(s);
+}
+
+static int host__unix_open(struct host_stream *s, const char *path)
+{
+    const struct vmm_log *log = s->desc.log;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    int rc;
+
+    s->kind = HOST__UNIX;
+    if (!len || len >= sizeof a.sun_path || len >= sizeof s->path)
+        return vmm_err(log, -ENAMETOOLONG, "socket path '%s' must have 1 to %d bytes", path,
+                       (int)sizeof s->path - 1);
+    memcpy(a.sun_path, path, len + 1);
+    s->door.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->door.fd < 0)
+        return vmm_err(log, -errno, "no descriptor for a socket: %s", strerror(errno));
+    rc = host__unix_bind(s->door.fd, &a, log);
+    if (rc)
+        return rc;
+    memcpy(s->path, path, len + 1);
+    return host_watch_set(s->desc.loop, &s->door, HOST_IN);
+}
+
+/* The slave is opened once, for two things: raw mode, lest the terminal echo the guest's output
+   back to it, and to be closed, which makes the master tell "nobody there" from "nobody reads". */
+static int host__pty_slave(struct host_stream *s)
+{
+    struct termios t;
+    int fd = open(s->pty_name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    if (!tcgetattr(fd, &t)) {
+        t.c_iflag = 0;
+        t.c_oflag = 0;
+        t.c_lflag = 0;
+        t.c_cc[VMIN] = 1;
+        t.c_cc[VTIME] = 0;
+        tcsetattr(fd, TCSANOW, &t);
+    }
+    close(fd);
+    return 0;
+}
+
+static int host__pty_open(struct host_stream *s)
+{
+    int rc, fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+
+    s->kind = HOST__PTY;
+    if (fd < 0)
+        return vmm_err(s->desc.log, -errno, "no pseudo-terminal: %s", strerror(errno));
+    rc = host__ends(s, fd);
+    if (rc)
+        return rc;
+    if (grantpt(fd) || unlockpt(fd) || ptsname_r(fd, s->pty_name, sizeof s->pty_name))
+        rc = -errno;
+    else
+        rc = host__pty_slave(s);
+    if (rc)
+        return vmm_err(s->desc.log, rc, "no pseudo-terminal: %s; is /dev/pts mounted?",
+                       strerror(-rc));
+    host__peer_gone(s);
+    return 0;
+}
+
+static bool host__pty_absent(const struct host_stream *s)
+{
+    struct pollfd p = {s->in.fd, 0, 0};
+
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+/* A client may have opened the pseudo-terminal, descriptors may have become free, or the shell may
+   have brought us to the foreground. */
+static void host__stream_retry(void *ctx)
+{
+    struct host_stream *s = (struct host_stream *)ctx;
+
+    if (s->kind == HOST__UNIX) {
+        host_watch_set(s->desc.loop, &s->door, s->in.fd < 0 ? HOST_IN : 0);
+        return;
+    }
+    if (s->kind == HOST__PTY ? host__pty_absent(s) : !host__tty_foreground(s->in.fd)) {
+        host__retry_later(s);
+        return;
+    }
+    if (s->kind == HOST__PTY)
+        host__out_drop(s, false);
+    else
+        host__tty_enter();
+    s->in_asleep = false;
+    host__in_arm(s);
+}
+
+/* >>stream life */
+
+/* A reader that leaves must not kill us, nor a terminal stop us in the background: the error that
+   comes instead is handled. */
+static void host__mute_signals(void)
+{
+    static const int signos[] = {SIGPIPE, SIGTTIN, SIGTTOU};
+    struct sigaction sa;
+
+    for (unsigned i = 0; i < sizeof signos / sizeof signos[0]; i++)
+        if (!sigaction(signos[i], NULL, &sa) && sa.sa_handler == SIG_DFL) {
+            sa.sa_handler = SIG_IGN;
+            sigaction(signos[i], &sa, NULL);
+        }
+}
+
+/* What follows the prefix in a spec, or NULL when it has another one. */
+static const char *host__after(const char *spec, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return strncmp(spec, prefix, len) ? NULL : spec + len;
+}
+
+/* The one place that knows the words of a spec. */
+static int host__kind_open(struct host_stream *s, const char *spec)
+{
+    const char *path;
+
+    if (!strcmp(spec, "null"))
+        return 0;
+    host__mute_signals();
+    if (!strcmp(spec, "stdio"))
+        return host__stdio_open(s);
+    if (!strcmp(spec, "pty"))
+        return host__pty_open(s);
+    if ((path = host__after(spec, "file:")))
+        return host__file_sink(s, path);
+    if ((path = host__after(spec, "unix:")))
+        return host__unix_open(s, path);
+    return vmm_err(s->desc.log, -EINVAL,
+                   "unknown console '%s'; use stdio, null, file:PATH, unix:PATH or pty", spec);
+}
+
+VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_desc *d)
+{
+    int rc;
+
+    memset(s, 0, offsetof(struct host_stream, in_buf)); /* leave the buffers untouched */
+    s->desc = *d;
+    s->drop = true;
+    s->in_eof = !d->input;
+    s->in = (struct host_watch){-1, 0, host__in_event, s, 0};
+    s->out = (struct host_watch){-1, 0, host__out_event, s, 0};
+    s->door = (struct host_watch){-1, 0, host__unix_knock, s, 0};
+    host_mutex_init(&s->mutex);
+    host_event_init(d->loop, &s->event, host__stream_event, s);
+    rc = host__kind_open(s, d->spec);
+    s->desc.spec = NULL;
+    if (rc)
+        host_stream_close(s);
+    else
+        host__in_arm(s);
+    return rc;
+}
+
+VMM_DEF void host_stream_close(struct host_stream *s)
+{
+    if (!s->desc.loop)
+        return;
+    if (!s->drop)
+        host_stream_flush(s);
+    s->desc.writable = NULL;
+    host__out_drop(s, true);
+    host_event_fini(s->desc.loop, &s->event);
+    host_timer_cancel(&s->lag);
+    host_timer_cancel(&s->retry);
+    host__end_close(s, &s->in);
+    host__end_close(s, &s->out);
+    host__end_close(s, &s->door);
+    if (s->path[0])
+        unlink(s->path);
+    if (s->tty)
+        host_tty_restore();
+    s->waiting = 0;
+    s->desc.loop = NULL;
+}
+
+#endif /* HOST_IMPLEMENTATION */

@@ -1,0 +1,853 @@
+/* hv_kvm.h - the hypervisor contract of vmm.h on Linux's /dev/kvm    MIT licence, see LICENSE
+
+   WHAT IT IS      hyp_open, hyp_run and friends (declared in vmm.h) by KVM ioctls, for x86_64.
+                   Interrupt controllers and timers are the kernel's; doorbells are ioeventfds, edge
+                   interrupts irqfds. It does not place devices, load images or make threads.
+                   Follows Documentation/virt/kvm/api.rst and x86/cpuid.rst of the Linux kernel.
+
+   QUICK START     struct hyp h;
+                   struct hyp_cpu c;
+                   struct hyp_desc desc = {.no_irqchip = true};
+                   struct vmm_exit e = {.kind = VMM_EXIT_AGAIN};
+                   if (hyp_open(&h, &desc) || hyp_map(&h, 0, sizeof ram, ram, VMM_READ | VMM_WRITE))
+                       return -1;
+                   if (hyp_cpu_open(&c, &h, 0) || hyp_set_regs(&c, &regs))
+                       return -1;
+                   while (e.kind != VMM_EXIT_HALT && hyp_run(&c, &e) == 0)
+                       if (e.kind == VMM_EXIT_PIO)
+                           vmm_bus_exit(&ports, &e);
+                   hyp_cpu_close(&c);
+                   hyp_close(&h);
+
+   CONFIGURATION   set everywhere:
+                   HYP_DOORBELLS_MAX  doorbells of one VM; default 64
+                   set in the implementing file only:
+                   KVM_KICK_SIGNAL    what interrupts a running vCPU thread; default SIGRTMIN
+                   KVM_DEVICE         default of hyp_desc.path; "/dev/kvm"
+
+   DEPENDS ON      vmm.h; the implementation on Linux and its headers.
+
+   THREADS         A vCPU belongs to the thread that opened it. hyp_irq_set and hyp_kick: any
+                   thread. Everything else before the first hyp_run, or from one thread at a time.
+   MEMORY          struct hyp and struct hyp_cpu are the caller's; nothing is allocated. Guest
+                   memory stays the caller's too and must outlive hyp_close.
+   ERRORS          Negative errno; one sentence in desc.log.
+   PROCESS         hyp_open installs a handler for KVM_KICK_SIGNAL, which does nothing.
+   GUEST TRUST     Exits are passed on as KVM reports them; sizes and counts are the kernel's. */
+#if (defined(VMM_IMPLEMENTATION) || defined(HV_KVM_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* sigaction, getgrgid, syscall under -std=c11; before any system header */
+#endif
+#ifndef HV_KVM_H
+#define HV_KVM_H
+
+#include "vmm.h"
+
+#ifndef HYP_DOORBELLS_MAX
+#define HYP_DOORBELLS_MAX 64
+#endif
+#define HYP_GSIS      24  /* pins of the in-kernel IOAPIC */
+#define HYP_CPUID_MAX 256 /* CPUID leaves that fit */
+
+struct hyp {
+    const struct vmm_log *log;
+    int dev, vm;      /* /dev/kvm and the VM; -1: closed */
+    unsigned caps;    /* enum hyp_cap */
+    unsigned ncpus;   /* as the CPUID topology tells them */
+    unsigned run_len; /* bytes of a vCPU's shared page(s) */
+    int irqfd[HYP_GSIS];
+    int bell[HYP_DOORBELLS_MAX];
+    unsigned nbells;
+    struct vmm_mem slots;                  /* what is mapped, to show the bytes at a fault */
+    uint64_t cpuid[1 + HYP_CPUID_MAX * 5]; /* struct kvm_cpuid2 with its entries */
+};
+
+struct hyp_cpu {
+    struct hyp *hyp;
+    void *run; /* struct kvm_run */
+    int fd;
+    int tid; /* of the thread that runs it, for kicks */
+    unsigned id;
+    uint8_t insn[16]; /* bytes at the instruction pointer of a fault */
+};
+
+#endif /* HV_KVM_H */
+
+#if defined(VMM_IMPLEMENTATION) || defined(HV_KVM_IMPLEMENTATION)
+#ifndef HV_KVM_IMPLEMENTED
+#define HV_KVM_IMPLEMENTED
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cpuid.h>
+
+#ifndef KVM_KICK_SIGNAL
+#define KVM_KICK_SIGNAL SIGRTMIN
+#endif
+#ifndef KVM_DEVICE
+#define KVM_DEVICE "/dev/kvm"
+#endif
+
+/* ioctl that is not put off by a signal; -errno on failure. */
+static int kvm__ioctl(int fd, unsigned long request, void *arg)
+{
+    int ret;
+
+    do
+        ret = ioctl(fd, (int)request, arg);
+    while (ret < 0 && errno == EINTR);
+    return ret < 0 ? -errno : ret;
+}
+
+static int kvm__number(int fd, unsigned long request, unsigned long arg)
+{
+    return kvm__ioctl(fd, request, (void *)arg);
+}
+
+static int kvm__cap(const struct hyp *h, unsigned long cap)
+{
+    int ret = kvm__number(h->dev, KVM_CHECK_EXTENSION, cap);
+
+    return ret < 0 ? 0 : ret;
+}
+
+/* >>open -------------------------------------------------------------------------- */
+
+static int kvm__open_failed(const struct hyp *h, const char *path, int err)
+{
+    struct stat st;
+    struct group *gr;
+
+    if (err == -EACCES || err == -EPERM) {
+        gr = stat(path, &st) == 0 ? getgrgid(st.st_gid) : NULL;
+        return vmm_err(h->log, -EACCES,
+                       "no permission to open %s: add your user to the group '%s' and log in again",
+                       path, gr ? gr->gr_name : "kvm");
+    }
+    if (err == -ENOENT || err == -ENXIO || err == -ENODEV)
+        return vmm_err(
+            h->log, -ENOENT,
+            "%s is not there: enable virtualisation in the firmware and load kvm_intel or "
+            "kvm_amd ('vmm doctor' tells more)",
+            path);
+    return vmm_err(h->log, err, "cannot open %s: %s", path, strerror(-err));
+}
+
+static int kvm__open_device(struct hyp *h, const struct hyp_desc *desc)
+{
+    const char *path = desc->path ? desc->path : KVM_DEVICE;
+    int version;
+
+    h->dev = open(path, O_RDWR | O_CLOEXEC);
+    if (h->dev < 0)
+        return kvm__open_failed(h, path, -errno);
+    version = kvm__number(h->dev, KVM_GET_API_VERSION, 0);
+    if (version < 0)
+        return vmm_err(h->log, -ENOTSUP, "%s is not a KVM device: give the real one", path);
+    if (version != KVM_API_VERSION || !kvm__cap(h, KVM_CAP_IMMEDIATE_EXIT) ||
+        !kvm__cap(h, KVM_CAP_USER_MEMORY) || !kvm__cap(h, KVM_CAP_EXT_CPUID))
+        return vmm_err(h->log, -ENOTSUP,
+                       "the KVM of this host is too old: use Linux 4.13 or newer");
+    return 0;
+}
+
+/* Hardware that virtualises says so in CPUID; a /dev/kvm without that is an interpreter. */
+static bool kvm__is_software(void)
+{
+    unsigned a, b, c, d;
+
+    if (__get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 5)) /* VMX */
+        return false;
+    if (__get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1u << 2)) /* SVM */
+        return false;
+    return true;
+}
+
+static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
+{
+    unsigned caps = kvm__is_software() ? HYP_CAP_SOFTWARE : 0;
+
+    if (!desc->no_irqchip && kvm__cap(h, KVM_CAP_IRQCHIP) && kvm__cap(h, KVM_CAP_IRQFD) &&
+        kvm__cap(h, KVM_CAP_PIT2))
+        caps |= HYP_CAP_IRQCHIP;
+    if (kvm__cap(h, KVM_CAP_IOEVENTFD))
+        caps |= HYP_CAP_DOORBELL;
+    return caps;
+}
+
+static int kvm__check_cpus(const struct hyp *h)
+{
+    int max = kvm__cap(h, KVM_CAP_MAX_VCPUS);
+
+    if (max <= 0)
+        max = 4; /* api.rst: what hosts without the capability support */
+    if (h->ncpus > (unsigned)max)
+        return vmm_err(h->log, -E2BIG,
+                       "this host's KVM runs at most %d CPUs in a VM, not %u: ask for fewer", max,
+                       h->ncpus);
+    return 0;
+}
+
+/* APIC ids of 255 and more need the 32-bit forms of interrupt destinations. */
+static int kvm__enable_x2apic_ids(struct hyp *h)
+{
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_X2APIC_API};
+    int err;
+
+    if (h->ncpus < 255)
+        return 0;
+    cap.args[0] = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+    err = kvm__ioctl(h->vm, KVM_ENABLE_CAP, &cap);
+    return err ? vmm_err(h->log, err,
+                         "this host's KVM is too old for more than 254 CPUs: ask for fewer")
+               : 0;
+}
+
+/* The kernel's PIC, IOAPIC, LAPICs and PIT. Intel hosts without unrestricted guests need some pages
+   below 4 GiB for real mode; they must not lie in RAM or a device. */
+static int kvm__create_chips(struct hyp *h)
+{
+    uint64_t identity = 0xfffbc000;
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    int err;
+
+    if (kvm__cap(h, KVM_CAP_SET_IDENTITY_MAP_ADDR))
+        (void)kvm__ioctl(h->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+    err = kvm__number(h->vm, KVM_SET_TSS_ADDR, 0xfffbd000);
+    if (err)
+        return vmm_err(h->log, err, "KVM refuses a place for the TSS: %s", strerror(-err));
+    if (!(h->caps & HYP_CAP_IRQCHIP))
+        return 0;
+    err = kvm__number(h->vm, KVM_CREATE_IRQCHIP, 0);
+    if (!err)
+        err = kvm__ioctl(h->vm, KVM_CREATE_PIT2, &pit);
+    return err ? vmm_err(h->log, err, "KVM cannot create its interrupt controllers: %s",
+                         strerror(-err))
+               : 0;
+}
+
+static int kvm__read_cpuid(struct hyp *h)
+{
+    struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)(void *)h->cpuid;
+    int err;
+
+    _Static_assert(sizeof h->cpuid >= sizeof *cpuid + HYP_CPUID_MAX * sizeof cpuid->entries[0],
+                   "room for HYP_CPUID_MAX leaves");
+    cpuid->nent = HYP_CPUID_MAX;
+    err = kvm__ioctl(h->dev, KVM_GET_SUPPORTED_CPUID, cpuid);
+    return err ? vmm_err(h->log, err, "KVM does not tell its CPU features: %s", strerror(-err)) : 0;
+}
+
+static void kvm__kicked(int signo)
+{
+    (void)signo; /* its arrival ends KVM_RUN with EINTR; there is nothing else to do */
+}
+
+static void kvm__catch_kicks(void)
+{
+    struct sigaction sa = {.sa_handler = kvm__kicked};
+
+    sigaction(KVM_KICK_SIGNAL, &sa, NULL);
+}
+
+static int kvm__open_vm(struct hyp *h, const struct hyp_desc *desc)
+{
+    int err = kvm__open_device(h, desc);
+
+    if (err)
+        return err;
+    h->caps = kvm__find_caps(h, desc);
+    err = kvm__check_cpus(h);
+    if (err)
+        return err;
+    err = kvm__number(h->dev, KVM_GET_VCPU_MMAP_SIZE, 0);
+    h->run_len = err > 0 ? (unsigned)err : 0;
+    h->vm = kvm__number(h->dev, KVM_CREATE_VM, 0);
+    if (h->vm < 0)
+        return vmm_err(h->log, h->vm, "KVM cannot create a VM: %s%s", strerror(-h->vm),
+                       h->vm == -EBUSY ? " (another hypervisor holds the CPU: stop it)" : "");
+    err = kvm__enable_x2apic_ids(h);
+    if (!err)
+        err = kvm__create_chips(h);
+    return err ? err : kvm__read_cpuid(h);
+}
+
+VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
+{
+    int err;
+
+    memset(h, 0, sizeof *h);
+    h->log = desc->log;
+    h->ncpus = desc->ncpus ? desc->ncpus : 1;
+    h->dev = h->vm = -1;
+    for (unsigned i = 0; i < HYP_GSIS; i++)
+        h->irqfd[i] = -1;
+    err = kvm__open_vm(h, desc);
+    if (err) {
+        hyp_close(h);
+        return err;
+    }
+    kvm__catch_kicks();
+    return 0;
+}
+
+VMM_DEF void hyp_close(struct hyp *h)
+{
+    for (unsigned i = 0; i < HYP_GSIS; i++)
+        if (h->irqfd[i] >= 0)
+            close(h->irqfd[i]);
+    for (unsigned i = 0; i < h->nbells; i++)
+        close(h->bell[i]);
+    if (h->vm >= 0)
+        close(h->vm);
+    if (h->dev >= 0)
+        close(h->dev);
+    memset(h, 0, sizeof *h);
+    h->dev = h->vm = -1;
+    for (unsigned i = 0; i < HYP_GSIS; i++)
+        h->irqfd[i] = -1;
+}
+
+VMM_DEF unsigned hyp_caps(const struct hyp *h)
+{
+    return h->caps;
+}
+
+/* >>memory ------------------------------------------------------------------------ */
+
+VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+{
+    struct kvm_userspace_memory_region region = {
+        .slot = h->slots.nranges,
+        .flags = prot & VMM_WRITE ? 0 : KVM_MEM_READONLY,
+        .guest_phys_addr = gpa,
+        .memory_size = len,
+        .userspace_addr = (uintptr_t)hva,
+    };
+    int err = kvm__ioctl(h->vm, KVM_SET_USER_MEMORY_REGION, &region);
+
+    if (!err)
+        err = vmm_mem_add(&h->slots, gpa, len, hva);
+    return err ? vmm_err(h->log, err, "KVM refuses %llu MiB of RAM at 0x%llx: %s",
+                         (unsigned long long)len >> 20, (unsigned long long)gpa, strerror(-err))
+               : 0;
+}
+
+/* >>interrupts and doorbells ------------------------------------------------------ */
+
+VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
+{
+    struct kvm_irq_level line = {.irq = gsi, .level = level};
+    uint64_t one = 1;
+
+    if (gsi < HYP_GSIS && h->irqfd[gsi] >= 0) {
+        /* An eventfd takes 2^64 - 2 ones before it refuses more: this write cannot fail. */
+        if (level && write(h->irqfd[gsi], &one, sizeof one) < 0)
+            return;
+    } else if (h->caps & HYP_CAP_IRQCHIP) {
+        (void)kvm__ioctl(h->vm, KVM_IRQ_LINE, &line);
+    }
+}
+
+VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi)
+{
+    struct kvm_irqfd irqfd = {.gsi = gsi};
+    int fd, err;
+
+    if (!(h->caps & HYP_CAP_IRQCHIP))
+        return -ENOSYS;
+    if (gsi >= HYP_GSIS || h->irqfd[gsi] >= 0)
+        return -EINVAL;
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return vmm_err(h->log, -errno, "cannot create an eventfd: %s", strerror(errno));
+    irqfd.fd = (unsigned)fd;
+    err = kvm__ioctl(h->vm, KVM_IRQFD, &irqfd);
+    if (err) {
+        close(fd);
+        return vmm_err(h->log, err, "KVM refuses interrupt line %u: %s", gsi, strerror(-err));
+    }
+    h->irqfd[gsi] = fd;
+    return 0;
+}
+
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell)
+{
+    struct kvm_ioeventfd io = {.addr = bell->gpa, .len = bell->len};
+    int fd, err;
+
+    if (!(h->caps & HYP_CAP_DOORBELL))
+        return -ENOSYS;
+    if (h->nbells == HYP_DOORBELLS_MAX)
+        return -ENOSPC;
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return vmm_err(h->log, -errno, "cannot create an eventfd: %s", strerror(errno));
+    io.fd = fd;
+    if (bell->match) {
+        io.datamatch = bell->value;
+        io.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
+    }
+    err = kvm__ioctl(h->vm, KVM_IOEVENTFD, &io);
+    if (err) {
+        close(fd);
+        return vmm_err(h->log, err, "KVM refuses a doorbell: %s", strerror(-err));
+    }
+    h->bell[h->nbells++] = fd;
+    return fd;
+}
+
+/* >>cpuid: the host's features with the topology of one package of ncpus cores ---- */
+
+#define KVM__LEAF_TSC_KHZ                                                                          \
+    0x40000010                    /* eax: TSC, ebx: APIC bus, both in kHz; first used by VMware */
+#define KVM__APIC_BUS_KHZ 1000000 /* the in-kernel LAPIC counts nanoseconds */
+
+/* Bits that number n things. */
+static unsigned kvm__bits(unsigned n)
+{
+    unsigned bits = 0;
+
+    while (bits < 31 && 1u << bits < n)
+        bits++;
+    return bits;
+}
+
+static uint32_t kvm__field(uint32_t reg, unsigned lo, unsigned len, uint32_t val)
+{
+    uint32_t mask = ((1u << len) - 1) << lo;
+
+    return (reg & ~mask) | (val << lo & mask);
+}
+
+/* Leaf 1: APIC id, logical CPUs, and features that only user space can promise. */
+static void kvm__cpuid_1(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
+{
+    const struct hyp *h = c->hyp;
+    unsigned n = 1u << kvm__bits(h->ncpus);
+
+    e->ebx = kvm__field(e->ebx, 24, 8, c->id);
+    e->ebx = kvm__field(e->ebx, 16, 8, n > 255 ? 255 : n);
+    e->edx = kvm__field(e->edx, 28, 1, h->ncpus > 1); /* HTT: the count above is valid */
+    e->ecx |= 1u << 31;                               /* a hypervisor is present */
+    if (h->caps & HYP_CAP_IRQCHIP) {
+        e->ecx |= 1u << 21; /* x2APIC */
+        if (kvm__cap(h, KVM_CAP_TSC_DEADLINE_TIMER))
+            e->ecx |= 1u << 24;
+    }
+}
+
+/* Leaf 4 (and AMD's 0x8000001d): levels 1 and 2 belong to one core, the rest to all of them. */
+static void kvm__cpuid_cache(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
+{
+    unsigned level = e->eax >> 5 & 7, last = (1u << kvm__bits(c->hyp->ncpus)) - 1;
+
+    if (!(e->eax & 31))
+        return;
+    e->eax = kvm__field(e->eax, 14, 12, level <= 2 ? 0 : last);
+    if (e->function == 4)
+        e->eax = kvm__field(e->eax, 26, 6, last > 63 ? 63 : last);
+}
+
+/* Leaves 0xb and 0x1f: one thread a core, ncpus cores in the package. */
+static void kvm__cpuid_topology(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
+{
+    enum { SMT = 1, CORE = 2 };
+
+    e->eax = e->index == 1 ? kvm__bits(c->hyp->ncpus) : 0;
+    e->ebx = e->index == 0 ? 1 : e->index == 1 ? c->hyp->ncpus : 0;
+    e->ecx = e->index | (e->index == 0 ? SMT << 8 : e->index == 1 ? CORE << 8 : 0);
+    e->edx = c->id;
+}
+
+static void kvm__cpuid_amd(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
+{
+    unsigned cores = c->hyp->ncpus > 256 ? 256 : c->hyp->ncpus;
+
+    switch (e->function) {
+    case 0x80000001:
+        e->ecx = kvm__field(e->ecx, 1, 1, c->hyp->ncpus > 1); /* CmpLegacy: cores, not threads */
+        break;
+    case 0x80000008:
+        e->ecx = kvm__field(e->ecx, 0, 8, cores - 1);
+        e->ecx = kvm__field(e->ecx, 12, 4, kvm__bits(cores));
+        break;
+    case 0x8000001e:
+        e->eax = c->id;
+        e->ebx = c->id & 0xff; /* core id; one thread each */
+        e->ecx = 0;            /* node 0, one node */
+        break;
+    }
+}
+
+static void kvm__cpuid_clock(struct kvm_cpuid_entry2 *e, unsigned tsc_khz)
+{
+    switch (e->function) {
+    case 0x15: /* TSC = crystal (the LAPIC's clock) * ebx / eax */
+        e->eax = KVM__APIC_BUS_KHZ;
+        e->ebx = tsc_khz;
+        e->ecx = KVM__APIC_BUS_KHZ * 1000u;
+        break;
+    case 0x16:
+        e->eax = kvm__field(e->eax, 0, 16, tsc_khz / 1000);
+        break;
+    case 0x40000000: /* KVM's signature: highest leaf */
+        if (e->eax < KVM__LEAF_TSC_KHZ)
+            e->eax = KVM__LEAF_TSC_KHZ;
+        break;
+    }
+}
+
+static void kvm__cpuid_patch(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e, unsigned tsc_khz)
+{
+    if (e->function == 1)
+        kvm__cpuid_1(c, e);
+    else if (e->function == 4 || e->function == 0x8000001d)
+        kvm__cpuid_cache(c, e);
+    else if (e->function == 0xb || e->function == 0x1f)
+        kvm__cpuid_topology(c, e);
+    else if (e->function >= 0x80000000)
+        kvm__cpuid_amd(c, e);
+    else if (tsc_khz)
+        kvm__cpuid_clock(e, tsc_khz);
+}
+
+/* KVM reports only the first sub-leaf of 0xb and 0x1f on some hosts: these are made whole here. */
+static bool kvm__cpuid_is_topology(const struct kvm_cpuid_entry2 *e)
+{
+    return e->function == 0xb || e->function == 0x1f;
+}
+
+static void kvm__cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 e)
+{
+    if (cpuid->nent < HYP_CPUID_MAX)
+        cpuid->entries[cpuid->nent++] = e;
+}
+
+static int kvm__set_cpuid(struct hyp_cpu *c)
+{
+    uint64_t buf[sizeof c->hyp->cpuid / sizeof(uint64_t)];
+    const struct kvm_cpuid2 *host = (const struct kvm_cpuid2 *)(const void *)c->hyp->cpuid;
+    struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)(void *)buf;
+    int khz = kvm__number(c->fd, KVM_GET_TSC_KHZ, 0);
+    unsigned tsc_khz = khz > 0 ? (unsigned)khz : 0;
+
+    cpuid->nent = cpuid->padding = 0;
+    for (unsigned i = 0; i < host->nent; i++) {
+        struct kvm_cpuid_entry2 e = host->entries[i];
+        if (kvm__cpuid_is_topology(&e) && e.index > 0)
+            continue;
+        for (unsigned sub = 0; sub < (kvm__cpuid_is_topology(&e) ? 3 : 1); sub++) {
+            e.index = kvm__cpuid_is_topology(&e) ? sub : e.index;
+            kvm__cpuid_patch(c, &e, tsc_khz);
+            kvm__cpuid_add(cpuid, e);
+        }
+    }
+    if (tsc_khz)
+        kvm__cpuid_add(cpuid, (struct kvm_cpuid_entry2){.function = KVM__LEAF_TSC_KHZ,
+                                                        .eax = tsc_khz,
+                                                        .ebx = KVM__APIC_BUS_KHZ});
+    return kvm__ioctl(c->fd, KVM_SET_CPUID2, cpuid);
+}
+
+/* >>vcpu -------------------------------------------------------------------------- */
+
+/* What firmware would have set: memory is write-back unless an MTRR says otherwise, and string moves
+   are fast (Linux drops `rep movsb` on Intel CPUs where this bit is clear). */
+static int kvm__set_msrs(struct hyp_cpu *c)
+{
+    static const struct kvm_msr_entry entry[] = {
+        {.index = 0x2ff /* MTRRdefType */, .data = 1u << 11 | 6},
+        {.index = 0x1a0 /* MISC_ENABLE */, .data = 1},
+    };
+    uint64_t buf[(sizeof(struct kvm_msrs) + sizeof entry) / sizeof(uint64_t)] = {0};
+    struct kvm_msrs *msrs = (struct kvm_msrs *)(void *)buf;
+
+    msrs->nmsrs = sizeof entry / sizeof entry[0];
+    memcpy(msrs->entries, entry, sizeof entry);
+    return kvm__ioctl(c->fd, KVM_SET_MSRS, msrs) < 0 ? -EIO : 0;
+}
+
+static int kvm__prepare_cpu(struct hyp_cpu *c)
+{
+    struct hyp *h = c->hyp;
+    int err;
+
+    c->fd = kvm__number(h->vm, KVM_CREATE_VCPU, c->id);
+    if (c->fd < 0)
+        return vmm_err(h->log, c->fd, "KVM cannot create CPU %u: %s", c->id, strerror(-c->fd));
+    c->run = mmap(NULL, h->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    if (c->run == MAP_FAILED)
+        return vmm_err(h->log, -errno, "cannot map the state of CPU %u: %s", c->id,
+                       strerror(errno));
+    err = kvm__set_cpuid(c);
+    if (err)
+        return vmm_err(h->log, err, "KVM refuses the features of CPU %u: %s", c->id,
+                       strerror(-err));
+    err = kvm__set_msrs(c);
+    return err ? vmm_err(h->log, err, "KVM refuses the MSRs of CPU %u", c->id) : 0;
+}
+
+VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id)
+{
+    int err;
+
+    memset(c, 0, sizeof *c);
+    c->hyp = h;
+    c->id = id;
+    c->fd = -1;
+    c->run = MAP_FAILED;
+    c->tid = (int)syscall(SYS_gettid);
+    err = kvm__prepare_cpu(c);
+    if (err)
+        hyp_cpu_close(c);
+    return err;
+}
+
+VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
+{
+    if (c->run != MAP_FAILED)
+        munmap(c->run, c->hyp->run_len);
+    if (c->fd >= 0)
+        close(c->fd);
+    c->run = MAP_FAILED;
+    c->fd = -1;
+}
+
+/* >>registers --------------------------------------------------------------------- */
+
+/* KVM numbers general registers as named fields; this is the order of enum vmm_x86_gpr. */
+#define KVM__GPRS(X)                                                                               \
+    X(RAX, rax)                                                                                    \
+    X(RCX, rcx)                                                                                    \
+    X(RDX, rdx)                                                                                    \
+    X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10)    \
+        X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+#define KVM__SEGS(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
+
+static struct vmm_x86_seg kvm__seg_in(const struct kvm_segment *s)
+{
+    struct vmm_x86_seg v = {.base = s->base, .limit = s->limit, .selector = s->selector};
+
+    if (!s->unusable)
+        v.attr = (uint16_t)(s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 12 |
+                            s->l << 13 | s->db << 14 | s->g << 15);
+    return v;
+}
+
+static struct kvm_segment kvm__seg_out(const struct vmm_x86_seg *v)
+{
+    return (struct kvm_segment){
+        .base = v->base,
+        .limit = v->limit,
+        .selector = v->selector,
+        .type = v->attr & 15,
+        .s = v->attr >> 4 & 1,
+        .dpl = v->attr >> 5 & 3,
+        .present = v->attr >> 7 & 1,
+        .avl = v->attr >> 12 & 1,
+        .l = v->attr >> 13 & 1,
+        .db = v->attr >> 14 & 1,
+        .g = v->attr >> 15 & 1,
+        .unusable = !(v->attr & 0x80),
+    };
+}
+
+VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_x86_regs *regs)
+{
+    struct kvm_regs r;
+    struct kvm_sregs s;
+    int err = kvm__ioctl(c->fd, KVM_GET_REGS, &r);
+
+    if (!err)
+        err = kvm__ioctl(c->fd, KVM_GET_SREGS, &s);
+    if (err)
+        return err;
+    memset(regs, 0, sizeof *regs);
+#define X(up, low) regs->gpr[VMM_##up] = r.low;
+    KVM__GPRS(X)
+#undef X
+#define X(name) regs->name = kvm__seg_in(&s.name);
+    KVM__SEGS(X)
+#undef X
+    regs->rip = r.rip;
+    regs->rflags = r.rflags;
+    regs->cr0 = s.cr0;
+    regs->cr2 = s.cr2;
+    regs->cr3 = s.cr3;
+    regs->cr4 = s.cr4;
+    regs->efer = s.efer;
+    regs->gdt.base = s.gdt.base;
+    regs->gdt.limit = s.gdt.limit;
+    regs->idt.base = s.idt.base;
+    regs->idt.limit = s.idt.limit;
+    return 0;
+}
+
+VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
+{
+    struct kvm_regs r = {.rip = regs->rip, .rflags = regs->rflags};
+    struct kvm_sregs s; /* read first: APIC base and pending interrupts stay */
+    int err = kvm__ioctl(c->fd, KVM_GET_SREGS, &s);
+
+    if (err)
+        return err;
+#define X(up, low) r.low = regs->gpr[VMM_##up];
+    KVM__GPRS(X)
+#undef X
+#define X(name) s.name = kvm__seg_out(&regs->name);
+    KVM__SEGS(X)
+#undef X
+    s.cr0 = regs->cr0;
+    s.cr2 = regs->cr2;
+    s.cr3 = regs->cr3;
+    s.cr4 = regs->cr4;
+    s.efer = regs->efer;
+    s.gdt.base = regs->gdt.base;
+    s.gdt.limit = (uint16_t)regs->gdt.limit;
+    s.idt.base = regs->idt.base;
+    s.idt.limit = (uint16_t)regs->idt.limit;
+    err = kvm__ioctl(c->fd, KVM_SET_SREGS, &s);
+    return err ? err : kvm__ioctl(c->fd, KVM_SET_REGS, &r);
+}
+
+/* >>run --------------------------------------------------------------------------- */
+
+static void kvm__exit_io(struct kvm_run *run, struct vmm_exit *e)
+{
+    e->kind = VMM_EXIT_PIO;
+    e->write = run->io.direction == KVM_EXIT_IO_OUT;
+    e->addr = run->io.port;
+    e->size = run->io.size;
+    e->count = run->io.count;
+    e->data = (uint8_t *)run + run->io.data_offset;
+}
+
+static void kvm__exit_mmio(struct kvm_run *run, struct vmm_exit *e)
+{
+    e->kind = VMM_EXIT_MMIO;
+    e->write = run->mmio.is_write;
+    e->addr = run->mmio.phys_addr;
+    e->size = run->mmio.len;
+    e->count = 1;
+    e->data = run->mmio.data;
+}
+
+/* The guest's bytes at its instruction pointer, for a human to disassemble. */
+static unsigned kvm__fetch_insn(struct hyp_cpu *c)
+{
+    struct vmm_x86_regs regs;
+    struct kvm_translation tr;
+    unsigned len = sizeof c->insn;
+    const void *bytes;
+
+    if (hyp_get_regs(c, &regs))
+        return 0;
+    tr.linear_address = regs.cs.base + regs.rip;
+    if (kvm__ioctl(c->fd, KVM_TRANSLATE, &tr) || !tr.valid)
+        return 0;
+    if (4096 - (tr.physical_address & 4095) < len)
+        len = 4096 - (unsigned)(tr.physical_address & 4095);
+    bytes = vmm_at(&c->hyp->slots, tr.physical_address, len);
+    if (!bytes)
+        return 0;
+    memcpy(c->insn, bytes, len);
+    return len;
+}
+
+static void kvm__fault(struct hyp_cpu *c, struct vmm_exit *e, const char *why, uint64_t code)
+{
+    e->kind = VMM_EXIT_FAULT;
+    e->why = why;
+    e->code = code;
+    e->data = c->insn;
+    e->size = kvm__fetch_insn(c);
+}
+
+static const char *kvm__internal_error(unsigned suberror)
+{
+    switch (suberror) {
+    case KVM_INTERNAL_ERROR_EMULATION:
+        return "KVM internal error: it cannot emulate an instruction of the guest";
+    case KVM_INTERNAL_ERROR_SIMUL_EX:
+        return "KVM internal error: exceptions while delivering one";
+    case KVM_INTERNAL_ERROR_DELIVERY_EV:
+        return "KVM internal error: an exit while delivering an event";
+    default:
+        return "KVM internal error";
+    }
+}
+
+static int kvm__run_failed(struct hyp_cpu *c, struct kvm_run *run, struct vmm_exit *e, int err)
+{
+    switch (err) {
+    case EINTR:
+    case EAGAIN:
+        __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        e->kind = VMM_EXIT_AGAIN;
+        return 0;
+    case EFAULT:
+        kvm__fault(c, e, "guest memory is gone (was a file that backs it truncated?)", EFAULT);
+        return 0;
+    default:
+        return vmm_err(c->hyp->log, -err, "KVM cannot run CPU %u: %s", c->id, strerror(err));
+    }
+}
+
+VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    struct kvm_run *run = c->run;
+
+    if (ioctl(c->fd, KVM_RUN, 0) < 0)
+        return kvm__run_failed(c, run, e, errno);
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        kvm__exit_io(run, e);
+        break;
+    case KVM_EXIT_MMIO:
+        kvm__exit_mmio(run, e);
+        break;
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+        e->kind = VMM_EXIT_AGAIN;
+        break;
+    case KVM_EXIT_HLT:
+        e->kind = VMM_EXIT_HALT;
+        break;
+    case KVM_EXIT_SHUTDOWN:
+        e->kind = VMM_EXIT_SHUTDOWN;
+        break;
+    case KVM_EXIT_FAIL_ENTRY:
+        kvm__fault(c, e, "the CPU refuses to enter the guest",
+                   run->fail_entry.hardware_entry_failure_reason);
+        break;
+    case KVM_EXIT_INTERNAL_ERROR:
+        kvm__fault(c, e, kvm__internal_error(run->internal.suberror), run->internal.suberror);
+        break;
+    default:
+        kvm__fault(c, e, "KVM exit of an unexpected kind", run->exit_reason);
+        break;
+    }
+    return 0;
+}
+
+VMM_DEF void hyp_kick(struct hyp_cpu *c)
+{
+    struct kvm_run *run = c->run;
+
+    /* First the flag, then the signal: whichever side of KVM_RUN's entry the signal falls on, one of
+       the two ends it. */
+    __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    (void)syscall(SYS_tgkill, getpid(), c->tid, KVM_KICK_SIGNAL);
+}
+
+#endif /* HV_KVM_IMPLEMENTED */
+#endif /* VMM_IMPLEMENTATION || HV_KVM_IMPLEMENTATION */

@@ -1,0 +1,161 @@
+#!/bin/sh
+# bench.sh [start|boot|memory|size]...     the figures that vmm answers for; all of them without an argument
+# Each line: what, vmm's value, the peer's value, their ratio, the limit. Every peer is measured in the same run.
+#   start   from exec to the first instruction of the guest, against bench_floor.c, on this host's /dev/kvm
+#   boot    a stock kernel from exec to exit, against QEMU, in the lab, where instructions are the clock (repeatable
+#           within half a percent on any host, but blind to what a VM exit costs: hence their number)
+#   memory  of vmm itself while a guest of 128 MiB is idle, against QEMU, in the lab
+#   size    of the binary and of the sources
+set -eu
+[ "${0##*/}" = inside ] || cd "$(dirname "$0")/.."
+b=build/bench
+QEMU_COMMON='-enable-kvm -cpu host -smp 1 -nodefaults -display none -no-reboot -serial stdio'
+QEMU_MICROVM='microvm,acpi=on,rtc=on,pit=off,pic=off'
+
+build() {
+    mkdir -p $b
+    flags='-std=c11 -O2 -static -s -idirafter /usr/include -idirafter /usr/include/'$(uname -m)-linux-gnu
+    musl-gcc $flags tests/bench_time.c -o $b/bench_time
+    musl-gcc $flags tests/bench_floor.c -o $b/bench_floor
+    # mov $0x3f8,%dx; mov $'x',%al; out %al,%dx; 1: hlt; jmp 1b
+    printf '\146\272\370\003\260\170\356\364\353\375' >$b/byte.bin
+}
+
+heading() {
+    printf '\n%s\n    reproduce: sh tests/bench.sh %s\n' "$1" "$2"
+    printf '%-42s %11s %11s %7s %7s\n' '' vmm peer ratio limit
+}
+# line WHAT VALUE PEER LIMIT UNIT: "-" for what is not there; LIMIT as "1.3x" is one of the ratio, else one of the value
+line() {
+    awk -v what="$1" -v value="$2" -v peer="$3" -v limit="$4" -v unit="$5" 'BEGIN {
+        ratio = peer + 0 > 0 ? sprintf("%.2f", value / peer) : "-"
+        over = limit ~ /x$/ ? ratio + 0 > limit + 0 : limit != "-" && value + 0 > limit + 0
+        printf "%-42s %11s %11s %7s %7s %s%s\n", what, value, peer, ratio, limit, unit, over ? "  OVER THE LIMIT" : ""
+    }'
+}
+# field NAME < LINES of name=value: the first such value
+field() { tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+per() { awk -v n="$1" -v d="$2" -v p="$3" 'BEGIN { printf "%." p "f", n / d }'; }
+
+bench_start() {
+    heading 'Start: exec to the first byte of a flat guest, 512 MiB, medians' start
+    if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
+        $b/bench_time first 200 $b/bench_floor -- ./vmm --binary $b/byte.bin --entry 0x1000 --mem 512M >$b/start
+    else
+        echo '    (no usable /dev/kvm on this host: in the lab)'
+        lab start >$b/start
+    fi
+    for what in wall cpu; do
+        line "$what time, against bare ioctls" "$(per "$(grep '^b' $b/start | field $what)" 1000 0)" \
+            "$(per "$(grep '^a' $b/start | field $what)" 1000 0)" 1.3x us
+    done
+}
+
+# lab WHAT: this script again, in the lab's machine, where it is called "inside"
+lab() {
+    d=$(mktemp -d)
+    trap 'rm -rf "$d"' EXIT
+    k=build/kernels/cloud-6.1
+    [ -e $k/vmlinux ] || { echo "bench: no $k, run make deps" >&2; exit 1; }
+    sh guests/initramfs/pack --one-line $b/one-line.cpio
+    sh guests/initramfs/pack $k/modules $b/idle.cpio
+    mkdir "$d/bench"
+    cp tests/bench.sh "$d/bench/inside"
+    cp vmm $b/bench_time $b/bench_floor $b/byte.bin $b/one-line.cpio $b/idle.cpio $k/vmlinuz $k/vmlinux "$d/bench/"
+    qemu=$(command -v qemu-system-x86_64)
+    mkdir -p "$d/usr/share/qemu" "$d/usr/share/seabios"
+    cp "$qemu" "$d/bench/qemu"
+    ldd "$qemu" | grep -o '/[^ ]*' | while read -r f; do mkdir -p "$d${f%/*}" && cp -L "$f" "$d$f"; done
+    for f in bios-256k.bin bios-microvm.bin; do cp -L /usr/share/seabios/$f "$d/usr/share/seabios/"; done
+    for f in kvmvapic.bin linuxboot.bin linuxboot_dma.bin pvh.bin; do cp -L /usr/share/qemu/$f "$d/usr/share/qemu/"; done
+    MEM=2048 TIMEOUT=900 sh tests/lab/x86-lab.sh run "$d" "cp -r /bench /tmp/bench && cd /tmp/bench && sh ./inside $1"
+}
+
+# In the lab: one line for each way to boot, "NAME wall=ns ... exits=N ..."
+inside_boot() {
+    for k in vmlinuz vmlinux; do
+        inside_one "vmm-$k" ./vmm --mem 256M --kernel $k --initrd one-line.cpio --cmdline 'console=ttyS0 quiet panic=-1'
+        for m in q35 $QEMU_MICROVM; do
+            inside_one "${m%%,*}-$k" ./qemu -L /usr/share/qemu -L /usr/share/seabios -M $m $QEMU_COMMON -m 256 \
+                -kernel $k -initrd one-line.cpio -append 'console=ttyS0 quiet panic=-1'
+        done
+    done
+}
+inside_one() {
+    name=$1
+    shift
+    echo "$name $(./bench_time exit "$@" 2>err) $(./bench_time kvm "$@" 2>>err)"
+    grep -q 'initramfs is up' err || sed 's/^/# /' err
+}
+inside_start() { ./bench_time first 20 ./bench_floor -- ./vmm --binary byte.bin --entry 0x1000 --mem 512M; }
+
+# In the lab: private memory, in KiB, of mappings that are not guest memory. vmm asks the kernel not to reserve and
+# not to dump the guest's memory, and those are the flags nr and dd; QEMU's is the one of its size.
+inside_memory() {
+    inside_idle vmm ./vmm --mem 128M --kernel vmlinuz --initrd idle.cpio --append 'run="echo READY; sleep 1000"'
+    for m in q35 $QEMU_MICROVM; do
+        inside_idle "${m%%,*}" ./qemu -L /usr/share/qemu -L /usr/share/seabios -M $m $QEMU_COMMON -m 128 -kernel vmlinuz \
+            -initrd idle.cpio -append 'console=ttyS0 quiet panic=-1 run="echo READY; sleep 1000"'
+    done
+}
+inside_idle() {
+    name=$1
+    shift
+    "$@" </dev/null >log 2>&1 &
+    until grep -q READY log; do
+        sleep 0.1
+        kill -0 $! || { sed 's/^/# /' log; return; }
+    done
+    sleep 1
+    awk -v name="$name" '
+        /^[0-9a-f]+-/ { private = 0; size = 0 }
+        /^Size:/ { size = $2 }
+        /^Private_(Clean|Dirty):/ { private += $2 }
+        /^VmFlags:/ { ram = / nr/ && / dd/ || size == 131072; if (!ram) sum += private }
+        END { print name, "private=" sum }' /proc/$!/smaps
+    kill -9 $!
+}
+
+bench_boot() {
+    heading 'Boot: stock Debian cloud kernel, 256 MiB, 1 CPU, one-line initramfs, exec to exit, virtual seconds' boot
+    lab boot >$b/boot
+    grep '^#' $b/boot || :
+    value() { grep "^$1" $b/boot | field "$2"; }
+    for k in vmlinuz vmlinux; do
+        [ $k = vmlinuz ] && limit=1.90 || limit=1.65
+        for peer in q35 microvm; do
+            line "$k, against QEMU $peer" "$(per "$(value vmm-$k wall)" 1e9 3)" "$(per "$(value $peer-$k wall)" 1e9 3)" $limit s
+        done
+        for what in exits io_exits mmio_exits pf_fixed; do
+            line "$k, KVM $what, against QEMU microvm" "$(value vmm-$k $what)" "$(value microvm-$k $what)" - ''
+        done
+    done
+}
+
+bench_memory() {
+    heading 'Memory: private pages that are not guest memory, idle Linux guest of 128 MiB' memory
+    lab memory >$b/memory
+    grep '^#' $b/memory || :
+    for peer in q35 microvm; do
+        line "against QEMU $peer" "$(grep '^vmm' $b/memory | field private)" "$(grep "^$peer" $b/memory | field private)" 1024 KiB
+    done
+}
+
+bench_size() {
+    heading 'Size: the binary (stripped) and the sources' size
+    strip -o $b/stripped vmm
+    line 'binary, against QEMU without its libraries' "$(($(wc -c <$b/stripped) / 1024))" \
+        "$(($(wc -c <"$(command -v qemu-system-x86_64)") / 1024))" 250 KiB
+    wc -l vmm.c ./*.h
+}
+
+case ${0##*/} in
+inside) "inside_$1" ;;
+*)
+    [ -x vmm ] || { echo 'bench: no ./vmm, run make' >&2; exit 1; }
+    build
+    for what in ${*:-start boot memory size}; do
+        "bench_$what"
+    done
+    ;;
+esac

@@ -1,0 +1,74 @@
+# cases.sh - what the guest tests are written in. Sourced by guest_*.sh, which run in a directory that looks like the
+# checkout after `make`: on a host with hardware virtualisation that is the checkout, in the lab it is a copy of what
+# they need. Plain POSIX sh, for the lab's shell is busybox.
+#
+# One line for each case: "ok - NAME", "not ok - NAME: WHY", "skip - NAME: WHY"; lines with # explain.
+VMM=${VMM:-$PWD/vmm}
+T=$(mktemp -d)
+out=$T/out rc=0 failed=0
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' HUP INT TERM
+
+ok() { echo "ok - $1"; }
+skip() { echo "skip - $1: $2"; }
+not_ok() { # NAME WHY
+    failed=1
+    echo "not ok - $1: $2"
+    [ ! -s "$out" ] || tail -n 12 "$out" | cut -c 1-200 | sed 's/^/# /'
+}
+
+# vm OPTION...: runs vmm with nothing on standard input; leaves its output, without carriage returns, in file $out and
+# its exit status in $rc. No guest runs for ever.
+vm() {
+    rc=0
+    "$VMM" --timeout 60 "$@" </dev/null >"$T/raw" 2>&1 || rc=$?
+    tr -d '\r' <"$T/raw" >"$out"
+}
+
+# linux KERNEL-FILE COMMANDS OPTION...: boots Linux, which runs COMMANDS in a shell and powers off. KERNEL-FILE is
+# NAME/vmlinuz or NAME/vmlinux below build/kernels, with further keys of --kernel after a comma. COMMANDS may not
+# contain a double quote.
+linux() {
+    file=build/kernels/$1 initrd=build/initramfs-${1%%/*}.cpio commands=$2
+    shift 2
+    vm --kernel "path=$file" --initrd "$initrd" --append "run=\"$commands\"" "$@"
+}
+
+# check NAME STATUS [PATTERN]: the last run ended with STATUS and, if given, a line of its output matches PATTERN.
+check() {
+    if [ "$rc" != "$2" ]; then
+        not_ok "$1" "exit status $rc instead of $2"
+    elif [ -n "${3:-}" ] && ! grep -Eq -e "$3" "$out"; then
+        not_ok "$1" "no line matches '$3'"
+    else
+        ok "$1"
+    fi
+}
+
+# start OPTION...: vmm in the background, with file descriptor 3 as its standard input and its output in $T/raw; stop
+# waits for its end and leaves $rc and $out as vm does.
+start() {
+    mkfifo "$T/keys" 2>/dev/null || :
+    : >"$T/raw"
+    "$VMM" --timeout 60 "$@" <"$T/keys" >"$T/raw" 2>&1 &
+    pid=$!
+    exec 3>"$T/keys"
+}
+stop() {
+    exec 3>&-
+    rc=0
+    wait "$pid" || rc=$?
+    tr -d '\r' <"$T/raw" >"$out"
+}
+
+# await PATTERN: waits until a line of the output of what start started matches; false when that has ended before.
+await() {
+    until grep -Eq -e "$1" "$T/raw"; do
+        kill -0 "$pid" 2>/dev/null || return 1
+        sleep 0.1
+    done
+}
+
+# kernels PATTERN: names of the kernels that are there, oldest first.
+kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
+first_kernel() { kernels "$1" | head -n 1; }

@@ -1,0 +1,120 @@
+#!/bin/sh
+# Gets what `make`, `make check`, `make bench` and `make run` need beyond the base system, once: packages that are
+# missing (Debian and Ubuntu, as root) and stock kernels to boot (no privileges). The only step that uses the network.
+#   build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko}     NAME on Debian 12: cloud-6.1 full-6.1 cloud-6.12 full-6.12
+# What is there already is left alone; remove build/kernels to get newer ones.
+set -eu
+cd "$(dirname "$0")/.."
+out=$PWD/build/kernels
+say() { printf 'deps: %s\n' "$*" >&2; }
+
+packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
+    qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates'
+
+install_packages() {
+    # shellcheck disable=SC2086 # lists of words throughout
+    have=" $(dpkg-query -W -f '${Package}=${db:Status-Status} ' $packages 2>/dev/null || :)"
+    missing=
+    for p in $packages; do
+        case $have in *" $p=installed "*) ;; *) missing="$missing $p" ;; esac
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        say "packages are missing; run this as root, then make deps again:"
+        say "  apt-get update && apt-get install -y --no-install-recommends$missing"
+        exit 1
+    fi
+    apt-cache show musl-tools >/dev/null 2>&1 || apt-get update
+    say "installing$missing"
+    DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing
+}
+
+# What a guest or the lab's machine may load: taken decompressed out of a kernel package into one flat directory.
+modules='virtio* vmw_vsock* vsock* vhost* kvm* irqbypass ccp button evdev failover net_failover tun tap
+    fuse netfs fscache 9p* vfio* nvme* ext4 jbd2 mbcache crc16 crc32c_generic libcrc32c'
+
+unpack() { # DIRECTORY DEB...: makes DIRECTORY appear, complete or not at all
+    dir=$1 new=$1.new
+    shift
+    rm -rf "$dir" "$new"
+    mkdir -p "$new/x" "$new/modules"
+    { echo './boot/vmlinuz-*'; set -f; printf '*/%s.ko*\n' $modules; set +f; } >"$new/wanted"
+    for deb; do
+        # tar complains about patterns that match nothing; what matters is looked at below
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$new/x" --wildcards -T "$new/wanted" 2>/dev/null || :
+    done
+    mv "$new"/x/boot/vmlinuz-* "$new/vmlinuz"
+    find "$new/x" -name '*.ko*' -exec mv {} "$new/modules/" \;
+    find "$new/modules" -name '*.xz' -exec xz -d {} +
+    find "$new/modules" -name '*.zst' -exec zstd -q -d --rm {} +
+    sh tests/lab/extract-vmlinux.sh "$new/vmlinuz" >"$new/vmlinux"
+    rm -rf "$new/x" "$new/wanted"
+    mv "$new" "$dir"
+}
+
+# fetch FLAVOUR FROM PACKAGE APT-OPTION...: the kernel that meta-package PACKAGE stands for. The file .FLAVOUR-FROM
+# remembers which directory it became, so that a second run needs neither the network nor apt.
+fetch() {
+    flavour=$1 from=$2 meta=$3 stamp=$out/.$1-$2
+    shift 3
+    [ ! -e "$stamp" ] || [ ! -d "$out/$(cat "$stamp")" ] || return 0
+    pkg=$(apt-cache "$@" show --no-all-versions "$meta" 2>/dev/null |
+        sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*\).*/\1/p' | head -n 1)
+    [ -n "$pkg" ] || { say "no package $meta in the lists of $from"; return 1; }
+    name=$flavour-$(echo "$pkg" | sed 's/linux-image-\([0-9]*\.[0-9]*\).*/\1/')
+    # Ubuntu keeps modules in packages of their own
+    extra=$(apt-cache "$@" show --no-all-versions "$pkg" | sed -n 's/^Depends:.*\(linux-modules-[0-9][^ ,]*\).*/\1/p')
+    mkdir -p "$out/$name.debs"
+    say "fetching $pkg ($from)"
+    (cd "$out/$name.debs" && apt-get "$@" -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download $pkg $extra) ||
+        { say "could not fetch $pkg; run make deps again, it continues where it stopped"; return 1; }
+    unpack "$out/$name" "$out/$name.debs"/*.deb
+    rm -rf "$out/$name.debs"
+    echo "$name" >"$stamp"
+}
+
+# Options for apt that make it see nothing but the backports of this machine's own Debian mirror, through lists of
+# its own: no package source is added to the machine.
+backports_view() {
+    view=$out/.backports
+    mkdir -p "$view/lists/partial" "$view/cache"
+    : >"$view/status"
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -e "$key" ] && trust=" [signed-by=$key]" || trust=
+    apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' |
+        sed -n "s|^\([^ ]*\) \([a-z]*\)\$|deb$trust \1 \2-backports main|p" | head -n 1 >"$view/sources.list"
+    set -- -o Dir::Etc::SourceList="$view/sources.list" -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root \
+        -o Dir::State::Lists="$view/lists" -o Dir::State::status="$view/status" -o Dir::Cache="$view/cache"
+    apt-get "$@" -qq update || return 1
+    echo "$@"
+}
+
+fetch_kernels() {
+    mkdir -p "$out"
+    if [ "$ID" = ubuntu ]; then
+        fetch generic release linux-image-virtual
+        return
+    fi
+    fetch cloud release linux-image-cloud-amd64
+    fetch full release linux-image-amd64
+    [ ! -e "$out/.cloud-backports" ] || [ ! -e "$out/.full-backports" ] || return 0
+    # newer kernels widen the tests but nothing depends on them: without backports the tests that want one are skipped
+    opts=$(backports_view) || { say "no backports here: going on without the newer kernels"; return 0; }
+    fetch cloud backports linux-image-cloud-amd64 $opts || :
+    fetch full backports linux-image-amd64 $opts || :
+}
+
+ID=unknown ID_LIKE=
+[ ! -r /etc/os-release ] || . /etc/os-release
+case "$ID $ID_LIKE" in
+*debian* | *ubuntu*) ;;
+*)
+    say "this knows only Debian and Ubuntu. Elsewhere install the counterparts of:"
+    say "  $(echo $packages)"
+    say "and put kernels into build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko} for the tests with Linux guests"
+    exit 1
+    ;;
+esac
+install_packages
+fetch_kernels

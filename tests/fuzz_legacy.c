@@ -1,0 +1,244 @@
+/* fuzz_legacy.c - any sequence of guest accesses, input and stalls against dev_legacy.h, with what
+   must hold after each step. MIT licence, see LICENSE
+
+   The input is records of three bytes: operation, register or count, value. */
+#define DEV_LEGACY_IMPLEMENTATION
+#include "../dev_legacy.h"
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+/* No assert: it must hold in every build. */
+static void must(bool held)
+{
+    if (!held)
+        abort();
+}
+
+struct machine {
+    struct pc_uart uart;
+    struct pc_kbc kbc;
+    struct pc_rtc rtc;
+    struct pc_power power;
+    struct pc_debugexit quit;
+    struct pc_debugcon con;
+    size_t room;  /* of the stream */
+    bool refills; /* rx_room offers more on the spot */
+    bool line[16];
+    int64_t now;
+};
+
+static void set_line(void *ctx, unsigned line, bool level)
+{
+    struct machine *m = ctx;
+
+    must(line < 16 && m->line[line] != level);
+    m->line[line] = level;
+}
+
+static size_t take(void *ctx, const void *buf, size_t len)
+{
+    struct machine *m = ctx;
+    size_t n = len < m->room ? len : m->room;
+
+    must(buf && len >= 1 && len <= 16);
+    m->room -= n;
+    return n;
+}
+
+/* Asked for input: the FIFO is empty, so some of it must fit. */
+static void room(void *ctx)
+{
+    struct machine *m = ctx;
+
+    must(m->uart.nrx == 0);
+    if (m->refills)
+        must(pc_uart_rx(&m->uart, "0123456789abcdefghij", 20) >= 1);
+}
+
+static void note(void *ctx)
+{
+    must(ctx != NULL);
+}
+
+static void note_exit(void *ctx, uint8_t status)
+{
+    must(ctx != NULL);
+    (void)status;
+}
+
+static int64_t tell_time(void *ctx)
+{
+    return ((struct machine *)ctx)->now;
+}
+
+static void machine_init(struct machine *m, bool aux)
+{
+    struct pc_uart_desc uart = {{set_line, m, 4}, {take, room, m}, NULL};
+    struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m};
+    struct pc_rtc_desc rtc = {tell_time, m, (uint64_t)3 << 30, (uint64_t)1 << 32};
+
+    memset(m, 0, sizeof *m);
+    pc_uart_init(&m->uart, &uart);
+    pc_kbc_init(&m->kbc, &kbc);
+    pc_rtc_init(&m->rtc, &rtc);
+    m->power = (struct pc_power){note, note, m, 0};
+    m->quit = (struct pc_debugexit){note_exit, m};
+    m->con = (struct pc_debugcon){{take, NULL, m}};
+}
+
+/* The interrupt line and IIR tell the same story, before and after IIR is read. */
+static void read_iir(struct machine *m)
+{
+    bool open = (m->uart.mcr & 0x18) == 0x08;
+    bool high = m->line[4];
+    uint64_t iir = pc_uart_read(&m->uart, 2, 1);
+
+    must((iir & 0x30) == 0 && (iir >> 6 == 0 || iir >> 6 == 3));
+    must(!open || high == !(iir & 1));
+    must(open || !high);
+    must(!(iir & 1) || !m->line[4]);
+}
+
+static void read_lsr(struct machine *m)
+{
+    bool empty = m->uart.ntx == 0, full = m->uart.nrx != 0;
+    uint64_t lsr = pc_uart_read(&m->uart, 5, 1);
+
+    must(!(lsr & ~(uint64_t)0x63));
+    must((lsr & 0x60) == (empty ? 0x60u : 0));
+    must((lsr & 1) == full);
+}
+
+static void check_uart(const struct machine *m)
+{
+    unsigned depth = m->uart.fcr & 1 ? 16 : 1;
+
+    must(m->uart.nrx <= depth && m->uart.ntx <= depth && m->uart.rx_head < 16);
+    must(m->line[4] == m->uart.irq_level);
+    must(m->uart.ntx == 0 || m->room == 0 || !m->uart.out.write); /* held only because refused */
+}
+
+static void check_kbc(struct machine *m)
+{
+    uint64_t status = pc_kbc_cmd_read(&m->kbc, 0, 1);
+    bool aux = status & 0x20;
+
+    must(m->kbc.nout <= 16 && m->kbc.out_head < 16);
+    must((status & 0x12) == 0x10 && (status & 1) == (m->kbc.nout != 0));
+    must(m->line[1] == ((status & 1) && !aux && (m->kbc.ram[0] & 1)));
+    must(m->line[12] == ((status & 1) && aux && (m->kbc.ram[0] & 2)));
+}
+
+/* Outside of SET, the time registers hold a time. */
+static void check_rtc(struct machine *m)
+{
+    static const uint8_t regs[] = {0, 2, 4, 6, 7, 8, 9, 0x32};
+    static const uint8_t max[] = {59, 59, 23, 7, 31, 12, 99, 99};
+    struct pc_rtc *r = &m->rtc;
+
+    must(r->index < 128);
+    if (r->ram[0x0b] & 0x80)
+        return;
+    for (unsigned i = 0; i < sizeof regs; i++) {
+        unsigned raw = pc__rtc_get(r, regs[i]);
+        if (regs[i] == 4 && !(r->ram[0x0b] & 2))
+            raw &= 0x7f;
+        if (!(r->ram[0x0b] & 4)) {
+            must((raw & 15) < 10 && raw >> 4 < 10);
+            raw = (raw >> 4) * 10 + (raw & 15);
+        }
+        must(raw <= max[i]);
+    }
+}
+
+/* Writes `val` at several widths: the upper bytes are its complement. */
+static uint64_t widen(uint8_t val, unsigned len)
+{
+    return ((uint64_t) ~(uint64_t)val << 8 | val) & vmm_ones(len);
+}
+
+static void step_uart(struct machine *m, unsigned op, uint8_t a, uint8_t b)
+{
+    unsigned len = 1u << (op >> 4 & 3);
+
+    switch (op & 7) {
+    case 0:
+        pc_uart_read(&m->uart, a & 7, len);
+        break;
+    case 1:
+        pc_uart_write(&m->uart, a & 7, len, widen(b, len));
+        break;
+    case 2:
+        must(pc_uart_rx(&m->uart, "0123456789abcdefghijklmnopqrstuvwxyz", a % 36) <= 16);
+        break;
+    case 3:
+        m->room = b;
+        pc_uart_tx_ready(&m->uart);
+        break;
+    case 4:
+        m->refills = b & 1;
+        break;
+    case 5:
+        read_iir(m);
+        break;
+    case 6:
+        read_lsr(m);
+        break;
+    default:
+        pc_uart_write(&m->uart, 4, 1, 0x0b);
+        break;
+    }
+    check_uart(m);
+}
+
+static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
+{
+    unsigned len = 1u << (op >> 4 & 3);
+
+    switch (op & 7) {
+    case 0:
+        pc_kbc_data_read(&m->kbc, a & 1, len);
+        break;
+    case 1:
+        pc_kbc_data_write(&m->kbc, a & 1, len, widen(b, len));
+        break;
+    case 2:
+        pc_kbc_cmd_write(&m->kbc, a & 1, len, widen(b, len));
+        break;
+    case 3:
+        pc_rtc_read(&m->rtc, a & 3, len);
+        break;
+    case 4:
+        pc_rtc_write(&m->rtc, a & 3, len, widen(b, len));
+        break;
+    case 5:
+        m->now = (int64_t)((uint64_t)m->now * 251 + ((uint64_t)a << 8 | b) * 1000003);
+        break;
+    case 6:
+        pc_power_reset_write(&m->power, a & 1, len, b);
+        pc_power_sleep_write(&m->power, a & 1, len, b);
+        must(a & 1 || (pc_power_reset_read(&m->power, 0, 1) & 0xff) == b);
+        break;
+    default:
+        pc_debugexit_write(&m->quit, a & 3, len, b);
+        pc_debugcon_write(&m->con, a & 3, len, b);
+        break;
+    }
+    check_kbc(m);
+    check_rtc(m);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    struct machine m;
+
+    machine_init(&m, len % 3 != 1);
+    for (; len >= 3; data += 3, len -= 3) {
+        if (data[0] & 8)
+            step_others(&m, data[0], data[1], data[2]);
+        else
+            step_uart(&m, data[0], data[1], data[2]);
+    }
+    return 0;
+}

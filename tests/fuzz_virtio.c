@@ -1,0 +1,306 @@
+/* fuzz_virtio.c - a hostile driver against every device of dev_virtio.h   MIT licence, see LICENSE
+
+   Input: byte 0 chooses the device and how it is set up (see start), then operations follow.
+   Each is one byte and its operands (see step); values are small on purpose, so that rings, tables
+   and buffers meet and overlap. Aborts when a promise of the header is broken. */
+#include <stdlib.h>
+
+#define VIO_QUEUE_MAX    32
+#define VIO_BLK_SEGS_MAX 6
+#define VIO_BLK_INFLIGHT 3
+#define VIO_RNG_MAX      512
+#define DEV_VIRTIO_IMPLEMENTATION
+#include "../dev_virtio.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+enum { BASE = 0x1000, RAM = 0x1000, CAPACITY = 512 * 8, HOLE = 0x1800 };
+
+static struct {
+    const uint8_t *p, *end; /* the input */
+    uint8_t *low, *high;    /* guest memory: two halves with a hole between, on the heap for ASan */
+    struct vmm_mem mem;
+    struct vio_mmio slot;
+    struct vio_rng rng;
+    struct vio_console con;
+    struct vio_blk blk;
+    struct vio_blk_req *pending[VIO_BLK_INFLIGHT];
+    unsigned npending, lines, served, rung;
+    uint8_t mood; /* how the host behaves */
+} f;
+
+static void promise(bool kept)
+{
+    if (!kept)
+        abort();
+}
+
+static uint8_t byte(void)
+{
+    return f.p < f.end ? *f.p++ : 0;
+}
+
+/* Touches every byte, so that ASan sees a piece that leaves guest memory. */
+static size_t touch(void *ctx, void *buf, size_t len)
+{
+    size_t n = f.mood & 1 ? len / 2 : len;
+
+    promise(++f.served <= 4096 && !ctx);
+    memset(buf, f.mood, n);
+    return n;
+}
+
+static size_t listen(void *ctx, const void *buf, size_t len)
+{
+    size_t n = f.mood & 1 ? len / 2 : len;
+    volatile uint8_t sum = 0;
+
+    promise(!ctx);
+    for (size_t i = 0; i < n; i++)
+        sum = (uint8_t)(sum + ((const uint8_t *)buf)[i]);
+    return n;
+}
+
+static void room(void *ctx)
+{
+    promise(!ctx);
+    if (f.mood & 2)
+        promise(vio_console_rx(&f.con, "input", 5) <= 5);
+}
+
+static void finish(unsigned i, int err)
+{
+    struct vio_blk_req *r = f.pending[i];
+    uint64_t sum = 0;
+
+    for (unsigned k = 0; k < r->niov; k++) {
+        sum += r->iov[k].len;
+        if (r->op == VIO_BLK_READ)
+            memset(r->iov[k].base, 0x77, r->iov[k].len);
+        else
+            listen(NULL, r->iov[k].base, r->iov[k].len);
+    }
+    promise(sum == r->len);
+    f.pending[i] = f.pending[--f.npending];
+    vio_blk_done(&f.blk, r, err);
+}
+
+static void submit(void *ctx, struct vio_blk_req *r)
+{
+    promise(!ctx && f.npending < VIO_BLK_INFLIGHT && r->niov <= VIO_BLK_SEGS_MAX);
+    promise(r->off % 512 == 0 && r->len % 512 == 0 && r->off + r->len <= CAPACITY);
+    f.pending[f.npending++] = r;
+    if (f.mood & 2)
+        finish(f.npending - 1, f.mood & 4 ? -EIO : 0);
+}
+
+/* The I/O thread: comes when it comes, often after the guest has gone on. */
+static void kick(void *ctx, unsigned q)
+{
+    promise(!ctx && q < f.slot.desc.dev->nqueues);
+    f.rung |= 1u << q;
+}
+
+static void io_thread(void)
+{
+    for (unsigned q = 0; f.rung; q++, f.rung >>= 1)
+        if (f.rung & 1)
+            vio_queue_run(f.slot.desc.dev, q);
+}
+
+static void line(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    (void)ctx, (void)level, (void)fmt, (void)args;
+    promise(++f.lines <= 8);
+}
+
+static uint8_t *ram(unsigned off)
+{
+    off %= 2 * RAM;
+    return off < RAM ? f.low + off : f.high + (off - RAM);
+}
+
+/* A guest address on a grid: in the lower half, the last few around the start of the upper. */
+static uint32_t gpa(unsigned at)
+{
+    return at < 240 ? BASE + 16 * at : BASE + RAM + HOLE - 32 + 16 * (at - 240);
+}
+
+static void poke(unsigned off, unsigned n)
+{
+    while (n--)
+        *ram(off++) = byte();
+}
+
+static void wr(unsigned off, uint32_t val)
+{
+    vio_mmio_write(&f.slot, off, 4, val);
+}
+
+/* What an honest driver does first: all rings of 8 in the first half, one after the other. */
+static void set_up(bool event_idx)
+{
+    wr(0x70, 3);
+    wr(0x24, 0);
+    wr(0x20, event_idx ? 0x30000000 : 0x10000000);
+    wr(0x24, 1);
+    wr(0x20, 1);
+    wr(0x70, 11);
+    for (unsigned q = 0; q < f.slot.desc.dev->nqueues; q++) {
+        wr(0x30, q);
+        wr(0x38, 8);
+        wr(0x80, BASE + 0x200 * q);
+        wr(0x90, BASE + 0x200 * q + 0x80);
+        wr(0xa0, BASE + 0x200 * q + 0x100);
+        wr(0x44, 1);
+    }
+    wr(0x70, 15);
+}
+
+/* One descriptor of the rings that set_up made, near the truth. */
+static void describe(void)
+{
+    static const uint32_t lens[] = {0, 1, 15, 16, 17, 31, 32, 48, 64, 511, 512, 513, 1024, 1025};
+    unsigned where = byte(), addr = byte(), n = byte(), link = byte();
+    uint8_t *p = ram((where & 8 ? 0x200 : where & 16 ? 0x400 : 0) + 16 * (where & 7));
+
+    vmm_put64(p, gpa(addr));
+    vmm_put32(p + 8, lens[n % (sizeof lens / sizeof lens[0])]);
+    vmm_put16(p + 12, link & 7);
+    vmm_put16(p + 14, link >> 3 & 15);
+}
+
+/* The driver offers n more chains on queue q and rings. */
+static void offer(unsigned q, unsigned n)
+{
+    uint8_t *avail = ram(0x200 * q + 0x80);
+    uint16_t idx = vmm_get16(avail + 2);
+
+    for (unsigned i = 0; i < n; i++)
+        vmm_put16(avail + 4 + 2 * (idx++ % 8), byte() & 15);
+    vmm_put16(avail + 2, idx);
+    wr(VIO_MMIO_NOTIFY, q);
+}
+
+static void step(void)
+{
+    uint8_t op = byte();
+    unsigned a, b;
+
+    switch (op & 15) {
+    case 0: /* any register, any width */
+        a = byte() | (op & 16 ? 0x100 : 0);
+        b = 1u << (op >> 5 & 3);
+        vio_mmio_write(&f.slot, a, b, byte());
+        break;
+    case 1:
+        a = byte() | (op & 16 ? 0x100 : 0);
+        vio_mmio_read(&f.slot, a, 1u << (op >> 5 & 3));
+        break;
+    case 2: /* addresses and sizes */
+        wr(0x80 + 4 * (op >> 4), gpa(byte()));
+        break;
+    case 3:
+        wr(0x70, byte());
+        vio_mmio_read(&f.slot, 0x70, 4);
+        break;
+    case 4:
+        a = byte();
+        poke(a << 5 | op >> 4, 8);
+        break;
+    case 5:
+    case 6:
+    case 7:
+        describe();
+        break;
+    case 8:
+    case 9:
+    case 10:
+        offer(op >> 4 & 1, op >> 5);
+        break;
+    case 11:
+        f.mood = byte();
+        vio_console_tx_ready(&f.con);
+        io_thread();
+        break;
+    case 12:
+        promise(vio_console_rx(&f.con, "some input from the host", 24) <= 24);
+        break;
+    case 13:
+        if (f.npending)
+            finish((op >> 4) % f.npending, 0);
+        break;
+    case 14: /* a disk request's header */
+        a = byte();
+        b = byte();
+        vmm_put64(ram(16 * a), (op >> 4) & 15);
+        vmm_put64(ram(16 * a + 8), b);
+        break;
+    default:
+        wr(0x70, 0);
+        set_up(op & 16);
+    }
+}
+
+static void start(uint8_t how)
+{
+    static const struct vmm_log log = {line, NULL, VMM_LOG_DEBUG};
+    struct vio_dev *devs[] = {&f.rng.dev, &f.con.dev, &f.blk.dev, &f.blk.dev};
+
+    vmm_mem_add(&f.mem, BASE, RAM, f.low);
+    vmm_mem_add(&f.mem, BASE + RAM + HOLE, RAM, f.high);
+    vio_rng_init(&f.rng, &(struct vio_rng_desc){.fill = touch});
+    vio_console_init(&f.con, &(struct vio_console_desc){{listen, room, NULL}});
+    vio_blk_init(&f.blk, &(struct vio_blk_desc){.capacity = CAPACITY,
+                                                .read_only = how & 16,
+                                                .serial = "fuzz",
+                                                .submit = submit});
+    vio_mmio_init(&f.slot, &(struct vio_mmio_desc){.dev = devs[how & 3],
+                                                   .mem = &f.mem,
+                                                   .kick = how & 32 ? kick : NULL,
+                                                   .log = &log});
+    if (how & 4)
+        set_up(how & 8);
+}
+
+/* When all requests are back, a reset is complete at once and the device works as new. */
+static void end(void)
+{
+    f.mood = 0;
+    wr(0x70, 0);
+    while (f.npending)
+        finish(0, -EIO);
+    f.rung = 0;
+    promise(vio_mmio_read(&f.slot, 0x70, 4) == 0);
+    memset(f.low, 0, RAM);
+    set_up(true);
+    promise(vio_mmio_read(&f.slot, 0x70, 4) == 15);
+    vmm_put64(ram(0), BASE + 0x800); /* one writable buffer, as a header-less disk request too */
+    vmm_put32(ram(8), 1);
+    vmm_put16(ram(12), 2);
+    offer(0, 1);
+    io_thread();
+    vio_console_rx(&f.con, "x", 1);
+    promise(vmm_get16(ram(0x102)) == 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    memset(&f, 0, sizeof f);
+    f.p = data;
+    f.end = data + len;
+    f.low = aligned_alloc(16, RAM);
+    f.high = aligned_alloc(16, RAM);
+    promise(f.low && f.high);
+    memset(f.low, 0, RAM);
+    memset(f.high, 0, RAM);
+    start(byte());
+    while (f.p < f.end) {
+        f.served = 0;
+        step();
+    }
+    end();
+    free(f.low);
+    free(f.high);
+    return 0;
+}

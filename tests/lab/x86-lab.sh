@@ -1,0 +1,74 @@
+#!/bin/sh
+# A machine with a real, working /dev/kvm on any host: a Debian kernel under QEMU's TCG, which emulates AMD SVM with
+# nested paging. Needs no privileges and nothing of the host's /dev/kvm; `make deps` brings what it is made of.
+#   x86-lab.sh run DIR COMMAND     boot it with DIR's files added to /, run COMMAND in /, exit with its status
+#                                  (99: it died or took too long); output goes to standard output
+#   x86-lab.sh shell DIR COMMAND   the same on the terminal: keys and screen belong to COMMAND
+# Environment: ICOUNT=shift=0,sleep=off   instructions are the clock: repeatable, dependable, half as fast; empty: real time
+#              MEM=MiB  TIMEOUT=seconds  CPU=QEMU-cpu-model
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+kernel=$(ls -d "$root"/build/kernels/cloud-* "$root"/build/kernels/generic-* 2>/dev/null | sort -V | head -n 1)
+qemu=$(command -v qemu-system-x86_64) || qemu=
+[ -n "$kernel" ] && [ -n "$qemu" ] || { echo "x86-lab: run make deps first" >&2; exit 99; }
+
+pack() { (cd "$1" && find -L . | LC_ALL=C sort | cpio --quiet -L -o -H newc -R 0:0); }
+
+base() { # what every boot has in its /, in directory $1
+    mkdir -p "$1/bin" "$1/proc" "$1/sys" "$1/dev" "$1/tmp" "$1/lab"
+    cp "$(command -v busybox)" "$1/bin/busybox"
+    for m in irqbypass ccp kvm kvm-amd; do
+        [ ! -e "$kernel/modules/$m.ko" ] || cp "$kernel/modules/$m.ko" "$1/lab/"
+    done
+    cat >"$1/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/tmp
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs -o size=90% tmp /tmp
+mount -t debugfs debug /sys/kernel/debug
+mkdir -p /dev/pts && mount -t devpts pts /dev/pts
+dmesg -n 1 # the serial line is the command's
+for m in irqbypass ccp kvm kvm-amd; do [ ! -e /lab/$m.ko ] || insmod /lab/$m.ko; done
+if [ -n "$shell" ]; then
+    setsid cttyhack sh /lab/command
+    rc=$?
+else
+    sh /lab/command </dev/null
+    rc=$?
+    echo "@@LAB-RC=$rc@@"
+fi
+poweroff -f
+INIT
+    chmod +x "$1/init"
+}
+
+machine() { # KERNEL-ARGS QEMU-ARG...: becomes QEMU
+    args=$1
+    shift
+    exec timeout --foreground "${TIMEOUT:-180}" "$qemu" -accel tcg -M q35 -cpu "${CPU:-max,-pku}" -m "${MEM:-2048}" \
+        -nodefaults -display none -monitor none -no-reboot -kernel "$kernel/vmlinuz" -initrd "$t/initrd" \
+        -append "console=ttyS0 quiet panic=-1 $args" "$@"
+}
+
+[ $# = 3 ] || { sed -n 2,10p "$0"; exit 2; }
+t=$(mktemp -d)
+trap 'rm -rf "$t"' EXIT
+trap 'exit 99' HUP INT TERM
+base "$t/base"
+printf '%s\n' "$3" >"$t/base/lab/command"
+{ pack "$t/base"; [ -z "$2" ] || pack "$2"; } >"$t/initrd" # archives may be concatenated
+icount=${ICOUNT-shift=0,sleep=off}
+case $1 in
+run)
+    (machine '' ${icount:+-icount $icount} -serial stdio </dev/null) |
+        sed -u -e 's/\r$//' -e "/^@@LAB-RC=/w $t/rc" -e '/^@@LAB-RC=/d' -e '/reboot: Power down$/d' || :
+    rc=$(sed 's/[^0-9]//g' "$t/rc")
+    exit "${rc:-99}"
+    ;;
+shell)
+    (TIMEOUT=0 machine shell=1 -chardev stdio,id=tty,signal=off -serial chardev:tty)
+    ;;
+esac

@@ -1,0 +1,152 @@
+#!/bin/sh
+# run.sh unit     programs in build/tests and tests/test_*.sh: no privileges, no hypervisor
+# run.sh guests   tests/guest_*.sh: real guests on a real hypervisor
+# run.sh all      both
+# run.sh linux    an interactive Linux: the host's own kernel if it can be read, else a fetched one
+# The last line of the first three is "N passed, N failed, N skipped"; logs stay in build/check.
+#
+# Where guests run: with hardware virtualisation and a usable /dev/kvm on this host, here. Without, tiny guests on
+# this host's (software) /dev/kvm if it has one, Linux guests in the lab (tests/lab/x86-lab.sh), an emulated machine
+# whose /dev/kvm is real. LAB=1 in the environment puts everything into the lab.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+logs=build/check
+
+usable_kvm() { [ -z "${LAB:-}" ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }
+hardware() { usable_kvm && grep -Eq '^flags.* (vmx|svm)( |$)' /proc/cpuinfo; }
+verdicts() { grep -E --line-buffered '^(ok|not ok|skip) - |^# '; }
+kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
+
+# script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own.
+script() {
+    log=$logs/$1.log raw=$logs/$1.out
+    : >"$log"
+    { shift; "$@"; echo "status $?"; } 2>&1 | tee "$raw" | verdicts | tee "$log"
+    if ! tail -n 1 "$raw" | grep -q '^status 0$' && ! grep -q '^not ok' "$log"; then
+        echo "not ok - $(basename "$raw" .out): $(tail -n 1 "$raw"), see $raw" | tee -a "$log"
+    fi
+}
+
+# unit PROGRAM ARGUMENT...: one result for each program, which says how much it checked in its last line
+unit() {
+    name=$(basename "$1")
+    if timeout 300 "$@" >"$logs/$name.out" 2>&1; then
+        echo "ok - $name: $(tail -n 1 "$logs/$name.out" | sed "s/^$name: //")"
+    else
+        sed 's/^/# /' "$logs/$name.out" | tail -n 20
+        echo "not ok - $name: see $logs/$name.out"
+    fi | tee "$logs/$name.log"
+}
+
+units() {
+    for p in build/tests/test_* build/tests/embed_*; do
+        [ ! -x "$p" ] || unit "$p"
+    done
+    for p in build/tests/fuzz_*; do
+        [ ! -x "$p" ] || unit "$p" -r 2000 1 "tests/corpus/${p#build/tests/fuzz_}"
+    done
+    for s in tests/test_*.sh; do
+        [ ! -e "$s" ] || script "$(basename "$s" .sh)" sh "$s"
+    done
+}
+
+# in_lab SCRIPT KERNEL...: runs a script in a lab machine that has a copy of what it needs of the checkout. Arguments
+# of guest_boot are its kernels.
+in_lab() {
+    name=$1 dir=$(mktemp -d) args=
+    shift
+    [ "$name" != guest_boot ] || args=$*
+    mkdir -p "$dir/t/build/kernels"
+    ln -s "$PWD/vmm" "$PWD/tests" "$PWD/guests" "$dir/t/"
+    ln -s "$PWD/build/guests" "$dir/t/build/"
+    for k; do
+        mkdir "$dir/t/build/kernels/$k"
+        ln -s "$PWD/build/kernels/$k/vmlinuz" "$PWD/build/kernels/$k/vmlinux" "$dir/t/build/kernels/$k/"
+        ln -s "$PWD/build/initramfs-$k.cpio" "$dir/t/build/"
+    done
+    TIMEOUT=900 MEM=3072 script "$name${args:+-$args}" \
+        sh tests/lab/x86-lab.sh run "$dir" "cd /t && sh tests/$name.sh $args"
+    rm -rf "$dir"
+}
+
+# The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest.
+jobs() {
+    for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
+        echo "guest_boot $k"
+    done
+    for s in tests/guest_*.sh; do
+        name=$(basename "$s" .sh)
+        [ "$name" != guest_boot ] || continue
+        [ "$name" != guest_tiny ] || ! usable_kvm || continue
+        echo "$name" $(for f in $(sed -n 's/^# needs: //p' "$s"); do kernels "$f-*" | head -n 1; done)
+    done
+}
+
+guests() {
+    for k in $(kernels '*-*'); do
+        sh guests/initramfs/pack "build/kernels/$k/modules" "build/initramfs-$k.cpio" || exit 1
+    done
+    if hardware; then
+        for s in tests/guest_*.sh; do
+            script "$(basename "$s" .sh)" sh "$s"
+        done
+        return
+    fi
+    ! usable_kvm || script guest_tiny sh tests/guest_tiny.sh
+    if [ -z "$(kernels '*-*')" ] || ! command -v qemu-system-x86_64 >/dev/null; then
+        echo "skip - Linux guests: no kernels or no QEMU here, run make deps" | tee "$logs/lab.log"
+        return
+    fi
+    workers=$(nproc)
+    [ "$workers" -le 4 ] || workers=4
+    jobs | xargs -P "$workers" -L 1 sh tests/run.sh in_lab
+}
+
+# The summary; its exit status says whether all is well.
+summary() {
+    passed=$(cat $logs/*.log | grep -c '^ok - ')
+    failed=$(cat $logs/*.log | grep -c '^not ok - ')
+    skipped=$(cat $logs/*.log | grep -c '^skip - ')
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ] && [ "$passed" != 0 ]
+}
+
+run_linux() {
+    version=$(uname -r)
+    if [ -r "/boot/vmlinuz-$version" ] && [ -d "/lib/modules/$version" ]; then
+        kernel=/boot/vmlinuz-$version modules=/lib/modules/$version
+    else
+        k=$(kernels '[cg]*-*' | tail -n 1)
+        [ -n "$k" ] || { echo "run.sh: /boot/vmlinuz-$version cannot be read and no kernel was fetched: make deps" >&2; exit 1; }
+        kernel=build/kernels/$k/vmlinuz modules=build/kernels/$k/modules
+    fi
+    mkdir -p build
+    sh guests/initramfs/pack "$modules" build/initramfs-run.cpio || exit 1
+    if hardware; then
+        exec ./vmm --kernel "$kernel" --initrd build/initramfs-run.cpio
+    fi
+    echo "This host has no hardware virtualisation that vmm may use (./vmm doctor says why)." >&2
+    echo "Booting Linux in the emulated lab instead: slower, but the same vmm and the same guest." >&2
+    dir=$(mktemp -d)
+    trap 'rm -rf "$dir"' EXIT
+    mkdir "$dir/t"
+    cp "$kernel" "$dir/t/kernel"
+    cp vmm build/initramfs-run.cpio "$dir/t/"
+    sh tests/lab/x86-lab.sh shell "$dir" "cd /t && ./vmm --kernel kernel --initrd initramfs-run.cpio"
+}
+
+case ${1:-} in
+unit | guests | all)
+    rm -rf "$logs"
+    mkdir -p "$logs"
+    [ "$1" = guests ] || units
+    [ "$1" = unit ] || guests
+    summary
+    ;;
+linux) run_linux ;;
+in_lab) "$@" ;;
+*)
+    sed -n 2,5p "$0"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,94 @@
+#!/bin/sh
+# test_cli.sh: what is wrong with a command line or a file is said in one sentence that names the thing and the remedy,
+# with status 2 (the command line) or 3 (a file, or this host), before any VM exists.
+set -u
+VMM=${VMM:-$PWD/vmm}
+T=$(mktemp -d)
+trap 'chmod -R u+rwx "$T"; rm -rf "$T"' EXIT
+failed=0
+
+# bad STATUS PATTERN OPTION...: exactly one line, which matches
+bad() {
+    status=$1 pattern=$2
+    shift 2
+    out=$("$VMM" "$@" </dev/null 2>&1)
+    rc=$?
+    if [ $rc = "$status" ] && [ "$(echo "$out" | wc -l)" = 1 ] && echo "$out" | grep -Eq -e "$pattern"; then
+        echo "ok - vmm $* | $(echo "$out" | cut -c 1-150)" | sed "s|$T/||g"
+    else
+        failed=1
+        echo "not ok - vmm $*: status $rc instead of $status, or not one line with '$pattern'" | sed "s|$T/||g"
+        echo "$out" | head -n 5 | sed 's/^/# /'
+    fi
+}
+
+cd "$T" || exit 1
+# a bzImage and an ELF kernel that are whole as far as a header goes: cases below damage copies of them
+word() { # FILE OFFSET OCTAL-BYTES
+    printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+head -c 65536 /dev/zero >bz
+word bz 497 '\001'                  # setup_sects
+word bz 510 '\125\252'              # boot flag
+word bz 514 'HdrS\017\002'          # protocol 2.15
+word bz 529 '\001'                  # loadflags: LOADED_HIGH
+word bz 566 '\003\000'              # xloadflags: 64-bit entry
+word bz 568 '\377\007\000\000'      # cmdline_size
+word bz 500 '\000\016\000\000'      # syssize
+head -c 4096 /dev/zero >elf
+word elf 0 '\177ELF\002\001\001'
+word elf 16 '\002\000\267\000'      # an executable, for aarch64
+head -c 1000000 bz >big.rd
+head -c 1048576 /dev/zero >disk
+head -c 1000 /dev/zero >disk.odd
+: >empty
+echo 'just text, nothing that could be booted' >text
+mkdir dir
+cp text secret
+chmod 0 secret
+
+bad 2 "did you mean --kernel" --kernal bz
+bad 2 "'--qqqqqqqqqqqq'" --qqqqqqqqqqqq
+bad 2 '.' -Z
+bad 2 '--kernel' --kernel
+bad 2 '--mem' --kernel bz --mem 12X
+bad 2 '--mem' --kernel bz --mem ''
+bad 2 '--mem' --kernel bz --mem -5
+bad 2 '--mem' --kernel bz --mem 99999999999999999999
+bad 2 '--mem' --kernel bz --mem 1P
+bad '2|3' '[mM]em|RAM' --kernel bz --mem 1
+bad 2 '--cpus' --kernel bz --cpus 0
+bad 2 '--cpus' --kernel bz --cpus 4096
+bad 2 '--cpus' --kernel bz --cpus two
+bad 2 '--mode' --binary text --entry 0 --mode 48
+bad 2 '--entry' --binary text
+bad 2 '--entry' --binary text --entry zero
+bad 2 '--serial' --kernel bz --serial tty
+bad 2 '--console' --kernel bz --console=vga
+bad 2 '--log' --kernel bz --log loud
+bad 2 '--timeout' --kernel bz --timeout soon
+bad 2 '--time' --kernel bz --time=3
+bad 2 'exclude' --kernel bz --binary text --entry 0
+bad 2 'kernel' bz
+bad 2 '.' --mem 1G
+
+bad 3 'nowhere' --kernel nowhere
+bad 3 'empty' --kernel empty
+bad 3 'dir' --kernel dir
+[ "$(id -u)" = 0 ] || bad 3 'secret' --kernel secret
+bad 3 'text' --kernel text
+bad 3 'elf.*(aarch64|arm64|architecture|x86)' --kernel elf
+bad 3 'nowhere' --kernel bz --initrd nowhere
+bad 3 'dir' --kernel bz --initrd dir
+bad 3 'empty' --kernel bz --initrd empty
+bad 3 'nowhere' --kernel bz --disk nowhere
+bad 3 'dir' --kernel bz --disk dir
+bad 3 'disk.odd.*512' --kernel bz --disk disk.odd
+bad 3 'disk' --kernel bz --disk disk --disk disk
+bad 3 'nowhere' --binary nowhere --entry 0x1000
+bad 3 'empty' --binary empty --entry 0x1000
+for n in 1 100 511 600 1000; do
+    head -c $n bz >"cut$n"
+    bad 3 "cut$n" --kernel "cut$n"
+done
+exit $failed

@@ -1,0 +1,1142 @@
+/* test_host.c - host.h against real pipes, sockets, files, threads and pseudo-terminals */
+#define HOST_IMPLEMENTATION
+#define HOST_STREAM_BYE   50000000 /* ns: no test may take long */
+#define HOST_STREAM_RETRY 20000000
+#include "../host.h"
+#include "check.h"
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* >>tools */
+
+static char dir[64]; /* of this run's own files */
+
+static const char *in_dir(const char *name)
+{
+    static char path[2][128];
+    static unsigned turn;
+
+    turn ^= 1;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
+    return path[turn];
+}
+
+/* A log that remembers its last sentence and how many there were. */
+static struct {
+    char text[256];
+    unsigned lines;
+} said;
+
+VMM_PRINTF(3, 0)
+static void sink(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    (void)ctx;
+    (void)level;
+    vsnprintf(said.text, sizeof said.text, fmt, args);
+    said.lines++;
+}
+
+static const struct vmm_log test_log = {sink, NULL, VMM_LOG_INFO};
+
+/* Exactly one sentence since the last call, with `part` in it; none when part is NULL. */
+static bool said_once(const char *part)
+{
+    bool held = part ? said.lines == 1 && strstr(said.text, part) : said.lines == 0;
+
+    if (!held)
+        fprintf(stderr, "%u sentences, the last one: %s\n", said.lines, said.text);
+    said.lines = 0;
+    said.text[0] = 0;
+    return held;
+}
+
+static struct host_loop loop;
+
+static void stop_loop(void *ctx)
+{
+    host_loop_stop((struct host_loop *)ctx);
+}
+
+/* Lets the loop work for so many ms. */
+static void turn(unsigned ms)
+{
+    struct host_timer t = {0};
+    struct pollfd p = {loop.poll_fd, POLLIN, 0};
+
+    CHECK(!host_timer_set(&loop, &t, ms * 1000000ull, stop_loop, &loop));
+    CHECK(!host_loop_run(&loop));
+    host_timer_cancel(&t);
+    for (int i = 0; i < 8 && poll(&p, 1, 0) > 0; i++) /* what is due, however slow the machine */
+        CHECK(!host__poll_wait(&loop));
+}
+
+/* Lets the loop work until *value is at least `goal`, for two seconds at most. */
+static bool reaches(const volatile size_t *value, size_t goal)
+{
+    for (unsigned ms = 0; ms < 2000 && __atomic_load_n(value, __ATOMIC_SEQ_CST) < goal; ms += 2)
+        turn(2);
+    return __atomic_load_n(value, __ATOMIC_SEQ_CST) >= goal;
+}
+
+static void count(void *ctx)
+{
+    ++*(size_t *)ctx;
+}
+
+static uint8_t pattern(size_t i)
+{
+    return (uint8_t)(i * 7 + i / 251);
+}
+
+static void make_file(const char *name, size_t len)
+{
+    int fd = open(in_dir(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    for (size_t i = 0; i < len; i++) {
+        uint8_t b = pattern(i);
+        CHECK(write(fd, &b, 1) == 1);
+    }
+    close(fd);
+}
+
+/* Reads what there is without blocking. */
+static size_t slurp(int fd, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    for (;;) {
+        struct pollfd p = {fd, POLLIN, 0};
+        ssize_t n = poll(&p, 1, 0) > 0 ? read(fd, (uint8_t *)buf + done, len - done) : 0;
+        if (n <= 0)
+            return done;
+        done += (size_t)n;
+    }
+}
+
+/* A guest's device: takes at most `take` bytes a call and holds at most `hold` until `fifo` is
+   emptied. */
+struct device {
+    struct host_stream s;
+    uint8_t got[20000];
+    volatile size_t ngot;
+    size_t take, hold, fifo;
+    volatile size_t room, escapes;
+    char key;
+};
+
+static struct device dev;
+
+static size_t dev_input(void *ctx, const void *buf, size_t len)
+{
+    struct device *d = (struct device *)ctx;
+    size_t n = len < d->take ? len : d->take;
+
+    n = n < d->hold - d->fifo ? n : d->hold - d->fifo;
+    n = n < sizeof d->got - d->ngot ? n : sizeof d->got - d->ngot;
+    memcpy(d->got + d->ngot, buf, n);
+    d->ngot += n;
+    d->fifo += n;
+    return n;
+}
+
+static void dev_writable(void *ctx)
+{
+    ((struct device *)ctx)->room++;
+}
+
+static void dev_escape(void *ctx, char key)
+{
+    struct device *d = (struct device *)ctx;
+
+    d->escapes++;
+    d->key = key;
+    if (key == 'x')
+        host_loop_stop(d->s.desc.loop);
+}
+
+static int dev_open(const char *spec)
+{
+    struct host_stream_desc desc = {&loop,      spec, dev_input, dev_writable,
+                                    dev_escape, &dev, &test_log};
+
+    dev.ngot = dev.fifo = dev.room = dev.escapes = 0;
+    dev.take = dev.hold = sizeof dev.got;
+    return host_stream_open(&dev.s, &desc);
+}
+
+/* Puts other descriptors in the place of standard input and output, and back (-1, -1). */
+static void redirect(int in, int out)
+{
+    static int saved[2] = {-1, -1};
+
+    for (int i = 0; i < 2; i++) {
+        int fd = i ? out : in;
+        if (saved[i] < 0)
+            saved[i] = dup(i);
+        CHECK(dup2(fd >= 0 ? fd : saved[i], i) == i);
+    }
+}
+
+/* >>loop */
+
+static struct host_watch pair[2];
+static size_t pair_calls;
+
+static void delete_other(void *ctx, unsigned events)
+{
+    CHECK_EQ(events, HOST_IN);
+    pair_calls++;
+    host_watch_del(&loop, (struct host_watch *)ctx);
+}
+
+/* Two descriptors are ready in one batch; the first callback deletes the other watch. */
+static void test_watch(void)
+{
+    int a[2], b[2];
+
+    CHECK(!pipe(a) && !pipe(b));
+    CHECK(write(a[1], "x", 1) == 1 && write(b[1], "x", 1) == 1);
+    pair[0] = (struct host_watch){a[0], HOST_IN, delete_other, &pair[1], 0};
+    pair[1] = (struct host_watch){b[0], HOST_IN, delete_other, &pair[0], 0};
+    CHECK(!host_watch_add(&loop, &pair[0]) && !host_watch_add(&loop, &pair[1]));
+    host_loop_stop(&loop);
+    CHECK(!host_loop_run(&loop)); /* a stop before the run counts */
+    CHECK_EQ(pair_calls, 0);
+    CHECK(!host_watch_set(&loop, &pair[0], 0) && !host_watch_set(&loop, &pair[0], HOST_IN));
+    for (int i = 0; i < 5 && !pair_calls; i++)
+        turn(1);
+    CHECK(pair_calls >= 1);
+    CHECK(!pair[0].armed != !pair[1].armed);
+    host_watch_del(&loop, &pair[0]);
+    host_watch_del(&loop, &pair[1]);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+}
+
+static void test_timer(void)
+{
+    struct host_timer t = {0}, never = {0};
+    volatile size_t fired = 0, wrong = 0;
+    uint64_t start = host_now();
+
+    CHECK(!host_timer_set(&loop, &never, 1, count, (void *)&wrong));
+    host_timer_cancel(&never);
+    CHECK(!host_timer_set(&loop, &t, 1, count, (void *)&wrong));
+    CHECK(!host_timer_set(&loop, &t, 3000000, count, (void *)&fired)); /* replaces */
+    CHECK(reaches(&fired, 1));
+    CHECK(host_now() - start >= 3000000);
+    turn(5);
+    CHECK_EQ(fired, 1);
+    CHECK_EQ(wrong, 0);
+    host_timer_cancel(&t);
+    host_timer_cancel(&t);
+    CHECK(!host_timer_set(&loop, &t, 0, count, (void *)&fired));
+    CHECK(reaches(&fired, 2));
+    host_timer_cancel(&t);
+}
+
+static struct host_event event, event2;
+static volatile size_t level, seen;
+
+/* What the raiser did before it raised must be visible at the latest in the last call. */
+static void look(void *ctx)
+{
+    (void)ctx;
+    seen = __atomic_load_n(&level, __ATOMIC_SEQ_CST);
+}
+
+static void *raise_often(void *ctx)
+{
+    char name[16] = "";
+
+    for (int i = 0; i < 50000; i++) {
+        __atomic_add_fetch(&level, 1, __ATOMIC_SEQ_CST);
+        host_event_raise(&event);
+    }
+    prctl(PR_GET_NAME, name);
+    return strcmp(name, (const char *)ctx) ? NULL : ctx;
+}
+
+static void fini_both(void *ctx)
+{
+    (void)ctx;
+    host_event_fini(&loop, &event);
+    host_event_fini(&loop, &event2);
+}
+
+static void test_event(void)
+{
+    struct host_thread t;
+    size_t calls = 0;
+
+    host_event_init(&loop, &event, look, NULL);
+    CHECK(!host_thread_start(&t, raise_often, "raiser", "raiser"));
+    CHECK(reaches(&seen, 50000));
+    host_thread_join(&t);
+    host_event_fini(&loop, &event);
+
+    host_event_init(&loop, &event, count, &calls);
+    for (int i = 0; i < 5; i++)
+        host_event_raise(&event);
+    turn(2);
+    CHECK_EQ(calls, 1);
+    host_event_init(&loop, &event2, fini_both, NULL); /* runs first, deletes itself and the next */
+    host_event_raise(&event2);
+    host_event_raise(&event);
+    turn(2);
+    CHECK_EQ(calls, 1);
+    CHECK(!loop.events);
+}
+
+static void on_signal(void *ctx, int signo)
+{
+    *(volatile size_t *)ctx = (size_t)signo;
+}
+
+static void test_signals(void)
+{
+    static const int signos[] = {SIGUSR1, SIGUSR2};
+    struct host_signals s;
+    volatile size_t got = 0;
+
+    CHECK(!host_signals_add(&loop, &s, signos, 2, on_signal, (void *)&got));
+    kill(getpid(), SIGUSR2);
+    CHECK(reaches(&got, 1));
+    CHECK_EQ(got, SIGUSR2);
+    host_signals_del(&loop, &s);
+}
+
+static size_t shared;
+
+static void *add_locked(void *ctx)
+{
+    for (int i = 0; i < 20000; i++) {
+        vmm_enter((const struct vmm_lock *)ctx);
+        shared++;
+        vmm_leave((const struct vmm_lock *)ctx);
+    }
+    return NULL;
+}
+
+static void test_small_things(void)
+{
+    static struct host_mutex m;
+    struct host_thread t[2];
+    struct vmm_lock lock;
+    uint8_t r[600] = {0};
+    size_t zeros = 0;
+
+    host_mutex_init(&m);
+    lock = host_mutex_lock(&m);
+    for (int i = 0; i < 2; i++)
+        CHECK(!host_thread_start(&t[i], add_locked, &lock, "adder"));
+    for (int i = 0; i < 2; i++)
+        host_thread_join(&t[i]);
+    CHECK_EQ(shared, 40000);
+    CHECK_EQ(host_random(r, sizeof r), sizeof r);
+    for (size_t i = 0; i < sizeof r; i++)
+        zeros += !r[i];
+    CHECK(zeros < 50);
+    CHECK(host_wall() > 1600000000ll * 1000000000);
+}
+
+/* >>files */
+
+static void test_ram(void)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), len = 5 << 20;
+    struct host_file f;
+    uint8_t *p = (uint8_t *)host_ram(len, HOST_RAM_HUGE, &test_log), *q;
+
+    CHECK(p && (uintptr_t)p % (2 << 20) == 0);
+    q = (uint8_t *)host_ram(page, 0, &test_log);
+    CHECK(q && (uintptr_t)q % (2 << 20) == 0);
+    host_ram_free(q, page);
+    CHECK(!p[0] && !p[len - 1]);
+    p[len - 1] = 1;
+
+    make_file("pages", 3 * page + 5);
+    CHECK(!host_file_open(&f, "kernel", in_dir("pages"), &test_log));
+    CHECK_EQ(f.len, 3 * page + 5);
+    CHECK(f.data[page] == pattern(page));
+    p[0] = p[3 * page] = 0xaa;
+    CHECK(!host_ram_file(p + page, &f, page, 2 * page));
+    CHECK(p[0] == 0xaa && p[page] == pattern(page) && p[3 * page - 1] == pattern(3 * page - 1));
+    CHECK_EQ(p[3 * page], 0xaa);
+    p[page] ^= 0xff; /* the guest's copy alone */
+    CHECK(f.data[page] == pattern(page));
+    CHECK(!host_ram_file(p, &f, page, 3 * page)); /* the last page ends with zeroes */
+    CHECK(p[2 * page + 4] == pattern(3 * page + 4) && !p[2 * page + 5] && !p[3 * page - 1]);
+    CHECK_EQ(p[3 * page], 0xaa);
+    CHECK_EQ(host_ram_file(p, &f, 0, 5 * page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, page, 4 * page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, page, 0 - page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, 4 * page, page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, ~(page - 1), page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, 1, page), -EINVAL);
+    CHECK_EQ(host_ram_file(p + 1, &f, 0, page), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, 0, 5), -EINVAL);
+    CHECK_EQ(host_ram_file(p, &f, 0, 0), -EINVAL);
+    host_file_close(&f);
+    host_file_close(&f);
+    host_ram_free(p, len);
+    CHECK(said_once(NULL));
+    CHECK(!host_ram((uint64_t)1 << 62, 0, &test_log) && said_once("guest memory"));
+    CHECK(!host_ram(0, 0, &test_log) && said_once("guest memory"));
+}
+
+static void make_files(void)
+{
+    make_file("good", 4096);
+    make_file("empty", 0);
+    make_file("odd", 513);
+    make_file("secret", 512);
+    make_file("fixed", 512);
+    CHECK(!chmod(in_dir("secret"), 0) && !chmod(in_dir("fixed"), 0444) && !chmod(dir, 0755));
+    CHECK(!mkfifo(in_dir("fifo"), 0644) && !mkdir(in_dir("folder"), 0755));
+}
+
+/* As a user whom permissions concern. */
+static void test_bad_files(void)
+{
+    static const struct {
+        const char *name;
+        int file, disk, disk_ro;
+        const char *why_file, *why_disk, *why_ro; /* part of the sentence; NULL: it opens */
+    } t[] = {
+        {"missing", -ENOENT, -ENOENT, -ENOENT, "does not exist", "does not exist", "does not"},
+        {"good/x", -ENOTDIR, -ENOTDIR, -ENOTDIR, "cannot be", "cannot be", "cannot be"},
+        {"", -EISDIR, -EISDIR, -EISDIR, "directory", "directory", "directory"},
+        {"folder", -EISDIR, -EISDIR, -EISDIR, "directory", "directory", "directory"},
+        {"empty", -EINVAL, -EINVAL, -EINVAL, "is empty", "is empty", "is empty"},
+        {"fifo", -EINVAL, -EINVAL, -EINVAL, "not a regular", "not a regular", "not a regular"},
+        {"odd", 0, -EINVAL, -EINVAL, NULL, "not a multiple of 512", "not a multiple of 512"},
+        {"secret", -EACCES, -EACCES, -EACCES, "permissions", "permissions", "permissions"},
+        {"fixed", 0, -EROFS, 0, NULL, ",ro'", NULL},
+        {"good", 0, 0, 0, NULL, NULL, NULL},
+    };
+    bool root = geteuid() == 0;
+
+    make_files();
+    if (root)
+        for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
+            if (t[i].name[0] && access(in_dir(t[i].name), F_OK) == 0)
+                CHECK(!chown(in_dir(t[i].name), 65534, 65534));
+    if (root)
+        CHECK(!setresuid(65534, 65534, 0)); /* access() asks for the real user */
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct host_file f;
+        struct host_disk d;
+        CHECK_EQ(host_file_open(&f, "kernel", in_dir(t[i].name), &test_log), t[i].file);
+        CHECK(said_once(t[i].why_file));
+        host_file_close(&f);
+        CHECK_EQ(host_disk_open(&d, in_dir(t[i].name), false, &test_log), t[i].disk);
+        CHECK(said_once(t[i].why_disk));
+        host_disk_close(&d);
+        CHECK_EQ(host_disk_open(&d, in_dir(t[i].name), true, &test_log), t[i].disk_ro);
+        CHECK(said_once(t[i].why_ro));
+        host_disk_close(&d);
+    }
+    if (root)
+        CHECK(!setresuid(0, 0, 0));
+}
+
+static void test_disk_lock(void)
+{
+    static const struct {
+        bool ro_a, ro_b;
+        int rc;
+    } t[] = {{false, false, -EBUSY}, {false, true, -EBUSY}, {true, false, -EBUSY}, {true, true, 0}};
+    struct host_disk a, b;
+
+    CHECK(!link(in_dir("good"), in_dir("alias")));
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK(!host_disk_open(&a, in_dir("good"), t[i].ro_a, &test_log));
+        CHECK_EQ(host_disk_open(&b, in_dir("alias"), t[i].ro_b, &test_log), t[i].rc);
+        CHECK(said_once(t[i].rc ? "in use" : NULL));
+        CHECK(t[i].rc || host_disk_same(&a, &b));
+        host_disk_close(&b);
+        host_disk_close(&a);
+    }
+    CHECK(!host_disk_open(&a, in_dir("good"), false, &test_log));
+    CHECK(!host_disk_open(&b, in_dir("fixed"), true, &test_log));
+    CHECK(!host_disk_same(&a, &b));
+    host_disk_close(&a);
+    host_disk_close(&b);
+}
+
+static void test_disk_rw(void)
+{
+    static uint8_t buf[4096], back[4096];
+    static struct host_iov many[3000];
+    struct host_disk d;
+    unsigned n = 0;
+    struct {
+        uint64_t off;
+        size_t len;
+        int rc;
+    } t[] = {{0, 4096, 0},      {4096, 0, 0},         {4096, 1, -EIO},  {0, 4097, -EIO},
+             {4097, 0, -EIO},   {3584, 512, 0},       {~0ull, 2, -EIO}, {~0ull - 511, 512, -EIO},
+             {512, 3585, -EIO}, {1ull << 63, 1, -EIO}};
+
+    for (size_t i = 0; i < sizeof buf; i++)
+        buf[i] = pattern(i * 3);
+    CHECK(!host_disk_open(&d, in_dir("good"), false, &test_log));
+    CHECK_EQ(d.len, 4096);
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct host_iov v = {back, t[i].len};
+        CHECK_EQ(host_disk_rw(&d, false, &v, 1, t[i].off), t[i].rc);
+        v.base = buf;
+        CHECK_EQ(host_disk_rw(&d, true, &v, 1, t[i].off), t[i].rc);
+    }
+    /* more elements than a system call takes, empty ones among them, in total 2600 bytes */
+    for (size_t at = 0; n < 3000; n++) {
+        size_t len = n % 15 < 13 ? 1 : 0;
+        many[n] = (struct host_iov){buf + at, len};
+        at += len;
+    }
+    CHECK(!host_disk_rw(&d, true, many, n, 1000) && !host_disk_flush(&d));
+    CHECK(!host_disk_rw(&d, false, &(struct host_iov){back, 4096}, 1, 0));
+    CHECK(!memcmp(back + 1000, buf, 2600) && back[3600] == buf[3600 - 3584]);
+    CHECK(!host_disk_rw(&d, false, NULL, 0, 0));
+    /* a file that shrinks behind our back: an error, not a short transfer */
+    CHECK(!truncate(in_dir("good"), 1024));
+    CHECK_EQ(host_disk_rw(&d, false, &(struct host_iov){back, 2048}, 1, 0), -EIO);
+    CHECK(!truncate(in_dir("good"), 4096));
+    host_disk_close(&d);
+    CHECK(!host_disk_open(&d, in_dir("good"), true, &test_log));
+    CHECK_EQ(host_disk_rw(&d, true, &(struct host_iov){buf, 512}, 1, 0), -EROFS);
+    CHECK(!host_disk_flush(&d));
+    host_disk_close(&d);
+}
+
+/* >>streams */
+
+static void test_specs(void)
+{
+    static const struct {
+        const char *spec, *why;
+        int rc;
+    } t[] = {{"stdin", "unknown console 'stdin'", -EINVAL},
+             {"", "unknown console ''", -EINVAL},
+             {"file", "unknown", -EINVAL},
+             {"stdio:", "unknown", -EINVAL},
+             {"file:", "does not exist", -ENOENT},
+             {"file:/", "cannot be opened", -EISDIR},
+             {"unix:", "1 to 107 bytes", -ENAMETOOLONG},
+             {"unix:/nonexistent/s", "cannot be made", -ENOENT}};
+    char longer[160] = "unix:";
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        CHECK_EQ(dev_open(t[i].spec), t[i].rc);
+        CHECK(said_once(t[i].why));
+    }
+    memset(longer + 5, 'x', 108);
+    CHECK_EQ(dev_open(longer), -ENAMETOOLONG);
+    CHECK(said_once("1 to 107 bytes"));
+    CHECK(!loop.events);
+    CHECK(!dev_open("null"));
+    for (int i = 0; i < 1000; i++)
+        CHECK_EQ(host_stream_write(&dev.s, dir, sizeof dir), sizeof dir);
+    CHECK_EQ(__atomic_load_n(&dev.s.event.raised, __ATOMIC_SEQ_CST), 0);
+    host_stream_close(&dev.s);
+    host_stream_close(&dev.s);
+}
+
+/* A slow device behind a pipe with more input than every buffer: all of it arrives, in order. */
+static void test_input_never_lost(void)
+{
+    enum { TOTAL = 12000 };
+    struct device *d = &dev;
+    bool right = true;
+    int p[2], null = open("/dev/null", O_RDWR);
+    struct vmm_stream port;
+
+    CHECK(!pipe(p));
+    for (size_t i = 0; i < TOTAL; i++) {
+        uint8_t b = pattern(i);
+        CHECK(write(p[1], &b, 1) == 1);
+    }
+    close(p[1]); /* the writer is gone before the first byte is read */
+    redirect(p[0], null);
+    CHECK(!dev_open("stdio"));
+    port = host_stream_port(&dev.s);
+    d->take = 1;
+    d->hold = 16;
+    turn(5);
+    CHECK_EQ(d->ngot, 16);
+    for (unsigned i = 0; i < 5000 && d->ngot < TOTAL; i++) {
+        d->fifo -= d->fifo < 1 + i % 16 ? d->fifo : 1 + i % 16; /* the guest reads some */
+        host_stream_poke(&d->s);
+        port.rx_room(port.ctx);
+        host_event_raise(&d->s.event);
+        host__poll_wait(&loop);
+        if (loop.woken)
+            host__poll_wait(&loop);
+    }
+    CHECK_EQ(d->ngot, TOTAL);
+    for (size_t i = 0; i < d->ngot; i++)
+        right = right && d->got[i] == pattern(i);
+    CHECK(right);
+    turn(5);
+    CHECK(d->s.in_eof && !d->s.waiting);
+    host_stream_poke(&d->s);
+    CHECK_EQ(d->s.event.raised, 0); /* nothing is waiting: no wake-up */
+    host_stream_close(&d->s);
+    redirect(-1, -1);
+    close(p[0]), close(null);
+}
+
+/* What epoll refuses to wait for. */
+static void test_input_files(void)
+{
+    int f = open(in_dir("pages"), O_RDONLY), null = open("/dev/null", O_RDWR);
+    size_t len = (size_t)lseek(f, 0, SEEK_END);
+
+    lseek(f, 0, SEEK_SET);
+    redirect(f, null);
+    CHECK(!dev_open("stdio"));
+    dev.hold = 100;
+    turn(3);
+    CHECK_EQ(dev.ngot, 100);
+    dev.hold = sizeof dev.got;
+    host_stream_poke(&dev.s);
+    CHECK(reaches(&dev.ngot, len));
+    CHECK(dev.got[len - 1] == pattern(len - 1));
+    turn(3);
+    CHECK_EQ(dev.ngot, len);
+    host_stream_close(&dev.s);
+
+    redirect(null, null);
+    CHECK(!dev_open("stdio"));
+    turn(3);
+    CHECK(dev.s.in_eof && dev.ngot == 0);
+    host_stream_close(&dev.s);
+    redirect(-1, -1);
+    close(f), close(null);
+}
+
+/* A pipe that nobody reads for long: the writer gets short counts, then everything is there. `way`
+   is how standard output can be written. */
+static void output_full(int in, int out, enum host__put way)
+{
+    static uint8_t all[400000], back[400000];
+    int null = open("/dev/null", O_RDONLY);
+    size_t sent = 0, got = 0, n, stuck;
+
+    for (size_t i = 0; i < sizeof all; i++)
+        all[i] = pattern(i);
+    redirect(null, out);
+    CHECK(!dev_open("stdio"));
+    CHECK_EQ(dev.s.put, (unsigned)way == HOST__SIPS ? HOST__WRITE : way);
+    if (way == HOST__SIPS) { /* as without /proc */
+        host__end_close(&dev.s, &dev.s.out);
+        dev.s.out.fd = 1;
+        dev.s.put = HOST__SIPS;
+    }
+    do {
+        dev.room = 0;
+        n = host_stream_write(&dev.s, all + sent, sizeof all - sent);
+        sent += n;
+        turn(4);
+    } while (n || dev.room);
+    stuck = dev.room;
+    CHECK(sent < sizeof all);
+    turn(4);
+    CHECK_EQ(dev.room, stuck); /* not a word while it is full */
+    for (int i = 0; i < 2000 && got < sizeof all; i++) {
+        got += slurp(in, back + got, sizeof back - got);
+        if (dev.room) /* there is room when it says so, and it says so when there is */
+            sent += host_stream_write(&dev.s, all + sent, sizeof all - sent);
+        dev.room = 0;
+        if (got < sizeof all)
+            turn(1);
+    }
+    CHECK(!memcmp(all, back, sizeof all));
+    CHECK(!(fcntl(1, F_GETFL) & O_NONBLOCK));
+    host_stream_close(&dev.s);
+    redirect(-1, -1);
+    close(null), close(in), close(out);
+}
+
+static void test_output_full(void)
+{
+    int p[2], small = 4096;
+
+    CHECK(!pipe(p));
+    output_full(p[0], p[1], HOST__WRITE);
+    CHECK(!pipe(p));
+    output_full(p[0], p[1], HOST__SIPS);
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+    CHECK(!setsockopt(p[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small));
+    output_full(p[0], p[1], HOST__SEND);
+}
+
+/* The reader goes away: no signal, no error, the writer goes on. */
+static void test_output_gone(void)
+{
+    int p[2], null = open("/dev/null", O_RDONLY);
+    static uint8_t page[4096];
+
+    signal(SIGPIPE, SIG_DFL);
+    CHECK(!pipe(p));
+    redirect(null, p[1]);
+    close(p[1]);
+    CHECK(!dev_open("stdio"));
+    CHECK_EQ(host_stream_write(&dev.s, "a", 1), 1);
+    turn(3);
+    close(p[0]);
+    for (int i = 0; i < 50; i++) {
+        size_t n = host_stream_write(&dev.s, page, sizeof page);
+        CHECK(n == sizeof page || i < 5);
+        turn(1);
+    }
+    CHECK(dev.s.drop && said_once(NULL));
+    host_stream_close(&dev.s);
+    redirect(-1, -1);
+    close(null);
+}
+
+/* One byte at a time from another thread, as a UART prints. */
+static void *print_slowly(void *ctx)
+{
+    for (size_t i = 0; i < 100000;) {
+        uint8_t b = pattern(i);
+        i += host_stream_write((struct host_stream *)ctx, &b, 1);
+    }
+    __atomic_store_n(&dev.escapes, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void test_file_sink(void)
+{
+    char spec[128];
+    struct host_file f;
+    struct host_thread t;
+    bool right = true;
+
+    snprintf(spec, sizeof spec, "file:%s", in_dir("sink"));
+    CHECK(!dev_open(spec));
+    CHECK(!host_thread_start(&t, print_slowly, &dev.s, "printer"));
+    CHECK(reaches(&dev.escapes, 1));
+    host_thread_join(&t);
+    CHECK_EQ(host_stream_write(&dev.s, "end", 3), 3); /* close flushes without the loop */
+    host_stream_close(&dev.s);
+    CHECK(!host_file_open(&f, "sink", in_dir("sink"), &test_log));
+    CHECK_EQ(f.len, 100003);
+    for (size_t i = 0; f.data && i < 100000; i++)
+        right = right && f.data[i] == pattern(i);
+    CHECK(right && !memcmp(f.data + 100000, "end", 3));
+    host_file_close(&f);
+
+    /* the first byte of a burst wakes the loop, the second does not */
+    CHECK(!dev_open(spec));
+    for (size_t i = 1; i <= 2; i++) {
+        CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
+        CHECK_EQ(dev.s.event.raised, i == 1);
+        if (i == 1)
+            CHECK(!host__poll_wait(&loop));
+        CHECK_EQ(dev.s.out_len, i - 1);
+    }
+    turn(8); /* the burst is over */
+    CHECK_EQ(dev.s.out_len, 0);
+    CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
+    CHECK_EQ(dev.s.event.raised, 1);
+    host_stream_close(&dev.s);
+
+    CHECK(!dev_open(spec)); /* emptied; flushed before the loop runs */
+    CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
+    host_stream_flush(&dev.s);
+    CHECK(!host_file_open(&f, "sink", in_dir("sink"), &test_log) && f.len == 1);
+    host_file_close(&f);
+    host_stream_close(&dev.s);
+    CHECK(said_once(NULL));
+    snprintf(spec, sizeof spec, "file:%s", in_dir("fifo"));
+    CHECK_EQ(dev_open(spec), -ENXIO);
+    CHECK(said_once("no reader"));
+    CHECK(!dev_open("file:/dev/full"));
+    CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
+    turn(3);
+    CHECK(said_once("No space left"));
+    host_stream_close(&dev.s);
+}
+
+/* A reader that has stopped for good costs host_stream_close one HOST_STREAM_BYE and no more. */
+static void test_close_bounded(void)
+{
+    static uint8_t page[HOST_STREAM_OUT];
+    int p[2], null = open("/dev/null", O_RDONLY);
+    uint64_t start;
+
+    CHECK(!pipe(p));
+    fcntl(p[1], F_SETPIPE_SZ, 4096);
+    redirect(null, p[1]);
+    CHECK(!dev_open("stdio"));
+    CHECK_EQ(host_stream_write(&dev.s, page, sizeof page), sizeof page);
+    start = host_now();
+    host_stream_close(&dev.s);
+    CHECK(host_now() - start < 2ull * HOST_STREAM_BYE + 500000000);
+    redirect(-1, -1);
+    close(null), close(p[0]), close(p[1]);
+}
+
+static int dial(const char *name)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    strcpy(a.sun_path, in_dir(name));
+    if (connect(fd, (struct sockaddr *)&a, sizeof a)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void test_unix_clients(void)
+{
+    char spec[128], buf[64];
+    struct stat st;
+    int a, b;
+
+    snprintf(spec, sizeof spec, "unix:%s", in_dir("sock"));
+    CHECK(!dev_open(spec));
+    CHECK(!stat(in_dir("sock"), &st) && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0600);
+    CHECK_EQ(host_stream_write(&dev.s, "lost", 4), 4);
+    turn(2);
+    a = dial("sock");
+    b = dial("sock"); /* waits */
+    CHECK(a >= 0 && b >= 0);
+    CHECK(write(a, "hello", 5) == 5 && write(b, "later", 5) == 5);
+    CHECK(reaches(&dev.ngot, 5));
+    CHECK(!memcmp(dev.got, "hello", 5));
+    CHECK_EQ(host_stream_write(&dev.s, "for a", 5), 5);
+    turn(3);
+    CHECK(slurp(a, buf, sizeof buf) == 5 && !memcmp(buf, "for a", 5));
+    CHECK_EQ(dev.ngot, 5);
+    /* a leaves after a last word, while the device is full */
+    dev.hold = dev.fifo;
+    CHECK(write(a, "bye", 3) == 3);
+    close(a);
+    CHECK_EQ(host_stream_write(&dev.s, "to nobody", 9), 9);
+    host_stream_flush(&dev.s); /* fails before the last word is read */
+    turn(3);
+    dev.hold = sizeof dev.got;
+    host_stream_poke(&dev.s);
+    CHECK(reaches(&dev.ngot, 13));
+    CHECK(!memcmp(dev.got, "hellobyelater", 13));
+    CHECK_EQ(host_stream_write(&dev.s, "for b", 5), 5);
+    turn(3);
+    CHECK(slurp(b, buf, sizeof buf) == 5 && !memcmp(buf, "for b", 5));
+    /* b stops talking but listens on */
+    shutdown(b, SHUT_WR);
+    turn(3);
+    CHECK_EQ(host_stream_write(&dev.s, "still", 5), 5);
+    turn(3);
+    CHECK(slurp(b, buf, sizeof buf) == 5 && !memcmp(buf, "still", 5));
+    close(b);
+    turn(3);
+    CHECK(dev.s.in.fd < 0 && dev.s.drop);
+    host_stream_close(&dev.s);
+    CHECK(stat(in_dir("sock"), &st) && errno == ENOENT);
+}
+
+static void test_unix_path(void)
+{
+    static struct host_stream other;
+    struct host_stream_desc desc = {&loop, NULL, NULL, NULL, NULL, NULL, &test_log};
+    char spec[128];
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    strcpy(a.sun_path, in_dir("stale"));
+    CHECK(!bind(fd, (struct sockaddr *)&a, sizeof a));
+    close(fd);
+    snprintf(spec, sizeof spec, "unix:%s", in_dir("stale"));
+    desc.spec = spec;
+    CHECK(!host_stream_open(&other, &desc)); /* replaces the stale one */
+    CHECK_EQ(dev_open(spec), -EADDRINUSE);   /* refuses the live one */
+    CHECK(said_once("in use by another program"));
+    fd = dial("stale"); /* a stream without input still notices who comes and goes */
+    CHECK(fd >= 0);
+    turn(3);
+    CHECK(!other.drop && write(fd, "ignored", 7) == 7);
+    close(fd);
+    turn(3);
+    CHECK(other.drop && other.door.armed);
+    host_stream_close(&other);
+    make_file("plain", 3);
+    snprintf(spec, sizeof spec, "unix:%s", in_dir("plain"));
+    CHECK_EQ(dev_open(spec), -EEXIST);
+    CHECK(said_once("is no socket"));
+    CHECK(!access(in_dir("plain"), F_OK)); /* and leaves it alone */
+}
+
+static void test_pty(void)
+{
+    char buf[64];
+    int fd;
+
+    CHECK(!dev_open("pty"));
+    CHECK(!strncmp(dev.s.pty_name, "/dev/", 5));
+    CHECK_EQ(host_stream_write(&dev.s, "lost", 4), 4);
+    for (int round = 0; round < 2; round++) {
+        size_t before = dev.ngot;
+        fd = open(dev.s.pty_name, O_RDWR | O_NOCTTY | O_NONBLOCK);
+        CHECK(fd >= 0 && write(fd, "in\r\n\3", 5) == 5);
+        CHECK(reaches(&dev.ngot, before + 5));
+        CHECK(!memcmp(dev.got + before, "in\r\n\3", 5)); /* raw */
+        CHECK_EQ(host_stream_write(&dev.s, "out\n", 4), 4);
+        turn(3);
+        CHECK(slurp(fd, buf, sizeof buf) == 4 && !memcmp(buf, "out\n", 4));
+        turn(3);
+        CHECK_EQ(dev.ngot, before + 5); /* no echo */
+        close(fd);
+        turn(3);
+        CHECK(dev.s.drop);
+    }
+    host_stream_close(&dev.s);
+}
+
+/* >>tty: a child with a terminal of its own */
+
+static int master;
+
+static bool is_raw(void)
+{
+    struct termios t;
+
+    return !tcgetattr(master, &t) && !(t.c_lflag & (ICANON | ECHO | ISIG)) && (t.c_oflag & OPOST);
+}
+
+/* Waits until the terminal is raw, or is not. */
+static bool gets_raw(bool raw)
+{
+    for (int i = 0; i < 200 && is_raw() != raw; i++)
+        poll(NULL, 0, 5);
+    return is_raw() == raw;
+}
+
+/* Forks a session leader on a new terminal; its exit status is what `body` returns. */
+static pid_t on_terminal(int (*body)(void))
+{
+    pid_t pid;
+
+    master = posix_openpt(O_RDWR | O_NOCTTY);
+    CHECK(master >= 0 && !grantpt(master) && !unlockpt(master));
+    fflush(NULL);
+    pid = fork();
+    if (!pid) {
+        int fd;
+        setsid();
+        fd = open(ptsname(master), O_RDWR);
+        ioctl(fd, TIOCSCTTY, 0);
+        dup2(fd, 0), dup2(fd, 1);
+        if (fd > 2)
+            close(fd);
+        alarm(10);
+        check_failed = 0;
+        _exit(body());
+    }
+    return pid;
+}
+
+static int child_end(pid_t pid)
+{
+    int status = -1;
+
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return status;
+}
+
+static void stop_on(void *ctx, int signo)
+{
+    (void)signo;
+    host_loop_stop((struct host_loop *)ctx);
+}
+
+/* A console until SIGTERM or Ctrl-A x; fails unless `ngot` bytes came. */
+static int console_body(void)
+{
+    static const int signos[] = {SIGTERM};
+    static struct host_signals sig;
+
+    if (host_loop_init(&loop, &test_log) ||
+        host_signals_add(&loop, &sig, signos, 1, stop_on, &loop) || dev_open("stdio"))
+        return 100;
+    host_stream_write(&dev.s, "ready\n", 6);
+    if (host_loop_run(&loop))
+        return 101;
+    host_stream_close(&dev.s);
+    return check_failed ? 102 : (int)dev.ngot;
+}
+
+static int crash_body(void)
+{
+    int quiet = open("/dev/null", O_WRONLY);
+
+    dup2(quiet, 2); /* a sanitizer's report */
+    if (dev_open("stdio"))
+        return 100;
+    raise(SIGSTOP); /* the parent looks and lets us go on, or to die */
+    raise(SIGSTOP);
+    *(volatile char *)mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) = 1;
+    return 101;
+}
+
+static int abort_body(void)
+{
+    if (host_tty_raw(0))
+        return 100;
+    raise(SIGSTOP);
+    abort();
+}
+
+static void test_tty_console(void)
+{
+    char buf[256] = "";
+    pid_t pid = on_terminal(console_body);
+
+    CHECK(gets_raw(true));
+    for (int i = 0; i < 200 && !strstr(buf, "ready\r\n"); i++) {
+        poll(NULL, 0, 5);
+        slurp(master, buf + strlen(buf), sizeof buf - 1 - strlen(buf));
+    }
+    CHECK(strstr(buf, "ready\r\n"));
+    CHECK(write(master, "\3\32\21ab\1\1c\1", 9) == 9); /* ^C ^Z ^Q a b ^A c: seven bytes */
+    poll(NULL, 0, 20);
+    CHECK(is_raw());
+    CHECK(write(master, "x", 1) == 1);
+    CHECK_EQ(WEXITSTATUS(child_end(pid)), 7);
+    CHECK(!is_raw());
+    close(master);
+
+    pid = on_terminal(console_body);
+    CHECK(gets_raw(true));
+    kill(pid, SIGTERM);
+    CHECK_EQ(child_end(pid), 0);
+    CHECK(!is_raw());
+    close(master);
+}
+
+/* Waits until the child stops, in raw mode, and puts the terminal back as a shell does. */
+static void tty_stopped(pid_t pid)
+{
+    struct termios t;
+    int status;
+
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    CHECK(is_raw() && !tcgetattr(master, &t));
+    t.c_lflag |= ICANON | ECHO | ISIG;
+    CHECK(!tcsetattr(master, TCSANOW, &t));
+}
+
+/* The child stops so many times, each time in raw mode again, then dies of a signal. */
+static void tty_death(int (*body)(void), int stops, int kill_with, int died_of)
+{
+    pid_t pid = on_terminal(body);
+    struct termios t;
+    int status;
+
+    while (stops--) {
+        tty_stopped(pid);
+        if (kill_with)
+            kill(pid, kill_with);
+        kill(pid, SIGCONT);
+    }
+    status = child_end(pid);
+    if (WIFEXITED(status)) /* a sanitizer has reported it */
+        CHECK(WEXITSTATUS(status) && WEXITSTATUS(status) < 100);
+    else
+        CHECK_EQ(WTERMSIG(status), died_of);
+    CHECK(!is_raw());
+    CHECK(!tcgetattr(master, &t) && (t.c_lflag & ECHO));
+    close(master);
+}
+
+static int background_body(void)
+{
+    int status = 0, fd = open("/dev/null", O_WRONLY);
+    struct pollfd typed = {0, POLLIN, 0};
+    pid_t pid = fork();
+
+    if (!pid) {
+        setpgid(0, 0);
+        _exit(console_body());
+    }
+    dup2(fd, 2);
+    signal(SIGTTOU, SIG_IGN);
+    setpgid(pid, pid);
+    poll(&typed, 1, 2000); /* something is typed that it must not take, nor be stopped by */
+    poll(NULL, 0, 60);
+    if (waitpid(pid, &status, WUNTRACED | WNOHANG))
+        return 200;
+    tcflush(0, TCIFLUSH);
+    tcsetpgrp(0, pid);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 201;
+}
+
+static void test_tty_background(void)
+{
+    pid_t pid = on_terminal(background_body);
+
+    poll(NULL, 0, 50);
+    CHECK(!is_raw());
+    CHECK(write(master, "nothing for it\n", 15) == 15);
+    CHECK(gets_raw(true)); /* once it is in the foreground */
+    poll(NULL, 0, 10);
+    CHECK(write(master, "abc\1x", 5) == 5);
+    CHECK_EQ(WEXITSTATUS(child_end(pid)), 3);
+    CHECK(!is_raw());
+    close(master);
+}
+
+static void remove_files(void)
+{
+    static const char *const names[] = {"pages", "good", "alias", "empty", "odd",  "secret",
+                                        "fixed", "fifo", "sink",  "plain", "sock", "stale"};
+
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+        unlink(in_dir(names[i]));
+    rmdir(in_dir("folder"));
+    CHECK(!rmdir(dir));
+}
+
+int main(void)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(dir, sizeof dir, "%.40s/vmm-host-XXXXXX", tmp ? tmp : "/tmp");
+    if (!CHECK(mkdtemp(dir)))
+        return 1;
+    CHECK(!host_loop_init(&loop, &test_log));
+    test_watch();
+    test_timer();
+    test_event();
+    test_signals();
+    test_small_things();
+    test_ram();
+    test_bad_files();
+    test_disk_lock();
+    test_disk_rw();
+    test_specs();
+    test_input_never_lost();
+    test_input_files();
+    test_output_full();
+    test_output_gone();
+    test_file_sink();
+    test_close_bounded();
+    test_unix_clients();
+    test_unix_path();
+    test_pty();
+    test_tty_console();
+    tty_death(crash_body, 2, 0, SIGSEGV);
+    tty_death(crash_body, 1, SIGHUP, SIGHUP);
+    tty_death(abort_body, 1, 0, SIGABRT);
+    test_tty_background();
+    CHECK(!loop.events);
+    host_loop_fini(&loop);
+    remove_files();
+    CHECK_DONE("test_host");
+}

@@ -1,0 +1,150 @@
+/* test_vmm.c - guest memory, buses and small helpers of vmm.h            MIT licence, see LICENSE */
+#include "vmm.h"
+#include "check.h"
+
+static void test_memory(void)
+{
+    static uint8_t low[4096], high[4096];
+    struct vmm_mem m = {0};
+    static const struct {
+        uint64_t gpa, len;
+        bool there;
+    } cases[] = {
+        {0x1000, 0, true},
+        {0x1000, 1, true},
+        {0x1000, 4096, true},
+        {0x1000, 4097, false},
+        {0x1fff, 1, true},
+        {0x1fff, 2, false},
+        {0x2000, 0, false},
+        {0xfff, 1, false},
+        {0, 0, false},
+        {0x1800, ~0ull, false},
+        {~0ull, 1, true},
+        {~0ull, 2, false},
+        {0xfffffffffffff000, 4096, true},
+        {0xfffffffffffff001, 4096, false},
+    };
+
+    CHECK_EQ(vmm_mem_add(&m, 0x1000, sizeof low, low), 0);
+    CHECK_EQ(vmm_mem_add(&m, 0xfffffffffffff000, sizeof high, high), 0); /* ends at 2^64 */
+    CHECK(vmm_mem_add(&m, 0x1fff, 1, low) == -EEXIST);
+    CHECK(vmm_mem_add(&m, 0x3000, 0, low) == -EINVAL);
+    CHECK(vmm_mem_add(&m, ~0ull, 2, low) == -EINVAL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK_EQ(vmm_at(&m, cases[i].gpa, cases[i].len) != NULL, cases[i].there);
+    CHECK(vmm_at(&m, 0x1010, 1) == low + 0x10);
+    for (unsigned i = m.nranges; i < VMM_MEM_MAX; i++)
+        CHECK_EQ(vmm_mem_add(&m, (i + 1) << 20, 1, low), 0);
+    CHECK(vmm_mem_add(&m, 0x9000, 1, low) == -ENOSPC);
+}
+
+struct reg {
+    uint64_t val, off;
+    unsigned len, entered;
+};
+
+static uint64_t reg_read(void *dev, uint64_t off, unsigned len)
+{
+    struct reg *r = dev;
+
+    r->off = off;
+    r->len = len;
+    return r->val;
+}
+
+static void reg_write(void *dev, uint64_t off, unsigned len, uint64_t val)
+{
+    struct reg *r = dev;
+
+    r->off = off;
+    r->len = len;
+    r->val = val;
+}
+
+static void reg_enter(void *ctx)
+{
+    ((struct reg *)ctx)->entered++;
+}
+
+static void reg_leave(void *ctx)
+{
+    ((struct reg *)ctx)->entered += 100;
+}
+
+static void test_bus(void)
+{
+    struct reg a = {0}, b = {0};
+    struct vmm_bus bus = {0};
+    struct vmm_io ioa = {.base = 0x10, .len = 4, .read = reg_read, .write = reg_write, .dev = &a};
+    struct vmm_io iob = {.base = 0x8, .len = 8, .read = reg_read, .write = reg_write, .dev = &b};
+    uint64_t val = 0x1122334455667788;
+
+    ioa.lock = (struct vmm_lock){reg_enter, reg_leave, &a};
+    CHECK_EQ(vmm_bus_add(&bus, &ioa), 0);
+    CHECK_EQ(vmm_bus_add(&bus, &iob), 0);
+    CHECK(vmm_bus_add(&bus, &ioa) == -EEXIST);
+    iob.base = 0x13;
+    CHECK(vmm_bus_add(&bus, &iob) == -EEXIST);
+    iob.base = ~0ull - 3;
+    CHECK(vmm_bus_add(&bus, &iob) == -EINVAL);
+
+    CHECK(vmm_bus_access(&bus, 0x12, 2, true, &val));
+    CHECK_EQ(a.val, 0x7788);
+    CHECK_EQ(a.off, 2);
+    CHECK_EQ(a.entered, 101);
+    a.val = 0xabcdef;
+    CHECK(vmm_bus_access(&bus, 0x10, 1, false, &val));
+    CHECK_EQ(val, 0xef);
+    CHECK(!vmm_bus_access(&bus, 0x12, 4, false, &val)); /* half of it is nobody's */
+    CHECK_EQ(val, 0xffffffff);
+    CHECK(!vmm_bus_access(&bus, 0x14, 8, false, &val));
+    CHECK_EQ(val, ~0ull);
+    CHECK(vmm_bus_access(&bus, 0xf, 1, true, &val));
+    CHECK_EQ(b.off, 7);
+    CHECK(!vmm_bus_access(&bus, 0, 1, true, &val));
+    CHECK(!vmm_bus_access(&bus, ~0ull, 1, true, &val));
+}
+
+static void test_exit(void)
+{
+    struct reg a = {0};
+    struct vmm_bus bus = {0};
+    struct vmm_io io = {.base = 0x60, .len = 2, .read = reg_read, .write = reg_write, .dev = &a};
+    uint8_t data[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    struct vmm_exit e = {
+        .kind = VMM_EXIT_PIO, .write = true, .size = 2, .count = 3, .addr = 0x60, .data = data};
+
+    vmm_bus_add(&bus, &io);
+    CHECK(vmm_bus_exit(&bus, &e)); /* rep outsw: the last one stays */
+    CHECK_EQ(a.val, 0x0605);
+    e.write = false;
+    a.val = 0xbeef;
+    CHECK(vmm_bus_exit(&bus, &e));
+    CHECK(memcmp(data, "\xef\xbe\xef\xbe\xef\xbe\x07\x08", 8) == 0);
+    e.addr = 0x70;
+    CHECK(!vmm_bus_exit(&bus, &e));
+    CHECK(memcmp(data, "\xff\xff\xff\xff\xff\xff\x07\x08", 8) == 0);
+}
+
+static void test_budget(void)
+{
+    struct vmm_budget b = {0};
+    unsigned said = 0;
+
+    for (int i = 0; i < 1000; i++)
+        said += vmm_spend(&b);
+    CHECK_EQ(said, 8);
+    CHECK_EQ(vmm_ones(1), 0xff);
+    CHECK_EQ(vmm_ones(4), 0xffffffff);
+    CHECK_EQ(vmm_ones(8), ~0ull);
+}
+
+int main(void)
+{
+    test_memory();
+    test_bus();
+    test_exit();
+    test_budget();
+    CHECK_DONE("test_vmm");
+}

@@ -1,0 +1,1829 @@
+/* vmm.c - the program: it knows every room and only wires them together    MIT licence, see LICENSE
+
+   vmm.h          the vocabulary and the hypervisor contract
+   hv_kvm.h       the contract on /dev/kvm          host.h    loop, streams, terminal, files, threads
+   boot.h         loaders and the guest's tables    dev_*.h   chips and devices, pure state machines
+
+   The main thread is the I/O loop: it serves streams, doorbells, disks, timers and signals. Each vCPU
+   has a thread that runs the guest and answers its port and MMIO accesses. Whoever learns that the VM
+   is over calls vm_end with the exit status; the first one counts.
+
+   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>machine >>boot >>cpus
+             >>life >>report >>doctor >>main */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#define VMM_DEF static __attribute__((unused))
+#define VMM_IMPLEMENTATION
+
+#include "hv_kvm.h"
+#include "host.h"
+#include "boot.h"
+#include "dev_legacy.h"
+#include "dev_virtio.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define VMM_VERSION "0.1.0"
+
+/* >>status: what the process exits with; vmm.1 and the README list the same numbers --------- */
+
+enum status {
+    ST_POWEROFF = 0, /* also: the user left with Ctrl-A X */
+    ST_FAILED = 1,   /* the host failed while the guest ran */
+    ST_USAGE = 2,    /* the command line is wrong */
+    ST_UNFIT = 3,    /* a file or this host is not fit for what was asked */
+    ST_RESET = 4,
+    ST_TRIPLE_FAULT = 5,
+    ST_HYPERVISOR = 6, /* e.g. a KVM internal error */
+    ST_TIMEOUT = 124,  /* as timeout(1) */
+    ST_SIGNAL = 128,   /* plus the signal's number */
+};
+
+/* >>log ------------------------------------------------------------------------------------- */
+
+/* One write(2) a line, so that lines of several threads do not mix. */
+static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    char line[1024] = "vmm: ";
+    size_t len = strlen(line);
+    int n = vsnprintf(line + len, sizeof line - len - 1, fmt, args);
+
+    (void)ctx;
+    (void)level;
+    len += n < 0 ? 0 : (size_t)n;
+    if (len > sizeof line - 2)
+        len = sizeof line - 2;
+    line[len++] = '\n';
+    if (write(STDERR_FILENO, line, len) < 0)
+        return; /* nobody left to tell */
+}
+
+/* >>config: what the command line asks for -------------------------------------------------- */
+
+enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
+
+#define DISKS_MAX       12
+#define CMDLINE_DEFAULT "quiet panic=-1"
+
+struct config {
+    struct vmm_log log;
+    char *text; /* copies of option values, quotes removed */
+    size_t text_used;
+
+    const char *kernel, *initrd, *cmdline, *binary;
+    char *append;         /* every --append, joined by spaces; NULL: none */
+    uint64_t kernel_load; /* 0: the kernel's own preference */
+    uint64_t himem_start; /* the kernel must not lie below it */
+    enum boot_entry kernel_entry;
+    uint64_t load, entry; /* of the flat binary */
+    bool have_load, have_entry;
+    unsigned mode;
+    uint64_t mem; /* bytes */
+    unsigned ncpus;
+    struct {
+        const char *path;
+        bool ro;
+    } disk[DISKS_MAX];
+    unsigned ndisks;
+    const char *serial; /* NULL: not given */
+    const char *net;
+    enum console console;
+    bool debugcon, time, no_acpi, json;
+    unsigned timeout; /* seconds; 0: none */
+    enum { CMD_RUN, CMD_DOCTOR, CMD_HELP, CMD_VERSION } command;
+};
+
+/* >>options: one table drives parsing, --help and the messages ------------------------------ */
+
+enum arg { ARG_NONE, ARG_ONE, ARG_MAYBE };
+
+struct option_def {
+    const char *names; /* long names, the first is the documented one, separated by | */
+    char letter;
+    enum arg arg;
+    const char *value; /* what --help calls the value */
+    const char *help;
+    int (*set)(struct config *c, const char *name, const char *value);
+};
+
+/* Appends a copy to the config's text, which is as large as the command line. */
+static char *config_keep(struct config *c, const char *s, size_t len)
+{
+    char *p = c->text + c->text_used;
+
+    memcpy(p, s, len);
+    p[len] = 0;
+    c->text_used += len + 1;
+    return p;
+}
+
+/* "key=value,key=value" with quotes; a segment without a known key is positional (key NULL). */
+struct kv {
+    const char *rest;
+    const char *const *keys; /* NULL-terminated */
+    const char *key;
+    const char *val;
+    unsigned index;
+};
+
+static const char *kv_key(const struct kv *kv, const char *s)
+{
+    for (const char *const *k = kv->keys; *k; k++)
+        if (strncmp(s, *k, strlen(*k)) == 0 && s[strlen(*k)] == '=')
+            return *k;
+    return NULL;
+}
+
+/* A kernel command line may hold commas: there, only a comma before a known key ends the value. */
+static bool kv_ends(const struct kv *kv, const char *s)
+{
+    if (!*s)
+        return true;
+    if (*s != ',')
+        return false;
+    return !kv->key || strcmp(kv->key, "cmdline") != 0 || kv_key(kv, s + 1);
+}
+
+/* Takes the next segment; false at the end. */
+static bool kv_next(struct config *c, struct kv *kv)
+{
+    const char *s = kv->rest;
+    char *out, quote = 0;
+    size_t n = 0;
+
+    if (!s)
+        return false;
+    kv->key = kv_key(kv, s);
+    if (kv->key)
+        s += strlen(kv->key) + 1;
+    out = c->text + c->text_used;
+    for (; quote ? *s != 0 : !kv_ends(kv, s); s++) {
+        if (*s == quote)
+            quote = 0;
+        else if (!quote && (*s == '"' || *s == '\''))
+            quote = *s;
+        else
+            out[n++] = *s;
+    }
+    out[n] = 0;
+    c->text_used += n + 1;
+    kv->val = out;
+    kv->rest = *s == ',' ? s + 1 : NULL;
+    kv->index++;
+    return true;
+}
+
+static int bad_segment(struct config *c, const char *name, const struct kv *kv)
+{
+    return vmm_err(&c->log, -EINVAL, "--%s does not know '%s': see vmm --help", name, kv->val);
+}
+
+/* A whole number, decimal or 0x..., from min to max. */
+static int parse_number(struct config *c, const char *name, const char *s, uint64_t min,
+                        uint64_t max, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = isdigit((unsigned char)*s) ? strtoull(s, &end, 0) : 0;
+    if (!isdigit((unsigned char)*s) || *end)
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is not a number: give digits, or 0x and hex digits", name, s);
+    if (errno || *out < min || *out > max)
+        return vmm_err(&c->log, -EINVAL, "--%s: %s is out of range: give %llu to %llu", name, s,
+                       (unsigned long long)min, (unsigned long long)max);
+    return 0;
+}
+
+#define MEM_MIN (1ull << 20)
+#define MEM_MAX (4ull << 40) /* half of what KVM takes in one slot */
+
+static int parse_size(struct config *c, const char *name, const char *s, uint64_t *out)
+{
+    static const char suffixes[] = "KMGT";
+    const char *suffix;
+    char *end = NULL;
+    unsigned shift = 20;
+    uint64_t n;
+
+    errno = 0;
+    n = isdigit((unsigned char)*s) ? strtoull(s, &end, 0) : 0;
+    if (end && *end) {
+        suffix = strchr(suffixes, toupper((unsigned char)*end));
+        shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+        end +=
+            suffix
+                ? strcasecmp(end + 1, "iB") == 0 || strcasecmp(end + 1, "B") == 0 ? strlen(end) : 1
+                : 0;
+    }
+    if (!end || *end)
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is not a size: give a number of MiB, or one with K, M, G or T",
+                       name, s);
+    if (errno || n > MEM_MAX >> shift || n << shift < MEM_MIN)
+        return vmm_err(&c->log, -EINVAL, "--%s: %s is out of range: give 1M to 4T", name, s);
+    *out = n << shift & ~(uint64_t)4095;
+    return 0;
+}
+
+static int set_kernel(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"path",    "himem_start", "kernel_load_addr",
+                                       "cmdline", "entry",       NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    int err = 0;
+
+    while (!err && kv_next(c, &kv)) {
+        if (kv.key ? strcmp(kv.key, "path") == 0 : kv.index == 1)
+            c->kernel = kv.val;
+        else if (!kv.key)
+            err = bad_segment(c, name, &kv);
+        else if (strcmp(kv.key, "cmdline") == 0)
+            c->cmdline = kv.val;
+        else if (strcmp(kv.key, "himem_start") == 0)
+            err = parse_number(c, "kernel himem_start", kv.val, 0, MEM_MAX, &c->himem_start);
+        else if (strcmp(kv.key, "kernel_load_addr") == 0)
+            err = parse_number(c, "kernel kernel_load_addr", kv.val, 1 << 16, MEM_MAX,
+                               &c->kernel_load);
+        else if (strcmp(kv.val, "pvh") == 0)
+            c->kernel_entry = BOOT_ENTRY_PVH;
+        else if (strcmp(kv.val, "64") == 0)
+            c->kernel_entry = BOOT_ENTRY_64;
+        else
+            err =
+                vmm_err(&c->log, -EINVAL, "--kernel: entry=%s is unknown: give 64 or pvh", kv.val);
+    }
+    return err;
+}
+
+/* Options whose value is one text: a file name or a command line. */
+static int set_text(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"path", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd : &c->binary;
+
+    kv_next(c, &kv);
+    *field = kv.key ? kv.val : config_keep(c, value, strlen(value));
+    return 0;
+}
+
+static int set_cmdline(struct config *c, const char *name, const char *value)
+{
+    (void)name;
+    c->cmdline = config_keep(c, value, strlen(value));
+    return 0;
+}
+
+static int set_append(struct config *c, const char *name, const char *value)
+{
+    size_t old = c->append ? strlen(c->append) + 1 : 0, len = strlen(value);
+    char *joined = realloc(c->append, old + len + 1);
+
+    (void)name;
+    if (!joined)
+        return vmm_err(&c->log, -ENOMEM, "out of memory");
+    if (old)
+        joined[old - 1] = ' ';
+    memcpy(joined + old, value, len + 1);
+    c->append = joined;
+    return 0;
+}
+
+static int set_mem(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"mem_size_mib", "size_mib", "size", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    int err = 0;
+
+    while (!err && kv_next(c, &kv))
+        err = kv.key || kv.index == 1 ? parse_size(c, name, kv.val, &c->mem)
+                                      : bad_segment(c, name, &kv);
+    return err;
+}
+
+static int set_cpus(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"num_vcpus", "num", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    uint64_t n = 0;
+    int err = 0;
+
+    while (!err && kv_next(c, &kv))
+        err = kv.key || kv.index == 1 ? parse_number(c, name, kv.val, 1, 1024, &n)
+                                      : bad_segment(c, name, &kv);
+    c->ncpus = (unsigned)n;
+    return err;
+}
+
+static int set_disk(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"path", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    int err = 0;
+
+    if (c->ndisks == DISKS_MAX)
+        return vmm_err(&c->log, -EINVAL, "--%s: more than %d disks: give fewer", name, DISKS_MAX);
+    while (!err && kv_next(c, &kv)) {
+        if (kv.key || kv.index == 1)
+            c->disk[c->ndisks].path = kv.val;
+        else if (strcmp(kv.val, "ro") == 0)
+            c->disk[c->ndisks].ro = true;
+        else if (strcmp(kv.val, "rw") != 0)
+            err = bad_segment(c, name, &kv);
+    }
+    if (!err && !*c->disk[c->ndisks].path)
+        err =
+            vmm_err(&c->log, -EINVAL, "--%s: the file's name is empty: give FILE or FILE,ro", name);
+    c->ndisks += !err;
+    return err;
+}
+
+static int set_net(struct config *c, const char *name, const char *value)
+{
+    (void)name;
+    c->net = config_keep(c, value, strlen(value));
+    return 0;
+}
+
+static int set_addr(struct config *c, const char *name, const char *value)
+{
+    bool load = strcmp(name, "load") == 0;
+
+    *(load ? &c->have_load : &c->have_entry) = true;
+    return parse_number(c, name, value, 0, MEM_MAX, load ? &c->load : &c->entry);
+}
+
+static int set_mode(struct config *c, const char *name, const char *value)
+{
+    uint64_t mode;
+    int err = parse_number(c, name, value, 16, 64, &mode);
+
+    if (!err && mode != 16 && mode != 32 && mode != 64)
+        err = vmm_err(&c->log, -EINVAL, "--mode: %s is unknown: give 64, 32 or 16", value);
+    c->mode = (unsigned)mode;
+    return err;
+}
+
+static int set_serial(struct config *c, const char *name, const char *value)
+{
+    static const char *const plain[] = {"stdio", "null", "pty"};
+    bool known = strncmp(value, "file:", 5) == 0 || strncmp(value, "unix:", 5) == 0;
+
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
+        known |= strcmp(value, plain[i]) == 0;
+    if (!known || (strchr(value, ':') && !strchr(value, ':')[1]))
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is unknown: give stdio, null, file:PATH, unix:PATH or pty", name,
+                       value);
+    c->serial = config_keep(c, value, strlen(value));
+    return 0;
+}
+
+static int set_console(struct config *c, const char *name, const char *value)
+{
+    static const char *const kinds[] = {"serial", "virtio", "none"};
+
+    if (!value) {
+        c->debugcon = true;
+        return 0;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(value, kinds[i]) == 0) {
+            c->console = (enum console)i;
+            return 0;
+        }
+    return vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give serial, virtio or none", name,
+                   value);
+}
+
+static int set_log(struct config *c, const char *name, const char *value)
+{
+    static const char *const levels[] = {"none", "error", "warn", "info", "debug"};
+
+    for (unsigned i = 0; i < 5; i++)
+        if (strcmp(value, levels[i]) == 0 || (value[0] == (char)('0' + i) && !value[1])) {
+            c->log.level = (enum vmm_level)i;
+            return 0;
+        }
+    return vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give error, warn, info or debug", name,
+                   value);
+}
+
+static int set_timeout(struct config *c, const char *name, const char *value)
+{
+    uint64_t seconds;
+    int err = parse_number(c, name, value, 1, 31536000, &seconds);
+
+    c->timeout = (unsigned)seconds;
+    return err;
+}
+
+static int set_flag(struct config *c, const char *name, const char *value)
+{
+    (void)value;
+    if (strcmp(name, "time") == 0)
+        c->time = true;
+    else if (strcmp(name, "no-acpi") == 0)
+        c->no_acpi = true;
+    else if (strcmp(name, "json") == 0)
+        c->json = true;
+    else
+        c->command = strcmp(name, "help") == 0 ? CMD_HELP : CMD_VERSION;
+    return 0;
+}
+
+static const struct option_def option_table[] = {
+    {"kernel", 'k', ARG_ONE, "FILE[,entry=64|pvh]", "bzImage or ELF vmlinux (64-bit or PVH entry)",
+     set_kernel},
+    {"initrd", 'i', ARG_ONE, "FILE", "initial RAM disk", set_text},
+    {"cmdline", 0, ARG_ONE, "TEXT", "kernel command line, in place of the default", set_cmdline},
+    {"append", 0, ARG_ONE, "TEXT", "add to the kernel command line; repeatable", set_append},
+    {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
+    {"cpus|vcpus|vcpu", 'c', ARG_ONE, "N", "virtual CPUs; default 1", set_cpus},
+    {"disk|block", 0, ARG_ONE, "FILE[,ro]", "raw disk, /dev/vda and so on; repeatable", set_disk},
+    {"net", 'n', ARG_ONE, "tap=IF", "network: not there yet, the VM runs without", set_net},
+    {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
+    {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
+    {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
+    {"mode", 0, ARG_ONE, "64|32|16", "CPU mode at entry of the flat code; default 64", set_mode},
+    {"serial", 0, ARG_ONE, "WHERE", "COM1: stdio, null, file:PATH, unix:PATH or pty; default stdio",
+     set_serial},
+    {"console", 0, ARG_MAYBE, "[serial|virtio|none]", "the guest's console; alone: debug ports too",
+     set_console},
+    {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
+    {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
+    {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
+    {"timeout", 0, ARG_ONE, "SECONDS", "end the VM after that long, status 124", set_timeout},
+    {"json", 0, ARG_NONE, NULL, "doctor: print JSON", set_flag},
+    {"version", 0, ARG_NONE, NULL, "print the version", set_flag},
+    {"help", 'h', ARG_NONE, NULL, "print this", set_flag},
+};
+#define NOPTIONS (sizeof option_table / sizeof option_table[0])
+
+/* The next of an option's names: copies it to name, returns where to go on, NULL after the last. */
+static const char *next_name(const char *names, char name[32])
+{
+    size_t len;
+
+    if (!names)
+        return NULL;
+    len = strcspn(names, "|");
+    memcpy(name, names, len);
+    name[len] = 0;
+    return names + len + (names[len] == '|');
+}
+
+/* How many letters must change to make one word the other (Levenshtein), for suggestions. */
+static unsigned word_distance(const char *a, const char *b)
+{
+    unsigned row[33], la = (unsigned)strlen(a), lb = (unsigned)strlen(b);
+
+    if (la > 32 || lb > 32)
+        return 99;
+    for (unsigned j = 0; j <= lb; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= la; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= lb; j++) {
+            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+            unsigned shift = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = change < shift ? change : shift;
+        }
+    }
+    return row[lb];
+}
+
+static const struct option_def *find_option(const char *word)
+{
+    char name[32];
+
+    for (size_t i = 0; i < NOPTIONS; i++)
+        for (const char *p = option_table[i].names; *p;)
+            if (p = next_name(p, name), strcmp(name, word) == 0)
+                return &option_table[i];
+    return NULL;
+}
+
+static int unknown_option(struct config *c, const char *word)
+{
+    char name[32], best[32] = "help";
+    unsigned least = 99;
+
+    for (size_t i = 0; i < NOPTIONS; i++)
+        for (const char *p = option_table[i].names; *p;) {
+            unsigned d;
+            p = next_name(p, name);
+            d = word_distance(name, word);
+            if (d < least) {
+                least = d;
+                strcpy(best, name);
+            }
+        }
+    if (least > 3)
+        return vmm_err(&c->log, -EINVAL, "unknown option '--%s': see vmm --help", word);
+    return vmm_err(&c->log, -EINVAL, "unknown option '--%s': did you mean --%s?", word, best);
+}
+
+/* A value in the next argument: required, or, when optional, whatever does not look like an option. */
+static const char *take_value(const struct option_def *o, char **argv, int *i)
+{
+    const char *next = argv[*i + 1];
+
+    if (o->arg == ARG_NONE || !next || (o->arg == ARG_MAYBE && next[0] == '-'))
+        return NULL;
+    ++*i;
+    return next;
+}
+
+static int apply_option(struct config *c, const struct option_def *o, const char *value)
+{
+    char name[32];
+
+    next_name(o->names, name);
+    if (o->arg == ARG_ONE && !value)
+        return vmm_err(&c->log, -EINVAL, "--%s needs a value: --%s %s", name, name, o->value);
+    if (o->arg == ARG_ONE && !*value && o->set != set_append && o->set != set_cmdline)
+        return vmm_err(&c->log, -EINVAL, "--%s: the value is empty: give %s", name, o->value);
+    return o->set(c, name, value);
+}
+
+static int parse_long(struct config *c, char **argv, int *i)
+{
+    char word[64];
+    const char *arg = argv[*i] + 2, *equals = strchr(arg, '=');
+    size_t len = equals ? (size_t)(equals - arg) : strlen(arg);
+    const struct option_def *o;
+
+    snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
+    o = find_option(word);
+    if (!o)
+        return unknown_option(c, word);
+    if (equals && o->arg == ARG_NONE)
+        return vmm_err(&c->log, -EINVAL, "--%s takes no value: leave '%s' out", word, equals);
+    return apply_option(c, o, equals ? equals + 1 : take_value(o, argv, i));
+}
+
+static int parse_short(struct config *c, char **argv, int *i)
+{
+    const char *arg = argv[*i] + 1;
+
+    for (size_t n = 0; n < NOPTIONS; n++)
+        if (*arg && option_table[n].letter == *arg) {
+            const struct option_def *o = &option_table[n];
+            if (o->arg == ARG_NONE && arg[1])
+                break;
+            return apply_option(c, o, arg[1] ? arg + 1 : take_value(o, argv, i));
+        }
+    return vmm_err(&c->log, -EINVAL, "unknown option '-%s': see vmm --help", arg);
+}
+
+static int parse_word(struct config *c, const char *word, bool first)
+{
+    if (first && strcmp(word, "run") == 0)
+        c->command = CMD_RUN;
+    else if (first && strcmp(word, "doctor") == 0)
+        c->command = CMD_DOCTOR;
+    else
+        return vmm_err(&c->log, -EINVAL,
+                       "'%s' is neither a command nor an option: did you mean --kernel %s?", word,
+                       word);
+    return 0;
+}
+
+static int config_check(struct config *c)
+{
+    if (!c->kernel && !c->binary)
+        return vmm_err(&c->log, -EINVAL,
+                       "nothing to run: give --kernel FILE or --binary FILE (vmm --help)");
+    if (c->kernel && c->binary)
+        return vmm_err(&c->log, -EINVAL, "--kernel and --binary exclude each other: give one");
+    if (c->binary && !c->have_entry)
+        return vmm_err(&c->log, -EINVAL,
+                       "--binary needs an address to start at: give --entry ADDR");
+    if (!c->binary && (c->have_entry || c->have_load))
+        return vmm_err(&c->log, -EINVAL, "--entry and --load belong to --binary: leave them out");
+    if (c->binary && (c->initrd || c->cmdline || c->append))
+        return vmm_err(&c->log, -EINVAL,
+                       "--binary takes no initrd and no command line: leave them out");
+    if (c->console == CONSOLE_VIRTIO && c->serial && strcmp(c->serial, "stdio") == 0)
+        return vmm_err(&c->log, -EINVAL,
+                       "--console virtio takes the terminal: give --serial another place");
+    if (!c->have_load)
+        c->load = c->entry;
+    return 0;
+}
+
+/* The whole command line. argv ends with NULL. Free with config_free, also after an error. */
+static int config_parse(struct config *c, int argc, char **argv)
+{
+    size_t len = 1;
+    int err = 0;
+
+    for (int i = 1; i < argc; i++)
+        len += 2 * (strlen(argv[i]) + 1); /* a text is kept at most as segments and once whole */
+    c->text = malloc(len);
+    if (!c->text)
+        return vmm_err(&c->log, -ENOMEM, "out of memory");
+    for (int i = 1; i < argc && !err; i++)
+        if (argv[i][0] == '-' && argv[i][1] == '-' && argv[i][2])
+            err = parse_long(c, argv, &i);
+        else if (argv[i][0] == '-' && argv[i][1])
+            err = parse_short(c, argv, &i);
+        else
+            err = parse_word(c, argv[i], i == 1);
+    if (!err && c->command == CMD_RUN)
+        err = config_check(c);
+    return err;
+}
+
+static void config_init(struct config *c)
+{
+    memset(c, 0, sizeof *c);
+    c->log.sink = log_line;
+    c->log.level = VMM_LOG_WARN;
+    c->mem = 512ull << 20;
+    c->ncpus = 1;
+    c->mode = 64;
+}
+
+static void config_free(struct config *c)
+{
+    free(c->text);
+    free(c->append);
+}
+
+/* >>vm -------------------------------------------------------------------------------------- */
+
+#define HOLE_START 0xc0000000ull /* RAM below, devices up to 4 GiB, the rest of RAM above */
+#define HOLE_END   0x100000000ull
+
+#define COM1_PORT   0x3f8
+#define COM1_GSI    4
+#define RTC_PORT    0x70
+#define POWER_GSI   9 /* the ACPI event device that carries the power button */
+#define SLEEP_PORT  0x600
+#define RESET_PORT  0xcf9
+#define RESET_VALUE 6
+#define VIRTIO_BASE 0xd0000000ull
+#define DEBUG_MMIO  0x09000000ull
+
+/* Interrupt lines for virtio devices, those first that a kernel without ACPI can use too. */
+static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+#define SLOTS_MAX   (sizeof virtio_gsi)
+#define SLOT_QUEUES 2
+
+struct vm;
+
+/* A virtio device on the MMIO bus with its lock and its doorbells. */
+struct slot {
+    struct vm *vm;
+    struct vio_dev *dev;
+    struct vio_mmio mmio;
+    struct host_mutex lock;
+    struct disk *disk; /* NULL: the device is none */
+    unsigned rung;     /* bits of queues that rang without a doorbell; atomic */
+    struct bell {
+        struct slot *slot;
+        unsigned queue;
+        struct host_watch watch;
+    } bell[SLOT_QUEUES];
+};
+
+struct disk {
+    struct slot *slot;
+    struct vio_blk blk;
+    struct host_disk file;
+    struct vio_blk_req *todo[VIO_BLK_INFLIGHT]; /* submitted, oldest at first; a ring */
+    unsigned first, ntodo;
+};
+
+struct cpu {
+    struct vm *vm;
+    struct hyp_cpu hyp;
+    struct host_thread thread;
+    unsigned id;
+    char name[16]; /* of the thread */
+    bool open;     /* under vm->cpus_lock: may be kicked */
+};
+
+/* When each stage of the start was reached, host_now() or 0. */
+enum stage {
+    STAGE_START,
+    STAGE_OPENED,
+    STAGE_MEMORY,
+    STAGE_LOADED,
+    STAGE_ENTRY,
+    STAGE_CONSOLE,
+    STAGE_EXIT,
+    NSTAGES
+};
+
+struct vm {
+    struct config *cfg;
+    const struct vmm_log *log;
+    struct hyp hyp;
+    struct vmm_mem mem;
+    struct vmm_bus ports, mmio;
+    struct vmm_x86_regs entry;
+    struct host_loop loop;
+
+    struct pc_uart com1;
+    struct pc_kbc kbc;
+    struct pc_rtc rtc;
+    struct pc_power power;
+    struct pc_debugexit debugexit;
+    struct pc_debugcon debugcon;
+    struct host_mutex com1_lock, chips_lock;
+
+    struct slot slot[SLOTS_MAX];
+    unsigned nslots;
+    struct host_event rung; /* some slot has bits in `rung` */
+    struct vio_console console;
+    struct vio_rng rng;
+    struct slot *console_slot;
+    struct disk disk[DISKS_MAX];
+
+    struct host_stream serial, terminal; /* COM1's and the virtio console's other ends */
+    struct host_timer deadline;
+    struct host_signals signals;
+    bool button_pressed;
+
+    struct cpu *cpu;
+    struct host_mutex cpus_lock;
+    struct host_gate others_open; /* CPU 0 must not start others that do not exist yet */
+    int status;                   /* enum status, or -1 while the VM lives; atomic */
+    uint64_t stage[NSTAGES];
+};
+
+static void vm_stamp(struct vm *vm, enum stage stage)
+{
+    uint64_t never = 0;
+
+    __atomic_compare_exchange_n(&vm->stage[stage], &never, host_now(), false, __ATOMIC_RELAXED,
+                                __ATOMIC_RELAXED);
+}
+
+/* Ends the VM, from any thread; the first status counts. Returns true to the one who said it first. */
+static bool vm_end(struct vm *vm, int status)
+{
+    int alive = -1;
+
+    if (!__atomic_compare_exchange_n(&vm->status, &alive, status, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
+        return false;
+    host_loop_stop(&vm->loop);
+    return true;
+}
+
+static bool vm_over(const struct vm *vm)
+{
+    return __atomic_load_n(&vm->status, __ATOMIC_SEQ_CST) >= 0;
+}
+
+/* >>io: what the devices of the PC are wired to --------------------------------------------- */
+
+static void irq_set(void *ctx, unsigned line, bool level)
+{
+    hyp_irq_set(ctx, line, level);
+}
+
+static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
+{
+    return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
+}
+
+static void on_poweroff(void *ctx)
+{
+    vm_end(ctx, ST_POWEROFF);
+}
+
+static void on_reset(void *ctx)
+{
+    vm_end(ctx, ST_RESET);
+}
+
+static void on_debugexit(void *ctx, uint8_t status)
+{
+    vm_end(ctx, status);
+}
+
+static int64_t rtc_now(void *ctx)
+{
+    (void)ctx;
+    return host_wall();
+}
+
+static size_t serial_out(void *ctx, const void *buf, size_t len)
+{
+    struct vm *vm = ctx;
+
+    vm_stamp(vm, STAGE_CONSOLE);
+    return host_stream_write(&vm->serial, buf, len);
+}
+
+static void serial_room(void *ctx)
+{
+    host_stream_poke(&((struct vm *)ctx)->serial);
+}
+
+static size_t serial_input(void *ctx, const void *buf, size_t len)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->com1_lock);
+    size_t n;
+
+    vmm_enter(&lock);
+    n = pc_uart_rx(&vm->com1, buf, len);
+    vmm_leave(&lock);
+    return n;
+}
+
+static void serial_writable(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->com1_lock);
+
+    vmm_enter(&lock);
+    pc_uart_tx_ready(&vm->com1);
+    vmm_leave(&lock);
+}
+
+static size_t terminal_out(void *ctx, const void *buf, size_t len)
+{
+    struct vm *vm = ctx;
+
+    vm_stamp(vm, STAGE_CONSOLE);
+    return host_stream_write(&vm->terminal, buf, len);
+}
+
+static void terminal_room(void *ctx)
+{
+    host_stream_poke(&((struct vm *)ctx)->terminal);
+}
+
+static size_t terminal_input(void *ctx, const void *buf, size_t len)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->console_slot->lock);
+    size_t n;
+
+    vmm_enter(&lock);
+    n = vio_console_rx(&vm->console, buf, len);
+    vmm_leave(&lock);
+    return n;
+}
+
+static void terminal_writable(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->console_slot->lock);
+
+    vmm_enter(&lock);
+    vio_console_tx_ready(&vm->console);
+    vmm_leave(&lock);
+}
+
+/* Ctrl-A and a key on the terminal. */
+static void on_escape(void *ctx, char key)
+{
+    static const char help[] =
+        "\r\nCtrl-A X  end the VM    Ctrl-A H  this help    Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+
+    if (key == 'x' || key == 'X')
+        vm_end(ctx, ST_POWEROFF);
+    else if ((key == 'h' || key == 'H' || key == '?') &&
+             write(STDOUT_FILENO, help, sizeof help - 1) < 0)
+        return;
+}
+
+/* >>disks: the I/O thread carries requests out, without the device's lock ------------------- */
+
+static void disk_submit(void *ctx, struct vio_blk_req *req)
+{
+    struct disk *d = ctx;
+
+    d->todo[(d->first + d->ntodo++) % VIO_BLK_INFLIGHT] = req;
+}
+
+static int disk_carry_out(struct disk *d, struct vio_blk_req *req)
+{
+    struct host_iov iov[VIO_BLK_SEGS_MAX];
+    int err;
+
+    if (req->op == VIO_BLK_FLUSH)
+        return host_disk_flush(&d->file);
+    for (unsigned i = 0; i < req->niov; i++)
+        iov[i] = (struct host_iov){req->iov[i].base, req->iov[i].len};
+    err = host_disk_rw(&d->file, req->op == VIO_BLK_WRITE, iov, req->niov, req->off);
+    return !err && req->durable ? host_disk_flush(&d->file) : err;
+}
+
+static void disk_work(struct disk *d, const struct vmm_lock *lock)
+{
+    while (d->ntodo) {
+        struct vio_blk_req *req = d->todo[d->first];
+        int err;
+
+        d->first = (d->first + 1) % VIO_BLK_INFLIGHT;
+        d->ntodo--;
+        err = disk_carry_out(d, req);
+        vmm_enter(lock);
+        vio_blk_done(&d->blk, req, err);
+        vmm_leave(lock);
+    }
+}
+
+/* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
+
+/* Serves one queue. I/O thread only, so that a vCPU never waits for a disk. */
+static void slot_serve(struct slot *s, unsigned q)
+{
+    struct vmm_lock lock = host_mutex_lock(&s->lock);
+
+    vmm_enter(&lock);
+    vio_queue_run(s->dev, q);
+    vmm_leave(&lock);
+    if (s->disk)
+        disk_work(s->disk, &lock);
+}
+
+static void on_doorbell(void *ctx, unsigned events)
+{
+    struct bell *b = ctx;
+    uint64_t count;
+
+    (void)events;
+    if (read(b->watch.fd, &count, sizeof count) == (ssize_t)sizeof count)
+        slot_serve(b->slot, b->queue);
+}
+
+/* A kick that came as a plain write, on a vCPU thread, with the device's lock held. */
+static void on_kick(void *ctx, unsigned q)
+{
+    struct slot *s = ctx;
+
+    if (q < SLOT_QUEUES) {
+        __atomic_or_fetch(&s->rung, 1u << q, __ATOMIC_SEQ_CST);
+        host_event_raise(&s->vm->rung);
+    }
+}
+
+static void on_rung(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    for (unsigned i = 0; i < vm->nslots; i++) {
+        unsigned rung = __atomic_exchange_n(&vm->slot[i].rung, 0, __ATOMIC_SEQ_CST);
+        for (unsigned q = 0; q < SLOT_QUEUES; q++)
+            if (rung & 1u << q)
+                slot_serve(&vm->slot[i], q);
+    }
+}
+
+static int slot_doorbell(struct slot *s, unsigned q, uint64_t base)
+{
+    struct vmm_doorbell where = {
+        .gpa = base + VIO_MMIO_NOTIFY, .len = 4, .match = true, .value = q};
+    struct bell *b = &s->bell[q];
+    int fd = hyp_doorbell(&s->vm->hyp, &where);
+
+    if (fd == -ENOSYS)
+        return 0; /* on_kick does */
+    if (fd < 0)
+        return fd;
+    *b = (struct bell){.slot = s, .queue = q};
+    b->watch = (struct host_watch){.fd = fd, .events = HOST_IN, .ready = on_doorbell, .ctx = b};
+    return host_watch_add(&s->vm->loop, &b->watch);
+}
+
+/* Puts a device into the next slot: registers, interrupt, doorbells. */
+static int slot_plug(struct vm *vm, struct vio_dev *dev, struct disk *disk)
+{
+    struct slot *s = &vm->slot[vm->nslots];
+    unsigned gsi = virtio_gsi[vm->nslots];
+    uint64_t base = VIRTIO_BASE + vm->nslots * (uint64_t)VIO_MMIO_LEN;
+    struct vio_mmio_desc desc = {.dev = dev,
+                                 .mem = &vm->mem,
+                                 .irq = vm_irq(vm, gsi),
+                                 .kick = on_kick,
+                                 .ctx = s,
+                                 .log = vm->log};
+    struct vmm_io io = {.base = base,
+                        .len = VIO_MMIO_LEN,
+                        .read = vio_mmio_read,
+                        .write = vio_mmio_write,
+                        .dev = &s->mmio};
+    int err = hyp_irq_edge(&vm->hyp, gsi);
+
+    *s = (struct slot){.vm = vm, .dev = dev, .disk = disk};
+    host_mutex_init(&s->lock);
+    io.lock = host_mutex_lock(&s->lock);
+    vio_mmio_init(&s->mmio, &desc);
+    for (unsigned q = 0; q < dev->nqueues && !err; q++)
+        err = slot_doorbell(s, q, base);
+    vm->nslots++;
+    return err ? err : vmm_bus_add(&vm->mmio, &io);
+}
+
+static int plug_disk(struct vm *vm, unsigned i)
+{
+    struct disk *d = &vm->disk[i];
+    struct vio_blk_desc desc = {
+        .capacity = d->file.len, .read_only = vm->cfg->disk[i].ro, .submit = disk_submit, .ctx = d};
+    char serial[] = "vda";
+    int err;
+
+    serial[2] = (char)('a' + i);
+    desc.serial = serial;
+    err = vio_blk_init(&d->blk, &desc);
+    if (!err)
+        err = slot_plug(vm, &d->blk.dev, d);
+    d->slot = &vm->slot[vm->nslots - 1];
+    return err;
+}
+
+static size_t rng_fill(void *ctx, void *buf, size_t len)
+{
+    (void)ctx;
+    return host_random(buf, len);
+}
+
+/* Disks first, so that their addresses and lines do not depend on what else is there. */
+static int plug_virtio(struct vm *vm)
+{
+    struct vio_rng_desc rng = {.fill = rng_fill};
+    struct vio_console_desc console = {
+        .out = {.write = terminal_out, .rx_room = terminal_room, .ctx = vm}};
+    int err = 0;
+
+    host_event_init(&vm->loop, &vm->rung, on_rung, vm);
+    for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
+        err = plug_disk(vm, i);
+    if (!err)
+        err = vio_rng_init(&vm->rng, &rng);
+    if (!err)
+        err = slot_plug(vm, &vm->rng.dev, NULL);
+    if (err || vm->cfg->console != CONSOLE_VIRTIO)
+        return err;
+    vm->console_slot = &vm->slot[vm->nslots];
+    err = vio_console_init(&vm->console, &console);
+    return err ? err : slot_plug(vm, &vm->console.dev, NULL);
+}
+
+/* >>machine: who answers where -------------------------------------------------------------- */
+
+static const struct place {
+    uint64_t base, len;
+    uint64_t (*read)(void *dev, uint64_t off, unsigned len);
+    void (*write)(void *dev, uint64_t off, unsigned len, uint64_t val);
+    size_t dev, lock; /* where in struct vm */
+} machine_ports[] = {
+#define DEV(name) offsetof(struct vm, name)
+    {0x60, 1, pc_kbc_data_read, pc_kbc_data_write, DEV(kbc), DEV(chips_lock)},
+    {0x64, 1, pc_kbc_cmd_read, pc_kbc_cmd_write, DEV(kbc), DEV(chips_lock)},
+    {RTC_PORT, 2, pc_rtc_read, pc_rtc_write, DEV(rtc), DEV(chips_lock)},
+    {0xf4, 4, pc_debugexit_read, pc_debugexit_write, DEV(debugexit), DEV(chips_lock)},
+    {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
+    {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
+    {RESET_PORT, 1, pc_power_reset_read, pc_power_reset_write, DEV(power), DEV(chips_lock)},
+};
+/* Only with --console. */
+static const struct place debug_port = {
+    0xe9, 1, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
+static const struct place debug_mmio = {
+    DEBUG_MMIO, 8, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
+#undef DEV
+
+static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
+{
+    struct vmm_io io = {.base = p->base,
+                        .len = p->len,
+                        .read = p->read,
+                        .write = p->write,
+                        .dev = (char *)vm + p->dev};
+
+    io.lock = host_mutex_lock((struct host_mutex *)(void *)((char *)vm + p->lock));
+    return vmm_bus_add(bus, &io);
+}
+
+static void init_chips(struct vm *vm)
+{
+    uint64_t mem = vm->cfg->mem;
+    struct vmm_stream out = {.write = serial_out, .rx_room = serial_room, .ctx = vm};
+    struct pc_uart_desc com1 = {.irq = vm_irq(vm, COM1_GSI), .out = out, .log = vm->log};
+    struct pc_kbc_desc kbc = {
+        .kbd = vm_irq(vm, 1), .aux = vm_irq(vm, 12), .reset = on_reset, .ctx = vm};
+    struct pc_rtc_desc rtc = {.now = rtc_now,
+                              .ram_low = mem < HOLE_START ? mem : HOLE_START,
+                              .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START};
+
+    host_mutex_init(&vm->com1_lock);
+    host_mutex_init(&vm->chips_lock);
+    pc_uart_init(&vm->com1, &com1);
+    pc_kbc_init(&vm->kbc, &kbc);
+    pc_rtc_init(&vm->rtc, &rtc);
+    vm->power = (struct pc_power){.off = on_poweroff, .reset = on_reset, .ctx = vm};
+    vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
+    vm->debugcon.out = out;
+    if (vm->console_slot)
+        vm->debugcon.out.write = terminal_out;
+}
+
+static int plug_chips(struct vm *vm)
+{
+    int err = 0;
+
+    init_chips(vm);
+    for (size_t i = 0; i < sizeof machine_ports / sizeof machine_ports[0] && !err; i++)
+        err = plug_place(vm, &vm->ports, &machine_ports[i]);
+    if (!err && vm->cfg->debugcon)
+        err = plug_place(vm, &vm->ports, &debug_port);
+    if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
+        err = plug_place(vm, &vm->mmio, &debug_mmio);
+    return err ? err : hyp_irq_edge(&vm->hyp, POWER_GSI);
+}
+
+static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+    void *hva = host_ram(len, 0, vm->log);
+    int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
+
+    return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
+}
+
+static int plug_memory(struct vm *vm)
+{
+    uint64_t low = vm->cfg->mem < HOLE_START ? vm->cfg->mem : HOLE_START;
+    int err = add_ram(vm, 0, low);
+
+    return err || low == vm->cfg->mem ? err : add_ram(vm, HOLE_END, vm->cfg->mem - low);
+}
+
+/* >>boot ------------------------------------------------------------------------------------ */
+
+struct images {
+    const struct vmm_mem *mem;
+    struct host_file kernel, initrd;
+};
+
+static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa,
+                    uint64_t len)
+{
+    struct images *im = ctx;
+    void *at = vmm_at(im->mem, gpa, len);
+
+    return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
+                              len)
+              : -EFAULT;
+}
+
+/* The default command line names the console; --append adds, and without ACPI the kernel is told where
+   the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller frees it. */
+static char *make_cmdline(const struct vm *vm)
+{
+    static const char *const consoles[] = {"console=ttyS0 ", "console=hvc0 ", ""};
+    const struct config *c = vm->cfg;
+    size_t size = (c->cmdline ? strlen(c->cmdline) : 64) + (c->append ? strlen(c->append) : 0) +
+                  SLOTS_MAX * 48 + 2;
+    char *line = malloc(size);
+    int n;
+
+    if (!line)
+        return NULL;
+    n = snprintf(line, size, "%s%s%s%s", c->cmdline ? "" : consoles[c->console],
+                 c->cmdline ? c->cmdline : CMDLINE_DEFAULT, c->append ? " " : "",
+                 c->append ? c->append : "");
+    for (unsigned i = 0; c->no_acpi && i < vm->nslots; i++)
+        n +=
+            snprintf(line + n, size - (size_t)n, " virtio_mmio.device=4K@0x%llx:%u",
+                     (unsigned long long)(VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN), virtio_gsi[i]);
+    return line;
+}
+
+static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
+{
+    unsigned n = 0;
+
+    dev[n++] =
+        (struct boot_dev){.kind = BOOT_DEV_UART, .base = COM1_PORT, .len = 8, .gsi = COM1_GSI};
+    dev[n++] = (struct boot_dev){.kind = BOOT_DEV_RTC, .base = RTC_PORT, .len = 2};
+    for (unsigned i = 0; i < vm->nslots; i++)
+        dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
+                                     .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,
+                                     .len = VIO_MMIO_LEN,
+                                     .gsi = virtio_gsi[i]};
+    return n;
+}
+
+static struct boot_file boot_file(const struct host_file *f, const char *name)
+{
+    return (struct boot_file){.data = f->data, .len = f->len, .name = name};
+}
+
+static int load_images(struct vm *vm, struct images *im, const char *cmdline)
+{
+    const struct config *c = vm->cfg;
+    struct boot_dev dev[2 + SLOTS_MAX];
+    struct boot_desc desc = {
+        .machine = {.mem = &vm->mem,
+                    .ncpus = c->ncpus,
+                    .devs = dev,
+                    .power_gsi = POWER_GSI,
+                    .sleep_port = SLEEP_PORT,
+                    .reset_port = RESET_PORT,
+                    .reset_value = RESET_VALUE,
+                    .no_acpi = c->no_acpi},
+        .kernel = boot_file(&im->kernel, c->kernel),
+        .initrd = boot_file(&im->initrd, c->initrd),
+        .cmdline = cmdline,
+        .entry = c->kernel_entry,
+        .load_addr = c->kernel_load,
+        .map = map_file,
+        .ctx = im,
+        .log = vm->log,
+    };
+    struct boot_result result;
+    int err;
+
+    desc.machine.ndevs = list_devices(vm, dev);
+    err = boot_linux(&desc, &result);
+    if (err)
+        return err;
+    vm->entry = result.regs;
+    if (result.kernel_gpa < c->himem_start)
+        return vmm_err(vm->log, -EINVAL,
+                       "the kernel loads at 0x%llx, below himem_start: lower himem_start",
+                       (unsigned long long)result.kernel_gpa);
+    return 0;
+}
+
+static int load_kernel(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    struct images im = {.mem = &vm->mem};
+    char *cmdline = make_cmdline(vm);
+    int err = cmdline ? host_file_open(&im.kernel, "kernel", c->kernel, vm->log) : -ENOMEM;
+
+    if (!err && c->initrd)
+        err = host_file_open(&im.initrd, "initrd", c->initrd, vm->log);
+    if (!err)
+        err = load_images(vm, &im, cmdline);
+    free(cmdline);
+    host_file_close(&im.initrd);
+    host_file_close(&im.kernel);
+    return err;
+}
+
+static int load_binary(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    struct host_file file;
+    int err = host_file_open(&file, "binary", c->binary, vm->log);
+    struct boot_flat_desc desc = {
+        .mem = &vm->mem, .load = c->load, .entry = c->entry, .mode = c->mode, .log = vm->log};
+
+    if (err)
+        return err;
+    desc.file = boot_file(&file, c->binary);
+    err = boot_flat(&desc, &vm->entry);
+    host_file_close(&file);
+    return err;
+}
+
+/* >>cpus ------------------------------------------------------------------------------------ */
+
+static void log_regs(const struct vmm_log *log, const struct vmm_x86_regs *r)
+{
+    static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                          "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
+
+    for (unsigned i = 0; i < 16; i += 4)
+        vmm_say(log, VMM_LOG_ERROR, "  %s=%016llx %s=%016llx %s=%016llx %s=%016llx", names[i],
+                (unsigned long long)r->gpr[i], names[i + 1], (unsigned long long)r->gpr[i + 1],
+                names[i + 2], (unsigned long long)r->gpr[i + 2], names[i + 3],
+                (unsigned long long)r->gpr[i + 3]);
+    vmm_say(log, VMM_LOG_ERROR, "  rip=%016llx rflags=%08llx cs=%04x/%016llx ss=%04x efer=%llx",
+            (unsigned long long)r->rip, (unsigned long long)r->rflags, r->cs.selector,
+            (unsigned long long)r->cs.base, r->ss.selector, (unsigned long long)r->efer);
+    vmm_say(log, VMM_LOG_ERROR, "  cr0=%08llx cr2=%016llx cr3=%016llx cr4=%08llx",
+            (unsigned long long)r->cr0, (unsigned long long)r->cr2, (unsigned long long)r->cr3,
+            (unsigned long long)r->cr4);
+}
+
+static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
+{
+    char text[3 * 16 + 1] = "";
+
+    for (unsigned i = 0; i < e->size && i < 16; i++)
+        snprintf(text + 3 * i, 4, " %02x", e->data[i]);
+    vmm_say(log, VMM_LOG_ERROR, "  bytes at rip:%s", *text ? text : " not readable");
+}
+
+/* The guest is dead: says why, once, with what the CPU looked like. */
+static void cpu_died(struct cpu *c, const struct vmm_exit *e)
+{
+    struct vm *vm = c->vm;
+    struct vmm_x86_regs regs = {0};
+    bool triple = e->kind == VMM_EXIT_SHUTDOWN;
+
+    if (!vm_end(vm, triple ? ST_TRIPLE_FAULT : ST_HYPERVISOR))
+        return;
+    hyp_get_regs(&c->hyp, &regs);
+    if (triple) {
+        vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at rip 0x%llx",
+                c->id, (unsigned long long)regs.rip);
+        return;
+    }
+    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s", e->why,
+            (unsigned long long)e->code, c->id, (unsigned long long)regs.rip,
+            hyp_caps(&vm->hyp) & HYP_CAP_SOFTWARE
+                ? "; this host's KVM is a software one, which cannot run every kernel: use a host "
+                  "with VMX or SVM, or "
+                  "'make lab'"
+                : "");
+    log_regs(vm->log, &regs);
+    log_bytes(vm->log, e);
+}
+
+static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
+{
+    switch (e->kind) {
+    case VMM_EXIT_PIO:
+        vmm_bus_exit(&c->vm->ports, e);
+        break;
+    case VMM_EXIT_MMIO:
+        vmm_bus_exit(&c->vm->mmio, e);
+        break;
+    case VMM_EXIT_SHUTDOWN:
+    case VMM_EXIT_FAULT:
+        cpu_died(c, e);
+        break;
+    case VMM_EXIT_AGAIN:
+    case VMM_EXIT_HALT: /* not with the kernel's LAPIC */
+        break;
+    }
+}
+
+static void cpu_set_open(struct cpu *c, bool open)
+{
+    struct vmm_lock lock = host_mutex_lock(&c->vm->cpus_lock);
+
+    vmm_enter(&lock);
+    c->open = open;
+    vmm_leave(&lock);
+}
+
+/* Creates the CPU on its thread; CPU 0 gets the guest's first state once all others wait for it. */
+static int cpu_open(struct cpu *c)
+{
+    struct vm *vm = c->vm;
+    int err = hyp_cpu_open(&c->hyp, &vm->hyp, c->id);
+
+    if (!err)
+        cpu_set_open(c, true);
+    if (c->id != 0) {
+        host_gate_arrive(&vm->others_open);
+        return err;
+    }
+    if (!err && (err = hyp_set_regs(&c->hyp, &vm->entry)))
+        vmm_err(vm->log, err, "the guest's first state is refused: %s", strerror(-err));
+    host_gate_wait(&vm->others_open);
+    vm_stamp(vm, STAGE_ENTRY);
+    return err;
+}
+
+static void *cpu_main(void *ctx)
+{
+    struct cpu *c = ctx;
+    struct vm *vm = c->vm;
+    struct vmm_exit e;
+    int err = cpu_open(c);
+
+    if (err)
+        vm_end(vm, ST_UNFIT);
+    while (!err && !vm_over(vm)) {
+        err = hyp_run(&c->hyp, &e);
+        if (!err)
+            cpu_handle(c, &e);
+    }
+    if (err)
+        vm_end(vm, ST_FAILED);
+    if (c->open) {
+        cpu_set_open(c, false);
+        hyp_cpu_close(&c->hyp);
+    }
+    return NULL;
+}
+
+static int start_cpus(struct vm *vm)
+{
+    unsigned n = vm->cfg->ncpus;
+    int err = 0;
+
+    host_mutex_init(&vm->cpus_lock);
+    host_gate_init(&vm->others_open, n - 1);
+    vm->cpu = calloc(n, sizeof *vm->cpu);
+    if (!vm->cpu)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    for (unsigned i = n; i-- > 0 && !err;) { /* CPU 0 last: it waits for the others */
+        vm->cpu[i].vm = vm;
+        vm->cpu[i].id = i;
+        snprintf(vm->cpu[i].name, sizeof vm->cpu[i].name, "vcpu%u", i);
+        err = host_thread_start(&vm->cpu[i].thread, cpu_main, &vm->cpu[i], vm->cpu[i].name);
+        if (err)
+            vm->cpu[i].vm = NULL; /* nothing to join */
+    }
+    return err ? vmm_err(vm->log, err, "cannot start a thread for each CPU: %s", strerror(-err))
+               : 0;
+}
+
+static void stop_cpus(struct vm *vm)
+{
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+
+    if (!vm->cpu)
+        return;
+    vmm_enter(&lock);
+    for (unsigned i = 0; i < vm->cfg->ncpus; i++)
+        if (vm->cpu[i].open)
+            hyp_kick(&vm->cpu[i].hyp);
+    vmm_leave(&lock);
+    for (unsigned i = 0; i < vm->cfg->ncpus; i++)
+        if (vm->cpu[i].vm)
+            host_thread_join(&vm->cpu[i].thread);
+    free(vm->cpu);
+}
+
+/* >>life ------------------------------------------------------------------------------------ */
+
+static void on_deadline(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    if (vm_end(vm, ST_TIMEOUT))
+        vmm_say(vm->log, VMM_LOG_ERROR, "the guest still ran after %u s: ended", vm->cfg->timeout);
+}
+
+/* The first SIGTERM or SIGINT presses the power button, where the guest can have one; else it ends. */
+static void on_signal(void *ctx, int signo)
+{
+    struct vm *vm = ctx;
+    bool has_button = vm->cfg->kernel && !vm->cfg->no_acpi && signo != SIGHUP;
+
+    if (vm->button_pressed || !has_button) {
+        vm_end(vm, ST_SIGNAL + signo);
+        return;
+    }
+    vm->button_pressed = true;
+    vmm_say(vm->log, VMM_LOG_WARN, "asked the guest to power off; a second signal ends it at once");
+    hyp_irq_set(&vm->hyp, POWER_GSI, true);
+}
+
+static int open_streams(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    bool on_virtio = c->console == CONSOLE_VIRTIO;
+    struct host_stream_desc terminal = {.loop = &vm->loop,
+                                        .spec = "stdio",
+                                        .input = terminal_input,
+                                        .writable = terminal_writable,
+                                        .escape = on_escape,
+                                        .ctx = vm,
+                                        .log = vm->log};
+    struct host_stream_desc serial = {.loop = &vm->loop,
+                                      .spec = c->serial   ? c->serial
+                                              : on_virtio ? "null"
+                                                          : "stdio",
+                                      .input = serial_input,
+                                      .writable = serial_writable,
+                                      .escape = on_escape,
+                                      .ctx = vm,
+                                      .log = vm->log};
+    int err = host_stream_open(&vm->serial, &serial);
+
+    if (!err && on_virtio)
+        err = host_stream_open(&vm->terminal, &terminal);
+    if (!err && vm->serial.pty_name[0])
+        fprintf(stderr, "vmm: COM1 is at %s\n", vm->serial.pty_name);
+    return err;
+}
+
+static int watch_life(struct vm *vm)
+{
+    static const int signos[] = {SIGTERM, SIGINT, SIGHUP};
+    int err = host_signals_add(&vm->loop, &vm->signals, signos, 3, on_signal, vm);
+
+    if (!err && vm->cfg->timeout)
+        err = host_timer_set(&vm->loop, &vm->deadline, vm->cfg->timeout * 1000000000ull,
+                             on_deadline, vm);
+    return err;
+}
+
+static int open_disks(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    int err = 0;
+
+    for (unsigned i = 0; i < c->ndisks && !err; i++)
+        err = host_disk_open(&vm->disk[i].file, c->disk[i].path, c->disk[i].ro, vm->log);
+    return err;
+}
+
+/* Everything up to the first vCPU; order: cheap refusals first, images after RAM is mapped. */
+static int vm_build(struct vm *vm)
+{
+    struct hyp_desc desc = {.log = vm->log, .ncpus = vm->cfg->ncpus};
+    int err = open_disks(vm);
+
+    if (!err)
+        err = hyp_open(&vm->hyp, &desc);
+    vm_stamp(vm, STAGE_OPENED);
+    if (!err)
+        err = plug_memory(vm);
+    vm_stamp(vm, STAGE_MEMORY);
+    if (!err)
+        err = plug_virtio(vm);
+    if (!err)
+        err = plug_chips(vm);
+    if (!err)
+        err = vm->cfg->kernel ? load_kernel(vm) : load_binary(vm);
+    vm_stamp(vm, STAGE_LOADED);
+    return err;
+}
+
+/* >>report ---------------------------------------------------------------------------------- */
+
+/* Microseconds since main() began; `start` itself is CLOCK_MONOTONIC; null: never reached. */
+static void print_times(const struct vm *vm)
+{
+    static const char *const names[NSTAGES] = {"start", "opened",  "memory", "loaded",
+                                               "entry", "console", "exit"};
+    uint64_t start = vm->stage[STAGE_START];
+
+    fprintf(stderr, "{\"start\":%llu", (unsigned long long)start / 1000);
+    for (unsigned i = 1; i < NSTAGES; i++)
+        if (vm->stage[i])
+            fprintf(stderr, ",\"%s\":%llu", names[i],
+                    (unsigned long long)(vm->stage[i] - start) / 1000);
+        else
+            fprintf(stderr, ",\"%s\":null", names[i]);
+    fprintf(stderr, "}\n");
+}
+
+/* >>doctor: what this host can do, and what to do about each lack --------------------------- */
+
+enum verdict { FINE, LESS, LACK }; /* LESS: works, slower or with less; LACK: no VM can run */
+
+struct doctor {
+    bool json;
+    unsigned nfindings;
+    bool lacks;
+    char said[512]; /* what the hypervisor backend said when it refused */
+};
+
+static void print_json_text(const char *s)
+{
+    putchar('"');
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\')
+            printf("\\%c", *s);
+        else if ((unsigned char)*s >= 0x20)
+            putchar(*s);
+    putchar('"');
+}
+
+static void finding(struct doctor *d, enum verdict v, const char *topic, const char *what,
+                    const char *remedy)
+{
+    static const char *const words[] = {"fine", "less", "lack"};
+
+    d->lacks |= v == LACK;
+    if (!d->json) {
+        printf("%s  %-14s %s%s%s\n", words[v], topic, what, v == FINE ? "" : ": ",
+               v == FINE ? "" : remedy);
+        return;
+    }
+    printf("%s\n  {\"topic\": ", d->nfindings++ ? "," : "[");
+    print_json_text(topic);
+    printf(", \"verdict\": \"%s\", \"finding\": ", words[v]);
+    print_json_text(what);
+    printf(", \"remedy\": ");
+    print_json_text(v == FINE ? "" : remedy);
+    putchar('}');
+}
+
+static void doctor_hears(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    struct doctor *d = ctx;
+
+    (void)level;
+    vsnprintf(d->said, sizeof d->said, fmt, args);
+}
+
+static void check_hypervisor(struct doctor *d)
+{
+    static struct hyp h; /* some KiB */
+    struct vmm_log log = {.sink = doctor_hears, .ctx = d, .level = VMM_LOG_ERROR};
+    struct hyp_desc desc = {.log = &log};
+
+    if (hyp_open(&h, &desc)) {
+        char *remedy = strstr(d->said, ": ");
+        if (remedy)
+            *remedy = 0;
+        finding(d, LACK, "hypervisor", d->said,
+                remedy ? remedy + 2 : "see the kernel's log (dmesg)");
+        return;
+    }
+    finding(d, FINE, "hypervisor", "/dev/kvm opens and creates a VM", "");
+    if (hyp_caps(&h) & HYP_CAP_SOFTWARE)
+        finding(d, LESS, "virtualisation", "software: guest kernels are interpreted and may fail",
+                "use a host with VMX or SVM, or switch on nested virtualisation of this machine");
+    else
+        finding(d, FINE, "virtualisation", "hardware (VMX or SVM)", "");
+    if (hyp_caps(&h) & HYP_CAP_IRQCHIP)
+        finding(d, FINE, "irqchip", "interrupt controllers and timers in the kernel", "");
+    else
+        finding(d, LACK, "irqchip", "no interrupt controllers in the kernel's KVM",
+                "use a newer kernel");
+    if (hyp_caps(&h) & HYP_CAP_DOORBELL)
+        finding(d, FINE, "ioeventfd", "queue notifications without an exit to user space", "");
+    else
+        finding(d, LESS, "ioeventfd", "no ioeventfd: queue notifications are slow",
+                "use a newer kernel");
+    hyp_close(&h);
+}
+
+/* Does the file hold the text? false also when it cannot be read. */
+static bool file_says(const char *path, const char *text)
+{
+    char buf[256];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof buf - 1);
+
+    if (fd >= 0)
+        close(fd);
+    buf[n < 0 ? 0 : n] = 0;
+    return strstr(buf, text) != NULL;
+}
+
+static void check_memory(struct doctor *d)
+{
+    static const char thp[] = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+    if (file_says(thp, "[always]") || file_says(thp, "[madvise]"))
+        finding(d, FINE, "huge pages", "transparent huge pages are on", "");
+    else
+        finding(d, LESS, "huge pages", "no transparent huge pages: guest memory is slower",
+                "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, as root");
+    if (file_says("/proc/sys/vm/overcommit_memory", "2"))
+        finding(d, LESS, "overcommit",
+                "memory is never overcommitted: guest RAM counts as used in full",
+                "sysctl vm.overcommit_memory=0, as root");
+    else
+        finding(d, FINE, "overcommit", "guest RAM counts only where it is touched", "");
+}
+
+static void check_device(struct doctor *d, const char *topic, const char *path, const char *absent)
+{
+    char what[128], remedy[160];
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0) {
+        close(fd);
+        snprintf(what, sizeof what, "%s opens", path);
+        finding(d, FINE, topic, what, "");
+        return;
+    }
+    snprintf(what, sizeof what, "%s: %s", path, strerror(errno));
+    snprintf(remedy, sizeof remedy, "%s", absent);
+    if (errno == EACCES || errno == EPERM)
+        snprintf(remedy, sizeof remedy, "run as root, or give your user access to %s", path);
+    finding(d, LESS, topic, what, remedy);
+}
+
+/* 0: a VM can run here. */
+static int doctor(bool json)
+{
+    struct doctor d = {.json = json};
+
+    check_hypervisor(&d);
+    check_memory(&d);
+    check_device(&d, "tap", "/dev/net/tun", "modprobe tun, as root");
+    check_device(&d, "vhost-net", "/dev/vhost-net", "modprobe vhost_net, as root");
+    check_device(&d, "vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock, as root");
+    if (json)
+        printf("\n]\n");
+    return d.lacks ? ST_UNFIT : 0;
+}
+
+/* >>main ------------------------------------------------------------------------------------ */
+
+static void print_help(void)
+{
+    char name[32], left[64];
+
+    printf("vmm " VMM_VERSION " - starts a virtual machine\n\n"
+           "usage: vmm [run] [OPTION]...    run a VM until its guest powers off\n"
+           "       vmm doctor [--json]      tell what this host can do\n\n");
+    for (size_t i = 0; i < NOPTIONS; i++) {
+        const struct option_def *o = &option_table[i];
+        next_name(o->names, name);
+        snprintf(left, sizeof left, "%c%c %s--%s %s", o->letter ? '-' : ' ',
+                 o->letter ? o->letter : ' ', "", name, o->value ? o->value : "");
+        printf("  %-34s %s\n", left, o->help);
+    }
+    printf("\nOn a terminal: Ctrl-A X ends the VM, Ctrl-A H helps.\n"
+           "Exit status: 0 powered off, 1 the host failed, 2 bad command line, 3 unfit file or "
+           "host, 4 reset,\n"
+           "5 triple fault, 6 hypervisor error, 124 timeout, 128+N signal N; port 0xf4: the "
+           "guest's byte.\n");
+}
+
+static int run(struct config *cfg)
+{
+    static struct vm vm; /* large, and mostly never touched */
+    int err;
+
+    vm.cfg = cfg;
+    vm.log = &cfg->log;
+    vm.status = -1;
+    vm_stamp(&vm, STAGE_START);
+    if (cfg->net)
+        vmm_say(vm.log, VMM_LOG_WARN, "--net is not there yet: the VM runs without a network");
+    if (host_loop_init(&vm.loop, vm.log) || vm_build(&vm))
+        return ST_UNFIT;
+    err = watch_life(&vm);
+    if (!err)
+        err = open_streams(&vm);
+    if (!err)
+        err = start_cpus(&vm);
+    if (!err)
+        err = host_loop_run(&vm.loop);
+    if (err)
+        vm_end(&vm, ST_UNFIT);
+    stop_cpus(&vm);
+    host_stream_close(&vm.serial);
+    if (vm.console_slot)
+        host_stream_close(&vm.terminal);
+    host_tty_restore();
+    vm_stamp(&vm, STAGE_EXIT);
+    if (cfg->time)
+        print_times(&vm);
+    return vm.status; /* the kernel takes descriptors and memory back */
+}
+
+/* A descriptor that the caller closed would otherwise become one of ours, and get the guest's output. */
+static void occupy_standard_streams(void)
+{
+    while (true) {
+        int fd = open("/dev/null", O_RDWR);
+        if (fd < 0)
+            return;
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+    }
+}
+
+static int vmm_main(int argc, char **argv)
+{
+    static struct config cfg;
+    int status = ST_USAGE;
+
+    occupy_standard_streams();
+    config_init(&cfg);
+    if (config_parse(&cfg, argc, argv) == 0)
+        switch (cfg.command) {
+        case CMD_HELP:
+            print_help();
+            status = 0;
+            break;
+        case CMD_VERSION:
+            printf("vmm " VMM_VERSION "\n");
+            status = 0;
+            break;
+        case CMD_DOCTOR:
+            status = doctor(cfg.json);
+            break;
+        case CMD_RUN:
+            status = run(&cfg);
+            break;
+        }
+    config_free(&cfg);
+    return status;
+}
+
+#ifndef VMM_NO_MAIN
+int main(int argc, char **argv)
+{
+    return vmm_main(argc, argv);
+}
+#endif
