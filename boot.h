@@ -25,7 +25,7 @@
                    desc.cmdline = "console=ttyS0";
                    int err = boot_linux(&desc, &at); // 0: give at.regs to vCPU 0
 
-   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX, see vmm.h
+   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX (at most 75 here), see vmm.h
                    set in one file: BOOT_IMPLEMENTATION (or VMM_IMPLEMENTATION), before the include
 
    DEPENDS ON      vmm.h and <string.h>; nothing else.
@@ -114,7 +114,7 @@ struct boot_desc {
     struct boot_file initrd; /* len 0: none */
     const char *cmdline;     /* NULL: empty */
     enum boot_entry entry;   /* AUTO: what suits the file */
-    uint64_t load_addr;      /* of a bzImage; 0: where it needs no copy and no second move */
+    uint64_t load_addr;      /* of a bzImage; 0: the place it prefers, see boot__bz_place */
     /* Makes whole pages of a file appear at gpa without a copy. Returns 0 when done; anything else:
        boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
        the file's end, inside the page that holds it. NULL: always copy. */
@@ -215,7 +215,7 @@ struct boot__image {
     uint64_t initrd_max;  /* the last byte an initrd may have */
     uint64_t cmdline_max; /* without NUL */
     uint64_t hdr_len;     /* bzImage: bytes of setup header from BOOT__HDR_SECTS */
-    bool spill; /* pages that it shares with nobody: file bytes around it may show in them */
+    bool spill;           /* file bytes before and behind it may show in its first and last page */
     unsigned nsegs;
     struct boot__seg seg[BOOT__SEGS_MAX];
 };
@@ -549,17 +549,14 @@ static int boot__elf_entry(const struct boot_desc *d, struct boot__image *img, c
 
     if (d->entry == BOOT_ENTRY_64 && !has_64)
         return vmm_err(d->log, -EINVAL,
-                       "%s: has no 64-bit entry: its start address 0x%llx is not "
-                       "in the physical range of a segment",
-                       name, (unsigned long long)e_entry);
+                       "%s: has no 64-bit entry: no segment is at its start address 0x%llx", name,
+                       (unsigned long long)e_entry);
     if (d->entry == BOOT_ENTRY_PVH && !has_pvh)
         return vmm_err(d->log, -EINVAL, "%s: has no PVH entry: no valid ELF note says where", name);
     if (!has_pvh && !has_64)
-        return vmm_err(
-            d->log, -ENOEXEC,
-            "%s: is an ELF file without an entry that can be used: neither a PVH note nor "
-            "a physical start address",
-            name);
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has no entry of use: neither a PVH note nor a physical start address",
+                       name);
     if (d->entry == BOOT_ENTRY_PVH ||
         (d->entry == BOOT_ENTRY_AUTO && has_pvh && (!has_64 || entry_is_virtual)))
         img->format = BOOT_PVH;
@@ -615,8 +612,7 @@ static int boot__elf_parse(const struct boot_desc *d, struct boot__image *img, c
         return err;
     if (d->load_addr && d->load_addr != img->start)
         return vmm_err(d->log, -EINVAL,
-                       "%s: is an ELF file, which says itself where it belongs (0x%llx): leave out "
-                       "the load address",
+                       "%s: is an ELF file, which belongs at 0x%llx: leave out the load address",
                        name, (unsigned long long)img->start);
     img->initrd_max = 0x7fffffff;
     img->cmdline_max = 2047;
@@ -632,10 +628,7 @@ static int boot__parse(const struct boot_desc *d, struct boot__image *img)
         return vmm_err(d->log, -ENOEXEC, "%s: is empty: give an x86-64 bzImage or vmlinux", name);
     if (boot__is_bzimage(&d->kernel))
         return boot__bz_parse(d, img, name);
-    if (d->kernel.len >= 6 && !memcmp(d->kernel.data,
-                                      "\x7f"
-                                      "ELF",
-                                      4))
+    if (d->kernel.len >= 6 && !memcmp(d->kernel.data, "\x7f\x45LF", 4))
         return boot__elf_parse(d, img, name);
     return boot__not_a_kernel(&d->kernel, d->log, name);
 }
@@ -681,10 +674,9 @@ static int boot__no_room(const struct boot__job *j, const char *name)
     uint64_t need = boot__up(j->img.end) + boot__up(j->desc->initrd.len);
 
     if (j->desc->machine.mem->nranges > 1 || need > 3ull << 30)
-        return vmm_err(
-            j->desc->log, -ENOMEM,
-            "%s: does not fit: it would need %llu MiB of RAM in one piece, there are %llu", name,
-            boot__mib(need), (unsigned long long)(j->ram >> 20));
+        return vmm_err(j->desc->log, -ENOMEM,
+                       "%s: does not fit: it needs %llu MiB of RAM below 4 GiB, there are %llu",
+                       name, boot__mib(need), (unsigned long long)(j->ram >> 20));
     return vmm_err(j->desc->log, -ENOMEM, "%s: does not fit into RAM: give --mem %lluM or more",
                    name, boot__mib(need));
 }
@@ -695,9 +687,8 @@ static int boot__fit_kernel(const struct boot__job *j)
 
     if (addr >= j->ram)
         return vmm_err(j->desc->log, -EINVAL,
-                       "%s: load address 0x%llx is outside RAM, which ends at "
-                       "0x%llx",
-                       j->name, (unsigned long long)addr, (unsigned long long)j->ram);
+                       "%s: load address 0x%llx is outside RAM, which ends at 0x%llx", j->name,
+                       (unsigned long long)addr, (unsigned long long)j->ram);
     return j->img.end <= j->ram ? 0 : boot__no_room(j, j->name);
 }
 
@@ -716,8 +707,7 @@ static int boot__fit_initrd(struct boot__job *j)
         j->initrd_gpa = below - len;
     else if (j->ram > j->img.initrd_max)
         return vmm_err(j->desc->log, -ENOMEM,
-                       "%s: does not fit below %llu MiB, where this kernel looks "
-                       "for an initrd: give a smaller one",
+                       "%s: does not fit below %llu MiB, where the kernel wants it: give a smaller",
                        boot__name(f, "initrd"), boot__mib(j->img.initrd_max));
     else
         return boot__no_room(j, boot__name(f, "initrd"));
@@ -941,13 +931,13 @@ static void boot__mp_entries(struct boot__out *o, const struct boot_machine *m, 
     boot__num(o, 0x11, 1); /* version */
     boot__num(o, 1, 1);    /* enabled */
     boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
-    for (unsigned irq = 0; irq < 24; irq++)
+    for (unsigned irq = 0; irq < 24; irq++) /* pin by pin: KVM has the timer on pin 0, too */
         boot__mp_int(o, 3, 0, irq, ioapic_id, irq);
     boot__mp_int(o, 4, 3, 0, 0xff, 0); /* every CPU: LINT0 is the 8259, ... */
     boot__mp_int(o, 4, 1, 0, 0xff, 1); /* ... LINT1 is NMI */
 }
 
-/* IDs are bytes and 255 is everybody, so that later CPUs go without. */
+/* Ids are bytes, 255 is everybody and the IOAPIC needs one of its own: later CPUs go without. */
 static void boot__mp_table(struct boot__out *o, const struct boot_machine *m)
 {
     unsigned ncpus = m->ncpus < 254 ? m->ncpus : 254;
@@ -1211,7 +1201,7 @@ static uint64_t boot__madt(struct boot__out *o, const struct boot_machine *m)
 
     boot__num(o, boot__or(m->lapic, 0xfee00000), 4);
     boot__num(o, 0, 4); /* no 8259 that the kernel would have to silence */
-    for (unsigned i = 0; i < m->ncpus; i++)
+    for (unsigned i = 0; i < m->ncpus && o->len <= o->cap; i++)
         boot__madt_cpu(o, i);
     boot__put(o, "\x01\x0c\0\0", 4); /* IOAPIC 0 */
     boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
@@ -1420,9 +1410,8 @@ static int boot__flat_check(const struct boot_flat_desc *d, const char *name, ui
                        (unsigned long long)(d->load + d->file.len));
     if (d->mode == 16 && d->entry >= BOOT_HIGH)
         return vmm_err(d->log, -EINVAL,
-                       "%s: entry 0x%llx is out of reach of 16-bit mode: give one "
-                       "below 1 MiB",
-                       name, (unsigned long long)d->entry);
+                       "%s: entry 0x%llx is not below 1 MiB, as 16-bit mode needs it", name,
+                       (unsigned long long)d->entry);
     return 0;
 }
 

@@ -72,7 +72,7 @@ struct pc_uart {
     bool overrun;    /* LSR bit 1 */
     bool thre_event; /* a THRE interrupt is due, enabled or not */
     bool irq_level;  /* what the line was last told */
-    bool rts_seen;   /* the guest has raised RTS at least once: RTS low means "do not send" */
+    bool modem;      /* the guest has raised DTR or RTS once: RTS low means "do not send" */
     bool listens;    /* the guest has looked for input */
     bool rx_refused; /* pc_uart_rx could not take all: rx_room is owed */
 };
@@ -246,14 +246,15 @@ static void pc__uart_update_irq(struct pc_uart *u)
     vmm_irq_set(&u->irq, level);
 }
 
-/* May the far end send? A guest that has ever used RTS is taken at its word; one that never did has
-   a three-wire cable, and is heard from when it first looks for input. Linux raises RTS as the last
-   step of opening the port, after it has thrown away whatever was in the FIFO. */
+/* May the far end send? A guest that has ever used DTR or RTS is taken at its word; one that never
+   did has a three-wire cable, and is heard from when it first looks for input. Linux raises DTR
+   when it prints, but RTS only as the last step of opening the port for input, after it has thrown
+   away, several times, whatever was in the FIFO. */
 static bool pc__uart_hears(const struct pc_uart *u)
 {
     if (u->mcr & PC__MCR_LOOP)
         return false;
-    return u->rts_seen ? (u->mcr & PC__MCR_RTS) != 0 : u->listens;
+    return u->modem ? (u->mcr & PC__MCR_RTS) != 0 : u->listens;
 }
 
 /* The end of every guest access. rx_room comes last: it may call pc_uart_rx. Waiting for an empty
@@ -336,7 +337,7 @@ static void pc__uart_set_mcr(struct pc_uart *u, uint8_t val)
     uint8_t before = pc__uart_lines(u), after, changed;
 
     u->mcr = val & 0x1f;
-    u->rts_seen = u->rts_seen || (val & PC__MCR_RTS);
+    u->modem = u->modem || (val & (PC__MCR_DTR | PC__MCR_RTS));
     after = pc__uart_lines(u);
     changed = (before ^ after) & (uint8_t) ~(after & PC__MSR_RI);
     u->msr_delta |= changed >> 4;

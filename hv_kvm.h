@@ -9,7 +9,7 @@
                    struct hyp_cpu c;
                    struct hyp_desc desc = {.no_irqchip = true};
                    struct vmm_exit e = {.kind = VMM_EXIT_AGAIN};
-                   if (hyp_open(&h, &desc) || hyp_map(&h, 0, sizeof ram, ram, VMM_READ | VMM_WRITE))
+                   if (hyp_open(&h, &desc) || hyp_map(&h, 0, ram_size, ram, VMM_READ | VMM_WRITE))
                        return -1;
                    if (hyp_cpu_open(&c, &h, 0) || hyp_set_regs(&c, &regs))
                        return -1;
@@ -40,6 +40,7 @@
 #ifndef HV_KVM_H
 #define HV_KVM_H
 
+#define HYP_BACKEND
 #include "vmm.h"
 
 #ifndef HYP_DOORBELLS_MAX
@@ -629,8 +630,9 @@ VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
     X(RAX, rax)                                                                                    \
     X(RCX, rcx)                                                                                    \
     X(RDX, rdx)                                                                                    \
-    X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10)    \
-        X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+    X(RBX, rbx)                                                                                    \
+    X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11)    \
+        X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
 #define KVM__SEGS(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 
 static struct vmm_x86_seg kvm__seg_in(const struct kvm_segment *s)

@@ -16,7 +16,10 @@
 #define VMM_DEF static __attribute__((unused))
 #define VMM_IMPLEMENTATION
 
-#include "hv_kvm.h"
+#ifndef VMM_BACKEND /* tests bring a scripted one */
+#define VMM_BACKEND "hv_kvm.h"
+#endif
+#include VMM_BACKEND
 #include "host.h"
 #include "boot.h"
 #include "dev_legacy.h"
@@ -688,7 +691,7 @@ struct slot {
     struct vio_mmio mmio;
     struct host_mutex lock;
     struct disk *disk; /* NULL: the device is none */
-    unsigned rung;     /* bits of queues that rang without a doorbell; atomic */
+    unsigned rung;     /* bits of queues to serve that no doorbell told of; atomic */
     struct bell {
         struct slot *slot;
         unsigned queue;
@@ -903,6 +906,13 @@ static void on_escape(void *ctx, char key)
         return;
 }
 
+/* Has the I/O thread serve a queue soon. Any thread. */
+static void slot_ring(struct slot *s, unsigned q)
+{
+    __atomic_or_fetch(&s->rung, 1u << q, __ATOMIC_SEQ_CST);
+    host_event_raise(&s->vm->rung);
+}
+
 /* >>disks: the I/O thread carries requests out, without the device's lock ------------------- */
 
 static void disk_submit(void *ctx, struct vio_blk_req *req)
@@ -925,9 +935,10 @@ static int disk_carry_out(struct disk *d, struct vio_blk_req *req)
     return !err && req->durable ? host_disk_flush(&d->file) : err;
 }
 
+/* What was submitted until now; what comes up meanwhile waits for the loop to look around first. */
 static void disk_work(struct disk *d, const struct vmm_lock *lock)
 {
-    while (d->ntodo) {
+    for (unsigned n = d->ntodo; n > 0; n--) {
         struct vio_blk_req *req = d->todo[d->first];
         int err;
 
@@ -938,6 +949,8 @@ static void disk_work(struct disk *d, const struct vmm_lock *lock)
         vio_blk_done(&d->blk, req, err);
         vmm_leave(lock);
     }
+    if (d->ntodo)
+        slot_ring(d->slot, 0);
 }
 
 /* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
@@ -967,12 +980,8 @@ static void on_doorbell(void *ctx, unsigned events)
 /* A kick that came as a plain write, on a vCPU thread, with the device's lock held. */
 static void on_kick(void *ctx, unsigned q)
 {
-    struct slot *s = ctx;
-
-    if (q < SLOT_QUEUES) {
-        __atomic_or_fetch(&s->rung, 1u << q, __ATOMIC_SEQ_CST);
-        host_event_raise(&s->vm->rung);
-    }
+    if (q < SLOT_QUEUES)
+        slot_ring(ctx, q);
 }
 
 static void on_rung(void *ctx)
@@ -1042,11 +1051,9 @@ static int plug_disk(struct vm *vm, unsigned i)
 
     serial[2] = (char)('a' + i);
     desc.serial = serial;
+    d->slot = &vm->slot[vm->nslots];
     err = vio_blk_init(&d->blk, &desc);
-    if (!err)
-        err = slot_plug(vm, &d->blk.dev, d);
-    d->slot = &vm->slot[vm->nslots - 1];
-    return err;
+    return err ? err : slot_plug(vm, &d->blk.dev, d);
 }
 
 static size_t rng_fill(void *ctx, void *buf, size_t len)
@@ -1793,7 +1800,7 @@ static void occupy_standard_streams(void)
     }
 }
 
-static int vmm_main(int argc, char **argv)
+VMM_DEF int vmm_main(int argc, char **argv)
 {
     static struct config cfg;
     int status = ST_USAGE;

@@ -419,6 +419,20 @@ struct vmm_doorbell {
 
 enum vmm_prot { VMM_READ = 1, VMM_WRITE = 2, VMM_EXEC = 4 };
 
+#ifdef __cplusplus
+}
+#endif
+#endif /* VMM_H */
+
+/* The functions of the contract. A backend asks for them by HYP_BACKEND: elsewhere they would be
+   declared and, as private copies (VMM_DEF static), never defined. */
+#if defined(HYP_BACKEND) && !defined(HYP_CONTRACT)
+#define HYP_CONTRACT
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Opens the hypervisor and creates an empty VM. -ENOENT: no such device; -EACCES: no permission;
    -ENOTSUP: too old; -E2BIG: more vCPUs than it supports. May be called again for another VM where
    the system allows several. */
@@ -456,4 +470,4 @@ VMM_DEF void hyp_kick(struct hyp_cpu *c);
 #ifdef __cplusplus
 }
 #endif
-#endif /* VMM_H */
+#endif /* HYP_BACKEND */

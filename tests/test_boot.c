@@ -213,7 +213,10 @@ static void test_not_a_kernel(void)
         const char *words;
     } files[] = {
         {0, 3, "\x1f\x8b\x08", "gzip: decompress"},
-        {0, 6, "\xfd" "7zXZ", "xz: decompress"},
+        {0, 6,
+         "\xfd"
+         "7zXZ",
+         "xz: decompress"},
         {0, 4, "\x28\xb5\x2f\xfd", "zstd: decompress"},
         {0, 4, "\x02\x21\x4c\x18", "lz4: decompress"},
         {0, 4, "\x04\x22\x4d\x18", "lz4: decompress"},
@@ -313,8 +316,9 @@ static void test_entries(void)
         if (!cases[i].note)
             file[NOTE + 12] = 'x'; /* "xen" */
         d.entry = cases[i].entry;
-        if (!CHECK_EQ(boot_linux(&d, &out), cases[i].err) || !CHECK_EQ(out.format, cases[i].format) ||
-            !CHECK_EQ(out.regs.rip, cases[i].rip) || !CHECK_EQ(sentences, cases[i].err != 0))
+        if (!CHECK_EQ(boot_linux(&d, &out), cases[i].err) ||
+            !CHECK_EQ(out.format, cases[i].format) || !CHECK_EQ(out.regs.rip, cases[i].rip) ||
+            !CHECK_EQ(sentences, cases[i].err != 0))
             fprintf(stderr, "  %s: %s\n", cases[i].what, said);
     }
 }
@@ -469,7 +473,8 @@ static void test_mapping(void)
 }
 
 /* Fresh RAM is touched in a few pages only, when file pages are not copied. */
-static int map_nothing(void *ctx, const struct boot_file *f, uint64_t off, uint64_t gpa, uint64_t len)
+static int map_nothing(void *ctx, const struct boot_file *f, uint64_t off, uint64_t gpa,
+                       uint64_t len)
 {
     (void)ctx, (void)f, (void)off, (void)gpa, (void)len;
     return 0;
@@ -498,8 +503,8 @@ static void test_zero_page(void)
     struct boot_result out;
     const uint8_t *zp = ram + BOOT_ZERO_PAGE, *e820 = zp + 0x2d0;
     static const uint64_t ranges[][3] = {
-        {0, 0x9fc00, 1},         {0x9fc00, 0x400, 2},
-        {0xe0000, 0x20000, 2},   {0x100000, RAM - 3 * MIB, 1},
+        {0, 0x9fc00, 1},          {0x9fc00, 0x400, 2},
+        {0xe0000, 0x20000, 2},    {0x100000, RAM - 3 * MIB, 1},
         {1ull << 32, 2 * MIB, 1},
     };
 
@@ -665,8 +670,8 @@ static void test_cpu_tables(void)
     static const struct {
         unsigned ncpus;
         int err;
-    } cases[] = {{1, 0}, {2, 0}, {64, 0}, {254, 0}, {256, 0}, {1024, 0}, {0, -EINVAL},
-                 {4096, -EINVAL}, {~0u, -EINVAL}};
+    } cases[] = {{1, 0},    {2, 0},       {64, 0},         {254, 0},      {256, 0},
+                 {1024, 0}, {0, -EINVAL}, {4096, -EINVAL}, {~0u, -EINVAL}};
 
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct vmm_mem mem = one_range(RAM);
@@ -755,7 +760,7 @@ static void test_dsdt(void)
     for (at += 9; at + 5 < end && dsdt[at] == 0x5b; at += 2 + aml_len(dsdt + at + 2))
         devices++;
     CHECK_EQ(at, end);
-    CHECK_EQ(devices, 6); /* and power button, event device */
+    CHECK_EQ(devices, 6);                             /* and power button, event device */
     CHECK(dsdt_has(dsdt, "\x0c\x41\xd0\x05\x01", 5)); /* PNP0501 */
     CHECK(dsdt_has(dsdt, "\x47\1\xf8\3\xf8\3\1\x08\x89\6\0\3\1\4\0\0\0\x79", 18));
     CHECK(dsdt_has(dsdt, "LNRO0005", 9));
@@ -832,7 +837,8 @@ static void test_flat(void)
     memset(code, 0x90, sizeof code);
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct vmm_mem mem = one_range(RAM);
-        struct boot_flat_desc d = {&mem, {code, cases[i].len, NULL}, cases[i].load, cases[i].entry,
+        struct boot_flat_desc d = {&mem,          {code, cases[i].len, NULL},
+                                   cases[i].load, cases[i].entry,
                                    cases[i].mode, &sink_log};
         struct vmm_x86_regs r = {0};
 

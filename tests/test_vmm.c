@@ -140,8 +140,22 @@ static void test_budget(void)
     CHECK_EQ(vmm_ones(8), ~0ull);
 }
 
+static void test_quick_start(void)
+{
+    /* quick start */
+    static uint8_t ram[4096];
+    struct vmm_mem mem = {0};
+    vmm_mem_add(&mem, 0x1000, sizeof ram, ram);
+    uint8_t *last = vmm_at(&mem, 0x1ffe, 2);       // two bytes: there
+    bool beyond = vmm_at(&mem, 0x1fff, 2) != NULL; // false: leaves the range
+    /* end */
+    CHECK(last == ram + 0xffe);
+    CHECK(!beyond);
+}
+
 int main(void)
 {
+    test_quick_start();
     test_memory();
     test_bus();
     test_exit();

@@ -1,0 +1,153 @@
+/* hv_fake.h - a hypervisor that plays a script: the contract of vmm.h for tests of vmm.c without
+   any virtualisation. CPU 0 gets the exits of fake_script one after the other, then, like every
+   other CPU, sleeps until it is kicked.                                  MIT licence, see LICENSE */
+#ifndef HV_FAKE_H
+#define HV_FAKE_H
+
+#define HYP_BACKEND
+#include "vmm.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+struct hyp {
+    const struct vmm_log *log;
+    unsigned irqs; /* how often a line was raised; atomic */
+};
+
+struct hyp_cpu {
+    struct hyp *hyp;
+    unsigned id, next;
+    int kicked; /* atomic */
+};
+
+struct fake_exit {
+    enum vmm_exit_kind kind;
+    uint64_t addr;
+    uint8_t val; /* written, one byte; for a read: what must come back */
+    bool write;
+    int err; /* what hyp_run returns */
+};
+
+static struct {
+    const struct fake_exit *exits;
+    unsigned nexits;
+    int open_err, cpu_err; /* what hyp_open, hyp_cpu_open (of the last CPU) return */
+    unsigned last_cpu;
+    unsigned raised;     /* hyp_irq_set(true) so far; atomic */
+    unsigned mismatches; /* reads that brought something else */
+} fake;
+
+VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
+{
+    h->log = desc->log;
+    return fake.open_err ? vmm_err(h->log, fake.open_err, "the fake hypervisor does not open") : 0;
+}
+
+VMM_DEF void hyp_close(struct hyp *h)
+{
+    (void)h;
+}
+
+VMM_DEF unsigned hyp_caps(const struct hyp *h)
+{
+    (void)h;
+    return HYP_CAP_IRQCHIP;
+}
+
+VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+{
+    (void)h;
+    return (gpa | len | (uintptr_t)hva) % 4096 || !prot ? -EINVAL : 0;
+}
+
+VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
+{
+    (void)h;
+    (void)gsi;
+    if (level)
+        __atomic_add_fetch(&fake.raised, 1, __ATOMIC_SEQ_CST);
+}
+
+VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi)
+{
+    (void)h;
+    return gsi < 24 ? 0 : -EINVAL;
+}
+
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell)
+{
+    (void)h;
+    (void)bell;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id)
+{
+    memset(c, 0, sizeof *c);
+    c->hyp = h;
+    c->id = id;
+    if (fake.cpu_err && id == fake.last_cpu)
+        return vmm_err(h->log, fake.cpu_err, "the fake CPU %u does not open", id);
+    return 0;
+}
+
+VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
+{
+    c->id = ~0u;
+}
+
+VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_x86_regs *regs)
+{
+    (void)c;
+    memset(regs, 0, sizeof *regs);
+    regs->rip = 0x1234;
+    return 0;
+}
+
+VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
+{
+    (void)c;
+    return regs->rflags & 2 ? 0 : -EINVAL;
+}
+
+static int fake_sleep(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    struct timespec ms = {.tv_nsec = 1000000};
+
+    while (!__atomic_exchange_n(&c->kicked, 0, __ATOMIC_SEQ_CST))
+        nanosleep(&ms, NULL);
+    e->kind = VMM_EXIT_AGAIN;
+    return 0;
+}
+
+VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    static uint8_t data;
+    const struct fake_exit *f = &fake.exits[c->next];
+
+    if (c->id == 0 && c->next > 0 && !f[-1].write && f[-1].kind == VMM_EXIT_PIO)
+        fake.mismatches += data != f[-1].val;
+    if (c->id != 0 || c->next >= fake.nexits)
+        return fake_sleep(c, e);
+    c->next++;
+    data = f->val;
+    *e = (struct vmm_exit){.kind = f->kind,
+                           .write = f->write,
+                           .size = 1,
+                           .count = 1,
+                           .addr = f->addr,
+                           .data = &data,
+                           .why = "the script says so",
+                           .code = 7};
+    return f->err;
+}
+
+VMM_DEF void hyp_kick(struct hyp_cpu *c)
+{
+    __atomic_store_n(&c->kicked, 1, __ATOMIC_SEQ_CST);
+}
+
+#endif /* HV_FAKE_H */

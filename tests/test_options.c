@@ -1,0 +1,277 @@
+/* test_options.c - the command line of vmm.c                             MIT licence, see LICENSE */
+#define VMM_NO_MAIN
+#include "../vmm.c"
+
+#include "check.h"
+
+static char said[1024];
+static unsigned nsaid;
+
+static void hear(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    (void)ctx;
+    (void)level;
+    nsaid++;
+    vsnprintf(said, sizeof said, fmt, args);
+}
+
+/* Parses a line whose words are separated by | (so that words may hold spaces). */
+static int parse(struct config *c, const char *line)
+{
+    static char buf[1024];
+    char *argv[40] = {"vmm"}, *p = buf;
+    int argc = 1;
+
+    snprintf(buf, sizeof buf, "%s", line);
+    while (*p && argc < 39) {
+        argv[argc++] = p;
+        p += strcspn(p, "|");
+        if (*p)
+            *p++ = 0;
+    }
+    config_init(c);
+    c->log.sink = hear;
+    nsaid = 0;
+    said[0] = 0;
+    return config_parse(c, argc, argv);
+}
+
+#define GOOD(line)                                                                                 \
+    struct config c;                                                                               \
+    if (!CHECK(parse(&c, line) == 0 && nsaid == 0))                                                \
+    fprintf(stderr, "  %s: %s\n", line, said)
+
+static void test_plain(void)
+{
+    GOOD("run|--kernel|a b|--initrd=rd,1|-c|4|-m2G|--append|x=1|--append=y z|--disk|d,ro|--disk|e");
+    CHECK(c.command == CMD_RUN);
+    CHECK(strcmp(c.kernel, "a b") == 0);
+    CHECK(strcmp(c.initrd, "rd,1") == 0);
+    CHECK(strcmp(c.append, "x=1 y z") == 0);
+    CHECK_EQ(c.ncpus, 4);
+    CHECK_EQ(c.mem, 2ull << 30);
+    CHECK_EQ(c.ndisks, 2);
+    CHECK(c.disk[0].ro && strcmp(c.disk[0].path, "d") == 0);
+    CHECK(!c.disk[1].ro && strcmp(c.disk[1].path, "e") == 0);
+    config_free(&c);
+}
+
+static void test_defaults(void)
+{
+    GOOD("-k|k");
+    CHECK_EQ(c.mem, 512ull << 20);
+    CHECK_EQ(c.ncpus, 1);
+    CHECK(c.console == CONSOLE_SERIAL && !c.serial && !c.debugcon && !c.no_acpi && !c.time);
+    CHECK(c.log.level == VMM_LOG_WARN);
+    config_free(&c);
+}
+
+static void test_flat(void)
+{
+    GOOD("--binary|x86_64_simple.bin|--entry|0x1000|--mem|128M");
+    CHECK_EQ(c.entry, 0x1000);
+    CHECK_EQ(c.load, 0x1000);
+    CHECK_EQ(c.mode, 64);
+    CHECK_EQ(c.mem, 128ull << 20);
+    config_free(&c);
+}
+
+static void test_short_names(void)
+{
+    GOOD("--kernel|vmlinux|--memory|512|--disk|disk.img");
+    CHECK_EQ(c.mem, 512ull << 20);
+    CHECK(c.ndisks == 1 && strcmp(c.disk[0].path, "disk.img") == 0);
+    config_free(&c);
+}
+
+static void test_lists(void)
+{
+    GOOD("--memory|mem_size_mib=1024|--vcpus|num_vcpus=1|"
+         "--kernel|path=vmlinux,himem_start=1024,cmdline=\"console=ttyS0 pci=off\"");
+    CHECK_EQ(c.mem, 1ull << 30);
+    CHECK_EQ(c.ncpus, 1);
+    CHECK_EQ(c.himem_start, 1024);
+    CHECK(strcmp(c.kernel, "vmlinux") == 0);
+    CHECK(strcmp(c.cmdline, "console=ttyS0 pci=off") == 0);
+    config_free(&c);
+}
+
+static void test_more_lists(void)
+{
+    GOOD("--memory|size_mib=1024|--vcpu|num=2|--block|path=disk.img|"
+         "--kernel|path=bzImage,kernel_load_addr=1048576,cmdline=console=ttyS0,115200 a=b,c");
+    CHECK_EQ(c.kernel_load, 1048576);
+    CHECK_EQ(c.ncpus, 2);
+    CHECK(strcmp(c.disk[0].path, "disk.img") == 0);
+    CHECK(strcmp(c.cmdline, "console=ttyS0,115200 a=b,c") == 0); /* commas of its own */
+    config_free(&c);
+}
+
+static void test_order(void)
+{
+    GOOD("--kernel|cmdline=a=b,path=k=,entry=pvh");
+    CHECK(strcmp(c.kernel, "k=") == 0);
+    CHECK(strcmp(c.cmdline, "a=b") == 0);
+    CHECK(c.kernel_entry == BOOT_ENTRY_PVH);
+    config_free(&c);
+}
+
+static void test_path_alone(void)
+{
+    GOOD("--kernel|path=bzimage-hello-busybox");
+    CHECK(strcmp(c.kernel, "bzimage-hello-busybox") == 0);
+    config_free(&c);
+}
+
+static void test_net_and_console(void)
+{
+    GOOD("--kernel|bzImage|--initrd|rd|--cmdline|...|--cpus|2|--disk|d.img|--net|tap=tap0|--"
+         "console|--log|3");
+    CHECK(c.debugcon && c.console == CONSOLE_SERIAL);
+    CHECK(strcmp(c.net, "tap=tap0") == 0);
+    CHECK(c.log.level == VMM_LOG_INFO);
+    CHECK_EQ(c.ndisks, 1);
+    config_free(&c);
+}
+
+static void test_quotes(void)
+{
+    GOOD("--kernel|'odd,name'|--disk|\"a,b\".img,ro|--console|virtio");
+    CHECK(strcmp(c.kernel, "odd,name") == 0);
+    CHECK(strcmp(c.disk[0].path, "a,b.img") == 0 && c.disk[0].ro);
+    CHECK(c.console == CONSOLE_VIRTIO && !c.debugcon);
+    config_free(&c);
+}
+
+static void test_sizes(void)
+{
+    static const struct {
+        const char *text;
+        uint64_t len;
+    } sizes[] = {
+        {"512", 512ull << 20},
+        {"512M", 512ull << 20},
+        {"512m", 512ull << 20},
+        {"512MiB", 512ull << 20},
+        {"1T", 1ull << 40},
+        {"0x200", 512ull << 20},
+        {"1048576K", 1ull << 30},
+        {"2g", 2ull << 30},
+        {"1GB", 1ull << 30},
+        {"1", 1ull << 20},
+        {"4T", 4ull << 40},
+        {"1025K", 1ull << 20},
+        {"0", 0},
+        {"1023K", 0},
+        {"5T", 0},
+        {"12X", 0},
+        {"-5", 0},
+        {"1.5G", 0},
+        {"M", 0},
+        {"1MM", 0},
+        {" 1", 0},
+        {"18446744073709551616", 0},
+    };
+    char line[64];
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct config c;
+        snprintf(line, sizeof line, "-k|k|-m|%s", sizes[i].text);
+        if (!CHECK(parse(&c, line) == (sizes[i].len ? 0 : -EINVAL)) ||
+            (sizes[i].len && !CHECK_EQ(c.mem, sizes[i].len)))
+            fprintf(stderr, "  --mem %s: %s\n", sizes[i].text, said);
+        CHECK_EQ(nsaid, !sizes[i].len);
+        config_free(&c);
+    }
+}
+
+/* Each of these is refused in one sentence that holds the words. */
+static void test_bad(void)
+{
+    static const struct {
+        const char *line, *words;
+    } bad[] = {
+        {"", "--kernel FILE"},
+        {"--kernal|k", "did you mean --kernel"},
+        {"--memry|k", "did you mean --memory"},
+        {"--zzzzzzzzzzzzzzzz", "vmm --help"},
+        {"-z", "unknown option '-z'"},
+        {"-hx", "unknown option"},
+        {"kernel", "did you mean --kernel kernel"},
+        {"run|run", "neither a command"},
+        {"-k", "--kernel needs a value"},
+        {"--kernel|", "needs a value"},
+        {"-k|k|--cpus|0", "1 to 1024"},
+        {"-k|k|--cpus|4096", "1 to 1024"},
+        {"-k|k|--cpus|2x", "not a number"},
+        {"-k|k|--cpus|num=2,foo=3", "does not know 'foo=3'"},
+        {"-k|k|--disk|d,rox", "does not know 'rox'"},
+        {"-k|k|--disk|,ro", "name is empty"},
+        {"--kernel|k,foo", "does not know 'foo'"},
+        {"--kernel|k,entry=7", "give 64 or pvh"},
+        {"-k|k|--serial|tty", "unix:PATH"},
+        {"-k|k|--serial|unix:", "unix:PATH"},
+        {"-k|k|--console=vga", "serial, virtio or none"},
+        {"-k|k|--log|5", "warn"},
+        {"-k|k|--timeout|0", "1 to"},
+        {"-k|k|--time=yes", "takes no value"},
+        {"-k|k|--mode|48", "64, 32 or 16"},
+        {"-k|k|--binary|b|--entry|0", "exclude each other"},
+        {"--binary|b", "--entry ADDR"},
+        {"-k|k|--entry|0", "belong to --binary"},
+        {"--binary|b|--entry|0|--initrd|i", "no initrd"},
+        {"-k|k|--console|virtio|--serial|stdio", "another place"},
+        {"-k|k|--disk|1|--disk|2|--disk|3|--disk|4|--disk|5|--disk|6|--disk|7|--disk|8|--disk|9|"
+         "--disk|10|--disk|11|--disk|12|--disk|13",
+         "more than 12"},
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct config c;
+        if (!CHECK(parse(&c, bad[i].line) == -EINVAL) || !CHECK_EQ(nsaid, 1) ||
+            !CHECK(strstr(said, bad[i].words)))
+            fprintf(stderr, "  %s: %s\n", bad[i].line, said);
+        config_free(&c);
+    }
+}
+
+/* The default command line, --append, and the hints of a machine without ACPI. */
+static void test_cmdline(void)
+{
+    static struct vm vm;
+    struct config c;
+    char *line;
+
+    CHECK_EQ(parse(&c, "-k|k|--append|a b"), 0);
+    vm.cfg = &c;
+    line = make_cmdline(&vm);
+    CHECK(strcmp(line, "console=ttyS0 " CMDLINE_DEFAULT " a b") == 0);
+    free(line);
+    config_free(&c);
+    CHECK_EQ(parse(&c, "-k|k|--cmdline||--console|virtio|--no-acpi"), 0);
+    vm.nslots = SLOTS_MAX;
+    line = make_cmdline(&vm);
+    CHECK(strncmp(line, " virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6",
+                  70) == 0);
+    CHECK(strstr(line, "@0xd000e000:23"));
+    free(line);
+    config_free(&c);
+}
+
+int main(void)
+{
+    test_plain();
+    test_defaults();
+    test_flat();
+    test_short_names();
+    test_lists();
+    test_more_lists();
+    test_order();
+    test_path_alone();
+    test_net_and_console();
+    test_quotes();
+    test_sizes();
+    test_bad();
+    test_cmdline();
+    CHECK_DONE("test_options");
+}

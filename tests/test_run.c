@@ -1,0 +1,163 @@
+/* test_run.c - how a VM of vmm.c begins and ends, played by hv_fake.h    MIT licence, see LICENSE
+   Each case is a process of its own, as vmm is. */
+#define _GNU_SOURCE
+#define VMM_NO_MAIN
+#define VMM_BACKEND "tests/hv_fake.h"
+#include "../vmm.c"
+
+#include "check.h"
+#include <sys/wait.h>
+
+#define OUT(port, byte)                                                                            \
+    {                                                                                              \
+        .kind = VMM_EXIT_PIO, .addr = port, .val = byte, .write = true                             \
+    }
+#define IN(port, byte)                                                                             \
+    {                                                                                              \
+        .kind = VMM_EXIT_PIO, .addr = port, .val = byte                                            \
+    }
+
+struct life {
+    const char *name;
+    const char *words; /* on standard error; "": nothing at all */
+    int status;
+    int open_err, cpu_err;
+    int signals; /* SIGTERMs that the process gets */
+    const char *option;
+    struct fake_exit exits[8];
+};
+
+static const struct life lives[] = {
+    {"power off", "", ST_POWEROFF, 0, 0, 0, 0, {OUT(0x600, 0x34)}},
+    {"no power off for S3", "", ST_RESET, 0, 0, 0, 0, {OUT(0x600, 0x2c), OUT(0x64, 0xfe)}},
+    {"reset by the i8042", "", ST_RESET, 0, 0, 0, 0, {OUT(0x64, 0xfe)}},
+    {"reset by 0xcf9", "", ST_RESET, 0, 0, 0, 0, {OUT(0xcf9, 2), OUT(0xcf9, 6)}},
+    {"debug exit", "", 77, 0, 0, 0, 0, {OUT(0xf4, 77)}},
+    {"debug exit 255", "", 255, 0, 0, 0, 0, {OUT(0xf4, 255)}},
+    {"nothing answers",
+     "",
+     9,
+     0,
+     0,
+     0,
+     0,
+     {IN(0x1234, 0xff), OUT(0x1234, 1), IN(0x3fd, 0x60), OUT(0xf4, 9)}},
+    {"triple fault",
+     "triple fault on CPU 0 at rip 0x1234",
+     ST_TRIPLE_FAULT,
+     0,
+     0,
+     0,
+     0,
+     {{.kind = VMM_EXIT_SHUTDOWN}}},
+    {"fault",
+     "the script says so (7) on CPU 0 at rip 0x1234",
+     ST_HYPERVISOR,
+     0,
+     0,
+     0,
+     0,
+     {{.kind = VMM_EXIT_FAULT}}},
+    {"run fails", "", ST_FAILED, 0, 0, 0, 0, {{.err = -EIO}}},
+    {"no hypervisor", "does not open", ST_UNFIT, -ENOENT, 0, 0, 0, {OUT(0xf4, 1)}},
+    {"no CPU", "fake CPU 2 does not open", ST_UNFIT, 0, -EINVAL, 0, 0, {OUT(0xf4, 1)}},
+    {"timeout", "still ran after 1 s", ST_TIMEOUT, 0, 0, 0, "--timeout=1", {OUT(0x3f8, 'x')}},
+    {"SIGTERM", "", ST_SIGNAL + SIGTERM, 0, 0, 1, 0, {OUT(0x3f8, 'x')}},
+    {"network", "not there yet", 1, 0, 0, 0, "--net=tap=t", {OUT(0xf4, 1)}},
+    {"times", "\"entry\":", 1, 0, 0, 0, "--time", {OUT(0xf4, 1)}},
+};
+
+static unsigned count_exits(const struct life *l)
+{
+    unsigned n = 8;
+
+    while (n > 0 && !l->exits[n - 1].kind && !l->exits[n - 1].err)
+        n--;
+    return n;
+}
+
+/* The child: vmm with a flat binary and three CPUs. Its status says also when a read went wrong. */
+static int live(const struct life *l, const char *binary)
+{
+    char *argv[] = {"vmm", "--binary", (char *)binary, "--entry",         "0x1000", "--cpus",
+                    "3",   "--serial", "null",         (char *)l->option, NULL};
+    int status;
+
+    fake.exits = l->exits;
+    fake.nexits = count_exits(l);
+    fake.open_err = l->open_err;
+    fake.cpu_err = l->cpu_err;
+    fake.last_cpu = 2;
+    status = vmm_main(l->option ? 10 : 9, argv);
+    return fake.mismatches ? 250 : status;
+}
+
+static void check_life(const struct life *l, const char *binary)
+{
+    char text[4096] = "";
+    int p[2], status = 0;
+    size_t len = 0;
+    ssize_t n;
+    pid_t pid;
+
+    if (!CHECK(pipe(p) == 0))
+        return;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        dup2(p[1], STDERR_FILENO);
+        close(p[0]);
+        exit(live(l, binary));
+    }
+    close(p[1]);
+    if (l->signals) {
+        nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+        kill(pid, SIGTERM);
+    }
+    while (len < sizeof text - 1 && (n = read(p[0], text + len, sizeof text - 1 - len)) > 0)
+        len += (size_t)n;
+    waitpid(pid, &status, 0);
+    close(p[0]);
+    if (!CHECK(WIFEXITED(status)) || !CHECK_EQ(WEXITSTATUS(status), l->status) ||
+        !CHECK(*l->words ? strstr(text, l->words) != NULL : !*text))
+        fprintf(stderr, "  in the life '%s': %s\n", l->name, text);
+}
+
+/* The power button asks a Linux guest; only the second signal ends it. */
+static void test_button(void)
+{
+    static struct vm vm;
+    static struct config c;
+
+    config_init(&c);
+    c.log.sink = NULL;
+    c.kernel = "k";
+    vm.cfg = &c;
+    vm.log = &c.log;
+    vm.status = -1;
+    CHECK_EQ(host_loop_init(&vm.loop, NULL), 0);
+    fake.raised = 0;
+    on_signal(&vm, SIGTERM);
+    CHECK(!vm_over(&vm));
+    CHECK_EQ(fake.raised, 1);
+    on_signal(&vm, SIGINT);
+    CHECK_EQ(vm.status, ST_SIGNAL + SIGINT);
+    CHECK(!vm_end(&vm, 3)); /* the first one counts */
+    CHECK_EQ(vm.status, ST_SIGNAL + SIGINT);
+    host_loop_fini(&vm.loop);
+}
+
+int main(void)
+{
+    char binary[] = "/tmp/vmm-test-run-XXXXXX";
+    int fd = mkstemp(binary);
+
+    if (!CHECK(fd >= 0 && write(fd, "\xf4", 1) == 1))
+        return 1;
+    close(fd);
+    for (size_t i = 0; i < sizeof lives / sizeof lives[0]; i++)
+        check_life(&lives[i], binary);
+    test_button();
+    unlink(binary);
+    CHECK_DONE("test_run");
+}
