@@ -1333,6 +1333,16 @@ static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
     vmm_say(log, VMM_LOG_ERROR, "  bytes at rip:%s", *text ? text : " not readable");
 }
 
+static const char software_kvm[] =
+    "this host's KVM is a software one (no VMX or SVM), which interprets guests and cannot run "
+    "every "
+    "kernel: use a host with hardware virtualisation, or the lab ('make run')";
+
+static bool is_software(const struct vm *vm)
+{
+    return hyp_caps(&vm->hyp) & HYP_CAP_SOFTWARE;
+}
+
 /* The guest is dead: says why, once, with what the CPU looked like. */
 static void cpu_died(struct cpu *c, const struct vmm_exit *e)
 {
@@ -1348,13 +1358,9 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
                 c->id, (unsigned long long)regs.rip);
         return;
     }
-    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s", e->why,
+    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s%s", e->why,
             (unsigned long long)e->code, c->id, (unsigned long long)regs.rip,
-            hyp_caps(&vm->hyp) & HYP_CAP_SOFTWARE
-                ? "; this host's KVM is a software one, which cannot run every kernel: use a host "
-                  "with VMX or SVM, or "
-                  "'make lab'"
-                : "");
+            is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
     log_regs(vm->log, &regs);
     log_bytes(vm->log, e);
 }
@@ -1562,6 +1568,8 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = vm->cfg->kernel ? load_kernel(vm) : load_binary(vm);
     vm_stamp(vm, STAGE_LOADED);
+    if (!err && vm->cfg->kernel && is_software(vm))
+        vmm_say(vm->log, VMM_LOG_WARN, "%s", software_kvm);
     return err;
 }
 

@@ -341,6 +341,8 @@ static void test_identity_elf(void)
     CHECK_EQ(out.format, BOOT_ELF64);
 }
 
+#define LOW (MIB + SETUP % 4096) /* where file pages can be mapped and are only read */
+
 static void test_placement(void)
 {
     static const struct {
@@ -351,8 +353,8 @@ static void test_placement(void)
         uint64_t gpa, end, initrd_gpa;
         const char *words;
     } cases[] = {
-        {"plain", RAM, 0, 0, 1, 0, PREF - 0xc00, 0x700000, 0, ""},
-        {"initrd", RAM, 5000, 0, 1, 0, PREF - 0xc00, 0x700000, RAM - 8192, ""},
+        {"plain", RAM, 0, 0, 1, 0, LOW, 0x700000, 0, ""},
+        {"initrd", RAM, 5000, 0, 1, 0, LOW, 0x700000, RAM - 8192, ""},
         {"not relocatable", RAM, 0, 0, 0, 0, PREF, 0x700000, 0, ""},
         {"elsewhere", RAM, 0, 0x500000, 1, 0, 0x500000, 0x900000, 0, ""},
         {"below its place", RAM, 0, 0x100000, 1, 0, 0x100000, 0x700000, 0, ""},
@@ -361,14 +363,15 @@ static void test_placement(void)
         {"load beyond 4 GiB", RAM, 0, 1ull << 32, 1, -EINVAL, 0, 0, 0, "not below 4 GiB"},
         {"load in the tables", RAM, 0, 0x8000, 1, -EINVAL, 0, 0, 0, "below 1 MiB"},
         {"load at the end", RAM, 0, RAM - 4096, 1, -ENOMEM, 0, 0, 0, "--mem 67M"},
-        {"just enough RAM", 7 * MIB, 0, 0, 1, 0, PREF - 0xc00, 0x700000, 0, ""},
+        {"just enough RAM", 7 * MIB, 0, 0, 1, 0, LOW, 0x700000, 0, ""},
         {"one page short", 7 * MIB - 4096, 0, 0, 1, -ENOMEM, 0, 0, 0, "give --mem 7M"},
-        {"initrd below", 7 * MIB, 2 * MIB, 0, 1, 0, PREF - 0xc00, 0x700000, 0x1ff000, ""},
-        {"initrd just above", 9 * MIB, 2 * MIB, 0, 1, 0, PREF - 0xc00, 0x700000, 0x700000, ""},
+        {"initrd below", 7 * MIB, 2 * MIB, 0x300000, 1, 0, 0x300000, 0x700000, 0x100000, ""},
+        {"no room for an initrd", 7 * MIB, 2 * MIB, 0, 1, -ENOMEM, 0, 0, 0, "give --mem 9M"},
+        {"initrd just above", 9 * MIB, 2 * MIB, 0, 1, 0, LOW, 0x700000, 0x700000, ""},
         {"initrd too large", 9 * MIB, 4 * MIB, 0, 1, -ENOMEM, 0, 0, 0, "give --mem 11M"},
         {"initrd beyond RAM", RAM, RAM + 1, 0, 1, -ENOMEM, 0, 0, 0, "initrd: does not fit"},
         {"less than 1 MiB", 4096, 0, 0, 1, -ENOMEM, 0, 0, 0, "give --mem 7M"},
-        {"odd RAM", RAM - 100, 100, 0, 1, 0, PREF - 0xc00, 0x700000, RAM - 8192, ""},
+        {"odd RAM", RAM - 100, 100, 0, 1, 0, LOW, 0x700000, RAM - 8192, ""},
     };
     static uint8_t initrd[RAM + 1];
 
@@ -388,6 +391,19 @@ static void test_placement(void)
         else if (!cases[i].err)
             CHECK(!memcmp(ram + out.kernel_gpa, file + SETUP, PAYLOAD));
     }
+}
+
+/* A kernel that does not fit below its preferred address comes close to it. */
+static void test_placement_of_large(void)
+{
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_desc d = desc_of(&mem, make_bzimage());
+    struct boot_result out = {0};
+
+    vmm_put64(file + 0x258, MIB + 0x2000);
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    CHECK_EQ(out.kernel_gpa % 4096, SETUP % 4096);
+    CHECK(out.kernel_gpa < MIB + 0x2000 && out.kernel_gpa + 4096 >= MIB + 0x2000);
 }
 
 /* An initrd stays where the kernel looks for it. */
@@ -906,6 +922,7 @@ int main(int argc, char **argv)
     test_entries();
     test_identity_elf();
     test_placement();
+    test_placement_of_large();
     test_initrd_limit();
     test_mapping();
     test_frugal();
