@@ -383,10 +383,10 @@ static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, 
     return 0;
 }
 
-/* Where to load. A relocatable kernel runs at the preferred address when it is loaded anywhere below,
-   and first moves itself there. Below, its file pages are only read, so that mapped ones stay
-   shared: best is 1 MiB, when all of it lies below the preferred address. Else the last page before
-   that. Of the addresses in a page the one is taken that is congruent to the file offset. */
+/* Where to load. A relocatable kernel runs at the preferred address when it is loaded anywhere
+   below, and first moves itself there. Below, its file pages are only read, so that mapped ones
+   stay shared: best is 1 MiB, when all of it lies below the preferred address. Else the last page
+   before that. Of the addresses in a page the one is taken that is congruent to the file offset. */
 static uint64_t boot__bz_place(const uint8_t *hdr, uint64_t setup, uint64_t wanted)
 {
     uint64_t pref = vmm_get64(hdr + BOOT__HDR_PREF), skew = setup % BOOT__PAGE;

@@ -82,9 +82,10 @@ VMM_DEF void pc_uart_init(struct pc_uart *u, const struct pc_uart_desc *desc);
 VMM_DEF uint64_t pc_uart_read(void *uart, uint64_t off, unsigned len);
 VMM_DEF void pc_uart_write(void *uart, uint64_t off, unsigned len, uint64_t val);
 /* Offers input; returns how many bytes were taken. The rest is the caller's to offer again after
-   out.rx_room, which comes once the guest has emptied the FIFO. Nothing is taken while the guest is
-   not listening (before it first looks for input, while it holds RTS down, in loopback), so input
-   that arrives before the guest's driver is not lost in the driver's FIFO reset. */
+   out.rx_room, which comes once the guest has emptied the FIFO. Nothing is taken before the guest
+   looks for input (reads LSR or enables the interrupt), in loopback, and, once it has used DTR or
+   RTS, while RTS is down: input that arrives before the guest's driver is not lost in its FIFO
+   resets, and a guest that asks for a pause gets one. */
 VMM_DEF size_t pc_uart_rx(struct pc_uart *u, const void *buf, size_t len);
 /* The stream has room again: offers it the bytes that it refused. */
 VMM_DEF void pc_uart_tx_ready(struct pc_uart *u);
