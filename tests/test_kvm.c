@@ -1,0 +1,395 @@
+/* test_kvm.c - hv_kvm.h against a KVM that is played here: what it refuses and why, the CPUID that
+   guests get, the exits that it reports. No /dev/kvm needed.             MIT licence, see LICENSE */
+#define _GNU_SOURCE
+#include <sys/ioctl.h>
+
+static int fake_ioctl(int fd, int request, ...);
+#define ioctl fake_ioctl
+#define HV_KVM_IMPLEMENTATION
+#include "hv_kvm.h"
+#undef ioctl
+
+#include "check.h"
+#include <stdlib.h>
+#include <sys/wait.h>
+
+/* >>fake */
+static struct {
+    int version, max_cpus, create_err, run_err;
+    unsigned missing_cap; /* KVM_CHECK_EXTENSION says 0 to this one */
+    struct kvm_run *run;
+    struct kvm_cpuid2 *set; /* what KVM_SET_CPUID2 got */
+    struct kvm_sregs sregs;
+    struct kvm_regs regs;
+    unsigned irq_lines, irqfds;
+} kvm;
+
+static uint64_t set_cpuid[sizeof(struct hyp) / 8];
+
+static const struct kvm_cpuid_entry2 host_cpuid[] = {
+    {.function = 0, .eax = 0x16},
+    {.function = 1, .ebx = 0x01020800, .ecx = 0, .edx = 1u << 9},
+    {.function = 4, .index = 0, .flags = 1, .eax = 0x7c00ff21},
+    {.function = 4, .index = 3, .flags = 1, .eax = 0x7c00ff63},
+    {.function = 4, .index = 4, .flags = 1, .eax = 0},
+    {.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2},
+    {.function = 0xb, .index = 1, .flags = 1, .eax = 5, .ebx = 32},
+    {.function = 0x15},
+    {.function = 0x16},
+    {.function = 0x40000000, .eax = 0x40000001, .ebx = 0x4b4d564b},
+    {.function = 0x80000008, .eax = 0x3030, .ecx = 0x700f},
+    {.function = 0x8000001e, .eax = 77, .ebx = 0x100},
+};
+
+static int fake_cpuid(struct kvm_cpuid2 *c)
+{
+    if (c->nent < sizeof host_cpuid / sizeof host_cpuid[0])
+        return E2BIG;
+    c->nent = sizeof host_cpuid / sizeof host_cpuid[0];
+    memcpy(c->entries, host_cpuid, sizeof host_cpuid);
+    return 0;
+}
+
+static int fake_cap(unsigned long cap)
+{
+    if (cap == kvm.missing_cap)
+        return 0;
+    return cap == KVM_CAP_MAX_VCPUS ? kvm.max_cpus : 1;
+}
+
+/* Where KVM copies: the size is in the request's number. */
+static int fake_copy(unsigned request, void *arg, void *what)
+{
+    if (_IOC_DIR(request) & _IOC_READ)
+        memcpy(arg, what, _IOC_SIZE(request));
+    else
+        memcpy(what, arg, _IOC_SIZE(request));
+    return 0;
+}
+
+static int fake_answer(unsigned request, unsigned long number, void *arg)
+{
+    switch (request) {
+    case KVM_GET_API_VERSION:
+        return kvm.version < 0 ? -ENOTTY : kvm.version;
+    case KVM_CHECK_EXTENSION:
+        return fake_cap(number);
+    case KVM_GET_VCPU_MMAP_SIZE:
+        return 4096;
+    case KVM_CREATE_VM:
+        return kvm.create_err ? -kvm.create_err : open("/dev/null", O_RDWR);
+    case KVM_CREATE_VCPU: {
+        int fd = memfd_create("vcpu", 0);
+        return ftruncate(fd, 4096) ? -1 : fd;
+    }
+    case KVM_GET_SUPPORTED_CPUID:
+        return -fake_cpuid(arg);
+    case KVM_SET_CPUID2:
+        kvm.set =
+            memcpy(set_cpuid, arg, 8 + ((struct kvm_cpuid2 *)arg)->nent * sizeof host_cpuid[0]);
+        return 0;
+    case KVM_SET_MSRS:
+        return (int)((struct kvm_msrs *)arg)->nmsrs;
+    case KVM_GET_TSC_KHZ:
+        return 2500000;
+    case KVM_GET_SREGS:
+    case KVM_SET_SREGS:
+        return fake_copy(request, arg, &kvm.sregs);
+    case KVM_GET_REGS:
+    case KVM_SET_REGS:
+        return fake_copy(request, arg, &kvm.regs);
+    case KVM_TRANSLATE:
+        ((struct kvm_translation *)arg)->physical_address =
+            ((struct kvm_translation *)arg)->linear_address;
+        ((struct kvm_translation *)arg)->valid = 1;
+        return 0;
+    case KVM_IRQ_LINE:
+        kvm.irq_lines++;
+        return 0;
+    case KVM_IRQFD:
+        kvm.irqfds++;
+        return 0;
+    case KVM_RUN:
+        return -kvm.run_err;
+    default:
+        return 0;
+    }
+}
+
+static int fake_ioctl(int fd, int request, ...)
+{
+    va_list args;
+    void *arg;
+    int ret;
+
+    (void)fd;
+    va_start(args, request);
+    arg = (unsigned)request == KVM_RUN ? NULL : va_arg(args, void *);
+    va_end(args);
+    ret = fake_answer((unsigned)request, (unsigned long)arg, arg);
+    if (ret >= 0)
+        return ret;
+    errno = -ret;
+    return -1;
+}
+
+/* >>tests */
+static char said[512];
+static unsigned nsaid;
+
+static void hear(void *ctx, enum vmm_level level, const char *fmt, va_list args)
+{
+    (void)ctx;
+    (void)level;
+    nsaid++;
+    vsnprintf(said, sizeof said, fmt, args);
+}
+
+static const struct vmm_log log_here = {hear, NULL, VMM_LOG_ERROR};
+
+static int open_with(struct hyp *h, const char *path, unsigned ncpus)
+{
+    struct hyp_desc desc = {.log = &log_here, .path = path, .ncpus = ncpus};
+
+    nsaid = 0;
+    said[0] = 0;
+    return hyp_open(h, &desc);
+}
+
+static void healthy(void)
+{
+    memset(&kvm, 0, sizeof kvm);
+    kvm.version = KVM_API_VERSION;
+    kvm.max_cpus = 64;
+    kvm.missing_cap = ~0u;
+}
+
+static void check_refused(int err, int expected, const char *words)
+{
+    CHECK_EQ(err, expected);
+    CHECK_EQ(nsaid, 1);
+    if (!CHECK(strstr(said, words)))
+        fprintf(stderr, "  said: %s\n", said);
+}
+
+static void test_refusals(void)
+{
+    struct hyp h;
+
+    healthy();
+    check_refused(open_with(&h, "/nonexistent/kvm", 1), -ENOENT, "load kvm_intel or kvm_amd");
+    kvm.version = -1;
+    check_refused(open_with(&h, "/dev/null", 1), -ENOTSUP, "is not a KVM device");
+    kvm.version = 11;
+    check_refused(open_with(&h, "/dev/null", 1), -ENOTSUP, "too old: use Linux 4.13");
+    healthy();
+    kvm.missing_cap = KVM_CAP_IMMEDIATE_EXIT;
+    check_refused(open_with(&h, "/dev/null", 1), -ENOTSUP, "too old");
+    healthy();
+    check_refused(open_with(&h, "/dev/null", 65), -E2BIG, "at most 64 CPUs in a VM, not 65");
+    kvm.create_err = EBUSY;
+    check_refused(open_with(&h, "/dev/null", 1), -EBUSY, "another hypervisor");
+    healthy();
+    kvm.max_cpus = 1000;
+    kvm.missing_cap = KVM_CAP_X2APIC_API;
+    CHECK_EQ(open_with(&h, "/dev/null", 300), 0); /* KVM_ENABLE_CAP decides, not the capability */
+    hyp_close(&h);
+    CHECK_EQ(h.vm, -1);
+}
+
+/* Who may not open it is told the group's name. Root may everything, so a child becomes nobody. */
+static void test_permission(void)
+{
+    char path[] = "/tmp/vmm-test-kvm-XXXXXX";
+    int fd = mkstemp(path), status = 1;
+    pid_t pid;
+
+    if (!CHECK(fd >= 0 && fchmod(fd, 0) == 0))
+        return;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct hyp h;
+        if (getuid() == 0 && setuid(65534))
+            _exit(2);
+        healthy();
+        _exit(open_with(&h, path, 1) != -EACCES || !strstr(said, "to the group '"));
+    }
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(fd);
+    unlink(path);
+}
+
+static const struct kvm_cpuid_entry2 *leaf(unsigned function, unsigned index)
+{
+    static const struct kvm_cpuid_entry2 none;
+
+    for (unsigned i = 0; kvm.set && i < kvm.set->nent; i++)
+        if (kvm.set->entries[i].function == function && kvm.set->entries[i].index == index)
+            return &kvm.set->entries[i];
+    CHECK(!"the leaf is there");
+    return &none;
+}
+
+/* The topology that CPU `id` of n is told, in Intel's and AMD's leaves. */
+static void check_cpuid(unsigned id, unsigned n, unsigned shift)
+{
+    struct hyp h;
+    struct hyp_cpu c;
+
+    healthy();
+    CHECK_EQ(open_with(&h, "/dev/null", n), 0);
+    CHECK_EQ(hyp_cpu_open(&c, &h, id), 0);
+    CHECK_EQ(leaf(1, 0)->ebx >> 24, id);
+    CHECK_EQ(leaf(1, 0)->ebx >> 16 & 255, 1u << shift);
+    CHECK_EQ(leaf(1, 0)->edx >> 28 & 1, n > 1);
+    CHECK_EQ(leaf(1, 0)->edx & 1u << 9, 1u << 9); /* the host's features stay */
+    CHECK_EQ(leaf(1, 0)->ecx, 1u << 31 | 1u << 24 | 1u << 21);
+    CHECK_EQ(leaf(4, 0)->eax >> 14 & 0xfff, 0);
+    CHECK_EQ(leaf(4, 3)->eax >> 14 & 0xfff, (1u << shift) - 1);
+    CHECK_EQ(leaf(4, 3)->eax >> 26, (1u << shift) - 1);
+    CHECK_EQ(leaf(4, 4)->eax, 0);
+    CHECK_EQ(leaf(0xb, 0)->eax, 0);
+    CHECK_EQ(leaf(0xb, 0)->ebx, 1);
+    CHECK_EQ(leaf(0xb, 0)->ecx, 0x100);
+    CHECK_EQ(leaf(0xb, 1)->eax, shift);
+    CHECK_EQ(leaf(0xb, 1)->ebx, n);
+    CHECK_EQ(leaf(0xb, 1)->ecx, 0x201);
+    CHECK_EQ(leaf(0xb, 2)->ecx, 2);
+    CHECK_EQ(leaf(0xb, 0)->edx, id);
+    CHECK_EQ(leaf(0x80000008, 0)->ecx, n - 1 + (shift << 12));
+    CHECK_EQ(leaf(0x8000001e, 0)->eax, id);
+    CHECK_EQ(leaf(0x40000000, 0)->eax, 0x40000010);
+    CHECK_EQ(leaf(0x40000010, 0)->eax, 2500000);
+    CHECK_EQ((uint64_t)leaf(0x15, 0)->ecx * leaf(0x15, 0)->ebx / leaf(0x15, 0)->eax, 2500000000u);
+    CHECK_EQ(leaf(0x16, 0)->eax, 2500);
+    hyp_cpu_close(&c);
+    hyp_close(&h);
+}
+
+static void test_regs(struct hyp_cpu *c)
+{
+    struct vmm_x86_regs in = {.rip = 0x1234,
+                              .rflags = 2,
+                              .cr0 = 0x80000011,
+                              .cr3 = 0x8000,
+                              .efer = 0x500},
+                        out;
+
+    for (unsigned i = 0; i < 16; i++)
+        in.gpr[i] = i * 0x0101010101010101;
+    in.cs = (struct vmm_x86_seg){0, 0xffffffff, 0x10, 0xa09b};
+    in.ss = (struct vmm_x86_seg){0, 0xffffffff, 0x18, 0xc093};
+    in.gdt = (struct vmm_x86_seg){.base = 0xe000, .limit = 31};
+    kvm.sregs.apic_base = 0xfee00900;
+    CHECK_EQ(hyp_set_regs(c, &in), 0);
+    CHECK_EQ(kvm.sregs.apic_base, 0xfee00900); /* not ours to change */
+    CHECK(kvm.sregs.cs.l && !kvm.sregs.cs.db && kvm.sregs.cs.g && kvm.sregs.cs.present);
+    CHECK(kvm.sregs.ldt.unusable && !kvm.sregs.ss.unusable && kvm.sregs.ss.db);
+    CHECK_EQ(kvm.regs.rbx, 3 * 0x0101010101010101);
+    CHECK_EQ(kvm.regs.rsi, 6 * 0x0101010101010101);
+    CHECK_EQ(hyp_get_regs(c, &out), 0);
+    CHECK(memcmp(&in, &out, sizeof in) == 0);
+}
+
+static void test_exits(struct hyp_cpu *c)
+{
+    struct kvm_run *run = c->run;
+    struct vmm_exit e;
+
+    run->exit_reason = KVM_EXIT_IO;
+    run->io.direction = KVM_EXIT_IO_OUT;
+    run->io.port = 0x3f8;
+    run->io.size = 2;
+    run->io.count = 3;
+    run->io.data_offset = 512;
+    CHECK_EQ(hyp_run(c, &e), 0);
+    CHECK(e.kind == VMM_EXIT_PIO && e.write && e.addr == 0x3f8 && e.size == 2 && e.count == 3);
+    CHECK(e.data == (uint8_t *)run + 512);
+    run->exit_reason = KVM_EXIT_MMIO;
+    run->mmio.is_write = 0;
+    run->mmio.phys_addr = 0xd0000070;
+    run->mmio.len = 4;
+    CHECK_EQ(hyp_run(c, &e), 0);
+    CHECK(e.kind == VMM_EXIT_MMIO && !e.write && e.addr == 0xd0000070 && e.size == 4 &&
+          e.count == 1);
+    run->exit_reason = KVM_EXIT_HLT;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_HALT);
+    run->exit_reason = KVM_EXIT_SHUTDOWN;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_SHUTDOWN);
+    run->exit_reason = 12345;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_FAULT && e.code == 12345);
+}
+
+static void test_faults(struct hyp_cpu *c, const uint8_t *ram)
+{
+    struct kvm_run *run = c->run;
+    struct vmm_exit e;
+
+    kvm.sregs.cs.base = 0;
+    kvm.regs.rip = 0xffa; /* six bytes to the end of the page */
+    run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+    run->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_FAULT && e.code == 1);
+    CHECK(strstr(e.why, "cannot emulate"));
+    CHECK(e.size == 6 && memcmp(e.data, ram + 0xffa, 6) == 0);
+    kvm.regs.rip = 1ull << 40; /* no RAM there: no bytes */
+    CHECK(hyp_run(c, &e) == 0 && e.size == 0);
+    kvm.run_err = EFAULT;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_FAULT && strstr(e.why, "memory is gone"));
+    kvm.run_err = EINTR;
+    run->immediate_exit = 1;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_AGAIN && !run->immediate_exit);
+    nsaid = 0;
+    kvm.run_err = EINVAL;
+    CHECK(hyp_run(c, &e) == -EINVAL && nsaid == 1);
+    kvm.run_err = 0;
+    hyp_kick(c);
+    CHECK(run->immediate_exit);
+}
+
+static void test_lines(struct hyp *h)
+{
+    hyp_irq_set(h, 4, true);
+    CHECK_EQ(kvm.irq_lines, 1);
+    CHECK_EQ(hyp_irq_edge(h, 5), 0);
+    CHECK_EQ(hyp_irq_edge(h, 5), -EINVAL); /* twice */
+    CHECK_EQ(hyp_irq_edge(h, 24), -EINVAL);
+    CHECK_EQ(kvm.irqfds, 1);
+    hyp_irq_set(h, 5, true);
+    hyp_irq_set(h, 5, false);
+    hyp_irq_set(h, 5, true);
+    CHECK_EQ(kvm.irq_lines, 1); /* by the eventfd */
+    uint64_t count = 0;
+    CHECK(read(h->irqfd[5], &count, sizeof count) == sizeof count && count == 2);
+    hyp_irq_set(h, 1000, true); /* a line that KVM may know and the IOAPIC does not */
+    CHECK_EQ(kvm.irq_lines, 2);
+}
+
+int main(void)
+{
+    static uint8_t ram[8192] __attribute__((aligned(4096)));
+    struct hyp h;
+    struct hyp_cpu c;
+
+    test_refusals();
+    test_permission();
+    check_cpuid(0, 1, 0);
+    check_cpuid(1, 2, 1);
+    check_cpuid(4, 5, 3);
+    check_cpuid(63, 64, 6);
+    healthy();
+    CHECK_EQ(open_with(&h, "/dev/null", 1), 0);
+    CHECK_EQ(hyp_cpu_open(&c, &h, 0), 0);
+    for (unsigned i = 0; i < sizeof ram; i++)
+        ram[i] = (uint8_t)(i * 7);
+    CHECK_EQ(hyp_map(&h, 0, sizeof ram, ram, VMM_READ | VMM_WRITE), 0);
+    test_regs(&c);
+    test_exits(&c);
+    test_faults(&c, ram);
+    test_lines(&h);
+    hyp_cpu_close(&c);
+    hyp_close(&h);
+    CHECK_DONE("test_kvm");
+}
