@@ -707,6 +707,15 @@ struct disk {
     unsigned first, ntodo;
 };
 
+struct line {
+    struct vm *vm;
+    struct host_stream stream;
+    struct vmm_lock lock; /* the device's */
+    size_t (*rx)(struct vm *vm, const void *buf, size_t len);
+    void (*tx_ready)(struct vm *vm);
+};
+
+/* A vCPU and the thread that creates, runs and closes it: some hypervisors insist on one thread. */
 struct cpu {
     struct vm *vm;
     struct hyp_cpu hyp;
@@ -750,10 +759,9 @@ struct vm {
     struct host_event rung; /* some slot has bits in `rung` */
     struct vio_console console;
     struct vio_rng rng;
-    struct slot *console_slot;
     struct disk disk[DISKS_MAX];
 
-    struct host_stream serial, terminal; /* COM1's and the virtio console's other ends */
+    struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
     struct host_timer deadline;
     struct host_signals signals;
     bool button_pressed;
@@ -823,74 +831,64 @@ static int64_t rtc_now(void *ctx)
     return host_wall();
 }
 
-static size_t serial_out(void *ctx, const void *buf, size_t len)
+/* A line ties a device with a byte stream to its other end. Output: device to stream, with the
+   device's lock held. Input and "there is room again": loop to device, which takes that lock. */
+static size_t line_out(void *ctx, const void *buf, size_t len)
 {
-    struct vm *vm = ctx;
+    struct line *l = ctx;
 
-    vm_stamp(vm, STAGE_CONSOLE);
-    return host_stream_write(&vm->serial, buf, len);
+    vm_stamp(l->vm, STAGE_CONSOLE);
+    return host_stream_write(&l->stream, buf, len);
 }
 
-static void serial_room(void *ctx)
+static void line_room(void *ctx)
 {
-    host_stream_poke(&((struct vm *)ctx)->serial);
+    host_stream_poke(&((struct line *)ctx)->stream);
 }
 
-static size_t serial_input(void *ctx, const void *buf, size_t len)
+static size_t line_input(void *ctx, const void *buf, size_t len)
 {
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->com1_lock);
+    struct line *l = ctx;
     size_t n;
 
-    vmm_enter(&lock);
-    n = pc_uart_rx(&vm->com1, buf, len);
-    vmm_leave(&lock);
+    vmm_enter(&l->lock);
+    n = l->rx(l->vm, buf, len);
+    vmm_leave(&l->lock);
     return n;
 }
 
-static void serial_writable(void *ctx)
+static void line_writable(void *ctx)
 {
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->com1_lock);
+    struct line *l = ctx;
 
-    vmm_enter(&lock);
+    vmm_enter(&l->lock);
+    l->tx_ready(l->vm);
+    vmm_leave(&l->lock);
+}
+
+static struct vmm_stream line_stream(struct line *l)
+{
+    return (struct vmm_stream){.write = line_out, .rx_room = line_room, .ctx = l};
+}
+
+static size_t com1_rx(struct vm *vm, const void *buf, size_t len)
+{
+    return pc_uart_rx(&vm->com1, buf, len);
+}
+
+static void com1_tx_ready(struct vm *vm)
+{
     pc_uart_tx_ready(&vm->com1);
-    vmm_leave(&lock);
 }
 
-static size_t terminal_out(void *ctx, const void *buf, size_t len)
+static size_t console_rx(struct vm *vm, const void *buf, size_t len)
 {
-    struct vm *vm = ctx;
-
-    vm_stamp(vm, STAGE_CONSOLE);
-    return host_stream_write(&vm->terminal, buf, len);
+    return vio_console_rx(&vm->console, buf, len);
 }
 
-static void terminal_room(void *ctx)
+static void console_tx_ready(struct vm *vm)
 {
-    host_stream_poke(&((struct vm *)ctx)->terminal);
-}
-
-static size_t terminal_input(void *ctx, const void *buf, size_t len)
-{
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->console_slot->lock);
-    size_t n;
-
-    vmm_enter(&lock);
-    n = vio_console_rx(&vm->console, buf, len);
-    vmm_leave(&lock);
-    return n;
-}
-
-static void terminal_writable(void *ctx)
-{
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->console_slot->lock);
-
-    vmm_enter(&lock);
     vio_console_tx_ready(&vm->console);
-    vmm_leave(&lock);
 }
 
 /* Ctrl-A and a key on the terminal. */
@@ -900,7 +898,7 @@ static void on_escape(void *ctx, char key)
         "\r\nCtrl-A X  end the VM    Ctrl-A H  this help    Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
     if (key == 'x' || key == 'X')
-        vm_end(ctx, ST_POWEROFF);
+        vm_end(((struct line *)ctx)->vm, ST_POWEROFF);
     else if ((key == 'h' || key == 'H' || key == '?') &&
              write(STDOUT_FILENO, help, sizeof help - 1) < 0)
         return;
@@ -1066,8 +1064,7 @@ static size_t rng_fill(void *ctx, void *buf, size_t len)
 static int plug_virtio(struct vm *vm)
 {
     struct vio_rng_desc rng = {.fill = rng_fill};
-    struct vio_console_desc console = {
-        .out = {.write = terminal_out, .rx_room = terminal_room, .ctx = vm}};
+    struct vio_console_desc console = {.out = line_stream(&vm->terminal)};
     int err = 0;
 
     host_event_init(&vm->loop, &vm->rung, on_rung, vm);
@@ -1079,7 +1076,8 @@ static int plug_virtio(struct vm *vm)
         err = slot_plug(vm, &vm->rng.dev, NULL);
     if (err || vm->cfg->console != CONSOLE_VIRTIO)
         return err;
-    vm->console_slot = &vm->slot[vm->nslots];
+    vm->terminal = (struct line){.vm = vm, .rx = console_rx, .tx_ready = console_tx_ready};
+    vm->terminal.lock = host_mutex_lock(&vm->slot[vm->nslots].lock);
     err = vio_console_init(&vm->console, &console);
     return err ? err : slot_plug(vm, &vm->console.dev, NULL);
 }
@@ -1123,8 +1121,8 @@ static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
 static void init_chips(struct vm *vm)
 {
     uint64_t mem = vm->cfg->mem;
-    struct vmm_stream out = {.write = serial_out, .rx_room = serial_room, .ctx = vm};
-    struct pc_uart_desc com1 = {.irq = vm_irq(vm, COM1_GSI), .out = out, .log = vm->log};
+    struct pc_uart_desc com1 = {
+        .irq = vm_irq(vm, COM1_GSI), .out = line_stream(&vm->serial), .log = vm->log};
     struct pc_kbc_desc kbc = {
         .kbd = vm_irq(vm, 1), .aux = vm_irq(vm, 12), .reset = on_reset, .ctx = vm};
     struct pc_rtc_desc rtc = {.now = rtc_now,
@@ -1133,14 +1131,14 @@ static void init_chips(struct vm *vm)
 
     host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
+    vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
+    vm->serial.lock = host_mutex_lock(&vm->com1_lock);
     pc_uart_init(&vm->com1, &com1);
     pc_kbc_init(&vm->kbc, &kbc);
     pc_rtc_init(&vm->rtc, &rtc);
     vm->power = (struct pc_power){.off = on_poweroff, .reset = on_reset, .ctx = vm};
     vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
-    vm->debugcon.out = out;
-    if (vm->console_slot)
-        vm->debugcon.out.write = terminal_out;
+    vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->serial);
 }
 
 static int plug_chips(struct vm *vm)
@@ -1499,32 +1497,29 @@ static void on_signal(void *ctx, int signo)
     hyp_irq_set(&vm->hyp, POWER_GSI, true);
 }
 
+static int line_open(struct line *l, const char *spec)
+{
+    struct host_stream_desc desc = {.loop = &l->vm->loop,
+                                    .spec = spec,
+                                    .input = line_input,
+                                    .writable = line_writable,
+                                    .escape = on_escape,
+                                    .ctx = l,
+                                    .log = l->vm->log};
+
+    return host_stream_open(&l->stream, &desc);
+}
+
+/* The terminal belongs to the guest's console, whichever device that is. */
 static int open_streams(struct vm *vm)
 {
-    const struct config *c = vm->cfg;
-    bool on_virtio = c->console == CONSOLE_VIRTIO;
-    struct host_stream_desc terminal = {.loop = &vm->loop,
-                                        .spec = "stdio",
-                                        .input = terminal_input,
-                                        .writable = terminal_writable,
-                                        .escape = on_escape,
-                                        .ctx = vm,
-                                        .log = vm->log};
-    struct host_stream_desc serial = {.loop = &vm->loop,
-                                      .spec = c->serial   ? c->serial
-                                              : on_virtio ? "null"
-                                                          : "stdio",
-                                      .input = serial_input,
-                                      .writable = serial_writable,
-                                      .escape = on_escape,
-                                      .ctx = vm,
-                                      .log = vm->log};
-    int err = host_stream_open(&vm->serial, &serial);
+    const char *usual = vm->terminal.vm ? "null" : "stdio";
+    int err = line_open(&vm->serial, vm->cfg->serial ? vm->cfg->serial : usual);
 
-    if (!err && on_virtio)
-        err = host_stream_open(&vm->terminal, &terminal);
-    if (!err && vm->serial.pty_name[0])
-        fprintf(stderr, "vmm: COM1 is at %s\n", vm->serial.pty_name);
+    if (!err && vm->terminal.vm)
+        err = line_open(&vm->terminal, "stdio");
+    if (!err && vm->serial.stream.pty_name[0])
+        fprintf(stderr, "vmm: COM1 is at %s\n", vm->serial.stream.pty_name);
     return err;
 }
 
@@ -1784,9 +1779,8 @@ static int run(struct config *cfg)
     if (err)
         vm_end(&vm, ST_UNFIT);
     stop_cpus(&vm);
-    host_stream_close(&vm.serial);
-    if (vm.console_slot)
-        host_stream_close(&vm.terminal);
+    host_stream_close(&vm.serial.stream);
+    host_stream_close(&vm.terminal.stream);
     host_tty_restore();
     vm_stamp(&vm, STAGE_EXIT);
     if (cfg->time)
