@@ -129,6 +129,12 @@ static int kvm__open_failed(const struct hyp *h, const char *path, int err)
 
     if (err == -EACCES || err == -EPERM) {
         gr = stat(path, &st) == 0 ? getgrgid(st.st_gid) : NULL;
+        if (gr && st.st_gid == 0)
+            return vmm_err(
+                h->log, -EACCES,
+                "no permission to open %s, which is the group %s's alone: run as root, or "
+                "'chgrp kvm' and 'chmod 660' it and add your user to the group 'kvm'",
+                path, gr->gr_name);
         return vmm_err(h->log, -EACCES,
                        "no permission to open %s: add your user to the group '%s' and log in again",
                        path, gr ? gr->gr_name : "kvm");
@@ -631,8 +637,9 @@ VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
     X(RCX, rcx)                                                                                    \
     X(RDX, rdx)                                                                                    \
     X(RBX, rbx)                                                                                    \
-    X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11)    \
-        X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+    X(RSP, rsp)                                                                                    \
+    X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12)    \
+        X(R13, r13) X(R14, r14) X(R15, r15)
 #define KVM__SEGS(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 
 static struct vmm_x86_seg kvm__seg_in(const struct kvm_segment *s)

@@ -68,7 +68,7 @@ lab() {
     ldd "$qemu" | grep -o '/[^ ]*' | while read -r f; do mkdir -p "$d${f%/*}" && cp -L "$f" "$d$f"; done
     for f in bios-256k.bin bios-microvm.bin; do cp -L /usr/share/seabios/$f "$d/usr/share/seabios/"; done
     for f in kvmvapic.bin linuxboot.bin linuxboot_dma.bin pvh.bin; do cp -L /usr/share/qemu/$f "$d/usr/share/qemu/"; done
-    MEM=2048 TIMEOUT=900 sh tests/lab/x86-lab.sh run "$d" "cp -r /bench /tmp/bench && cd /tmp/bench && sh ./inside $1"
+    MEM=2048 TIMEOUT=900 CPU=max,-pku APPEND= sh tests/lab/x86-lab.sh run "$d" "cp -r /bench /tmp/bench && cd /tmp/bench && sh ./inside $1"
 }
 
 # In the lab: one line for each way to boot, "NAME wall=ns ... exits=N ..."

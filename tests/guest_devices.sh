@@ -50,7 +50,7 @@ linux "$k/vmlinuz" 'seq 3000' --serial "file:$T/serial"
 typed() { # NAME OPTION...
     name=$1
     shift
-    seq 1000 | head -c 4095 >"$T/typed"
+    seq 2000 | head -c 4095 >"$T/typed"
     echo >>"$T/typed"
     start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio" \
         --append 'run="stty raw -echo; echo READY; echo; echo SUM $(head -c 4096 | md5sum)"' "$@"

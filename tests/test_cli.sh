@@ -34,11 +34,20 @@ word bz 514 'HdrS\017\002'          # protocol 2.15
 word bz 529 '\001'                  # loadflags: LOADED_HIGH
 word bz 566 '\003\000'              # xloadflags: 64-bit entry
 word bz 568 '\377\007\000\000'      # cmdline_size
-word bz 500 '\000\016\000\000'      # syssize
+word bz 500 '\000\016\000\000'      # syssize, in 16 bytes
+word bz 513 '\152'                  # length of the header
+word bz 556 '\377\377\377\177'      # an initrd ends below 2 GiB
+word bz 560 '\000\000\040\000\001' # alignment 2 MiB, relocatable
+word bz 600 '\000\000\000\001'      # preferred address 16 MiB
+word bz 608 '\000\000\000\002'      # init_size 32 MiB
 head -c 4096 /dev/zero >elf
 word elf 0 '\177ELF\002\001\001'
 word elf 16 '\002\000\267\000'      # an executable, for aarch64
-head -c 1000000 bz >big.rd
+head -c 4096 /dev/zero >arm64
+word arm64 56 'ARM\144'
+head -c 4096 /dev/zero >packed
+word packed 0 '\037\213'
+head -c 41943040 /dev/zero >big.rd
 head -c 1048576 /dev/zero >disk
 head -c 1000 /dev/zero >disk.odd
 : >empty
@@ -56,7 +65,6 @@ bad 2 '--mem' --kernel bz --mem ''
 bad 2 '--mem' --kernel bz --mem -5
 bad 2 '--mem' --kernel bz --mem 99999999999999999999
 bad 2 '--mem' --kernel bz --mem 1P
-bad '2|3' '[mM]em|RAM' --kernel bz --mem 1
 bad 2 '--cpus' --kernel bz --cpus 0
 bad 2 '--cpus' --kernel bz --cpus 4096
 bad 2 '--cpus' --kernel bz --cpus two
@@ -87,8 +95,35 @@ bad 3 'disk.odd.*512' --kernel bz --disk disk.odd
 bad 3 'disk' --kernel bz --disk disk --disk disk
 bad 3 'nowhere' --binary nowhere --entry 0x1000
 bad 3 'empty' --binary empty --entry 0x1000
-for n in 1 100 511 600 1000; do
+for n in 1 100 511 600 1000 1024 58367; do
     head -c $n bz >"cut$n"
     bad 3 "cut$n" --kernel "cut$n"
 done
+bad 3 'packed.*gzip.*decompress' --kernel packed
+bad 3 'arm64.*x86-64' --kernel arm64
+bad 3 'bz.*give --mem 48M' --kernel bz --mem 32
+bad 3 'big.rd.*give --mem 88M' --kernel bz --initrd big.rd --mem 64
+bad 3 'command line has [0-9]* bytes.*takes 2047' --kernel bz --cmdline "$(head -c 2048 /dev/zero | tr '\0' x)"
+bad 3 'outside RAM' --kernel bz,kernel_load_addr=0x40000000
+bad 3 'bz.*PVH' --kernel bz,entry=pvh
+bad 3 'himem_start' --kernel bz,himem_start=0x2000000
+bad 3 'text.*RAM' --binary text --entry 0x80000000 --mem 16M
+bad 3 'entry' --binary text --load 0x1000 --entry 0x2000
+bad 3 '/nowhere/x' --binary text --entry 0x1000 --serial file:/nowhere/x
+bad 3 'unix:|unix|socket' --binary text --entry 0x1000 --serial unix:text
+
+# what only root can stage: no /dev/kvm, and one that this user may not open
+if [ "$(id -u)" = 0 ]; then
+    mkdir jail
+    cp "$VMM" text jail/
+    out=$(chroot jail /vmm --binary text --entry 0x1000 2>&1) && rc=0 || rc=$?
+    [ $rc = 3 ] && [ "$out" != "${out#vmm: /dev/kvm is not there: }" ] && echo "ok - no /dev/kvm | $out" ||
+        { failed=1; echo "not ok - no /dev/kvm: status $rc, $out"; }
+    chmod 755 "$T"
+    out=$(setpriv --reuid=65534 --regid=65534 --clear-groups jail/vmm --binary text --entry 0x1000 2>&1) && rc=0 || rc=$?
+    [ $rc = 3 ] && echo "$out" | grep -Eq "no permission to open /dev/kvm.* group '?[a-z]+" && echo "ok - /dev/kvm of others | $out" ||
+        { failed=1; echo "not ok - /dev/kvm of others: status $rc, $out"; }
+else
+    echo "skip - no /dev/kvm, no permission for it: only root can stage these"
+fi
 exit $failed
