@@ -51,7 +51,7 @@ lost='Kernel panic - not syncing: VFS|No working init|Unable to mount root'
 foreign() { # WHAT OPTION...
     what=$1
     shift
-    vm "$@" --timeout 20
+    vm "$@" --timeout 6
     case $rc in
     4 | 124) check "command line of $what" "$rc" "$lost" ;;
     *) not_ok "command line of $what" "exit status $rc" ;;
