@@ -108,11 +108,13 @@ static int kvm__ioctl(int fd, unsigned long request, void *arg)
     return ret < 0 ? -errno : ret;
 }
 
+/* The same for requests whose argument is a number. */
 static int kvm__number(int fd, unsigned long request, unsigned long arg)
 {
     return kvm__ioctl(fd, request, (void *)arg);
 }
 
+/* What KVM says about a capability: 0 is no, and many are numbers. */
 static int kvm__cap(const struct hyp *h, unsigned long cap)
 {
     int ret = kvm__number(h->dev, KVM_CHECK_EXTENSION, cap);
@@ -122,6 +124,7 @@ static int kvm__cap(const struct hyp *h, unsigned long cap)
 
 /* >>open -------------------------------------------------------------------------- */
 
+/* Why a device does not open, with what to do about it. */
 static int kvm__open_failed(const struct hyp *h, const char *path, int err)
 {
     struct stat st;
@@ -178,6 +181,8 @@ static bool kvm__is_software(void)
     return true;
 }
 
+/* Interrupt controllers are of use only with irqfds and the PIT, so that they are one
+   capability. */
 static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
 {
     unsigned caps = kvm__is_software() ? HYP_CAP_SOFTWARE : 0;
@@ -241,6 +246,7 @@ static int kvm__create_chips(struct hyp *h)
                : 0;
 }
 
+/* Once for a VM: on a host that is itself a guest, this takes an exit for each leaf. */
 static int kvm__read_cpuid(struct hyp *h)
 {
     struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)(void *)h->cpuid;
@@ -258,6 +264,7 @@ static void kvm__kicked(int signo)
     (void)signo; /* its arrival ends KVM_RUN with EINTR; there is nothing else to do */
 }
 
+/* No SA_RESTART: the signal is there to interrupt. */
 static void kvm__catch_kicks(void)
 {
     struct sigaction sa = {.sa_handler = kvm__kicked};
@@ -475,6 +482,7 @@ static void kvm__cpuid_topology(const struct hyp_cpu *c, struct kvm_cpuid_entry2
     e->edx = c->id;
 }
 
+/* AMD's own leaves for the same topology. */
 static void kvm__cpuid_amd(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
 {
     unsigned cores = c->hyp->ncpus > 256 ? 256 : c->hyp->ncpus;
@@ -495,6 +503,7 @@ static void kvm__cpuid_amd(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
     }
 }
 
+/* For guests without kvmclock: the frequencies that they would otherwise measure, badly. */
 static void kvm__cpuid_clock(struct kvm_cpuid_entry2 *e, unsigned tsc_khz)
 {
     switch (e->function) {
@@ -539,6 +548,8 @@ static void kvm__cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 e)
         cpuid->entries[cpuid->nent++] = e;
 }
 
+/* What a vCPU is told: the host's leaves, patched, topology leaves made whole, a leaf of
+   frequencies added. */
 static int kvm__set_cpuid(struct hyp_cpu *c)
 {
     uint64_t buf[sizeof c->hyp->cpuid / sizeof(uint64_t)];
@@ -567,8 +578,8 @@ static int kvm__set_cpuid(struct hyp_cpu *c)
 
 /* >>vcpu -------------------------------------------------------------------------- */
 
-/* What firmware would have set: memory is write-back unless an MTRR says otherwise, and string moves
-   are fast (Linux drops `rep movsb` on Intel CPUs where this bit is clear). */
+/* What firmware would have set: memory is write-back unless an MTRR says otherwise, and string
+   moves are fast (Linux drops `rep movsb` on Intel CPUs where this bit is clear). */
 static int kvm__set_msrs(struct hyp_cpu *c)
 {
     static const struct kvm_msr_entry entry[] = {
@@ -638,10 +649,13 @@ VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
     X(RDX, rdx)                                                                                    \
     X(RBX, rbx)                                                                                    \
     X(RSP, rsp)                                                                                    \
-    X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12)    \
-        X(R13, r13) X(R14, r14) X(R15, r15)
+    X(RBP, rbp)                                                                                    \
+    X(RSI, rsi)                                                                                    \
+    X(RDI, rdi)                                                                                    \
+    X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
 #define KVM__SEGS(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 
+/* Segments: KVM has their attributes as bytes, vmm.h as the bits of a descriptor. */
 static struct vmm_x86_seg kvm__seg_in(const struct kvm_segment *s)
 {
     struct vmm_x86_seg v = {.base = s->base, .limit = s->limit, .selector = s->selector};
@@ -730,6 +744,7 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
 
 /* >>run --------------------------------------------------------------------------- */
 
+/* The data of string I/O lies in the shared pages, behind struct kvm_run. */
 static void kvm__exit_io(struct kvm_run *run, struct vmm_exit *e)
 {
     e->kind = VMM_EXIT_PIO;
@@ -795,6 +810,7 @@ static const char *kvm__internal_error(unsigned suberror)
     }
 }
 
+/* EINTR is a kick or any signal; EAGAIN a CPU that waits for its start-up interrupt. */
 static int kvm__run_failed(struct hyp_cpu *c, struct kvm_run *run, struct vmm_exit *e, int err)
 {
     switch (err) {
@@ -852,8 +868,8 @@ VMM_DEF void hyp_kick(struct hyp_cpu *c)
 {
     struct kvm_run *run = c->run;
 
-    /* First the flag, then the signal: whichever side of KVM_RUN's entry the signal falls on, one of
-       the two ends it. */
+    /* First the flag, then the signal: whichever side of KVM_RUN's entry the signal falls on,
+       one of the two ends it. */
     __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     (void)syscall(SYS_tgkill, getpid(), c->tid, KVM_KICK_SIGNAL);
 }

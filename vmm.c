@@ -1,12 +1,12 @@
-/* vmm.c - the program: it knows every room and only wires them together    MIT licence, see LICENSE
+/* vmm.c - the program: it knows every room and only wires them together  MIT licence, see LICENSE
 
-   vmm.h          the vocabulary and the hypervisor contract
-   hv_kvm.h       the contract on /dev/kvm          host.h    loop, streams, terminal, files, threads
-   boot.h         loaders and the guest's tables    dev_*.h   chips and devices, pure state machines
+   vmm.h     the vocabulary and the hypervisor contract
+   hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
+   boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
 
-   The main thread is the I/O loop: it serves streams, doorbells, disks, timers and signals. Each vCPU
-   has a thread that runs the guest and answers its port and MMIO accesses. Whoever learns that the VM
-   is over calls vm_end with the exit status; the first one counts.
+   The main thread is the I/O loop: it serves streams, doorbells, disks, timers and signals. Each
+   vCPU has a thread that runs the guest and answers its port and MMIO accesses. Whoever learns that
+   the VM is over calls vm_end with the exit status; the first one counts.
 
    Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>machine >>boot >>cpus
              >>life >>report >>doctor >>main */
@@ -133,6 +133,7 @@ struct kv {
     unsigned index;
 };
 
+/* The known key that a segment begins with, or NULL. */
 static const char *kv_key(const struct kv *kv, const char *s)
 {
     for (const char *const *k = kv->keys; *k; k++)
@@ -180,6 +181,7 @@ static bool kv_next(struct config *c, struct kv *kv)
     return true;
 }
 
+/* A segment that the option has no use for. */
 static int bad_segment(struct config *c, const char *name, const struct kv *kv)
 {
     return vmm_err(&c->log, -EINVAL, "--%s does not know '%s': see vmm --help", name, kv->val);
@@ -205,6 +207,7 @@ static int parse_number(struct config *c, const char *name, const char *s, uint6
 #define MEM_MIN (1ull << 20)
 #define MEM_MAX (4ull << 40) /* half of what KVM takes in one slot */
 
+/* A size in bytes, rounded down to whole pages: guest memory is mapped in pages. */
 static int parse_size(struct config *c, const char *name, const char *s, uint64_t *out)
 {
     static const char suffixes[] = "KMGT";
@@ -233,6 +236,7 @@ static int parse_size(struct config *c, const char *name, const char *s, uint64_
     return 0;
 }
 
+/* The keys are those of other monitors; entry= is ours. */
 static int set_kernel(struct config *c, const char *name, const char *value)
 {
     static const char *const keys[] = {"path",    "himem_start", "kernel_load_addr",
@@ -282,6 +286,7 @@ static int set_cmdline(struct config *c, const char *name, const char *value)
     return 0;
 }
 
+/* Joins what several --append bring, in their order. */
 static int set_append(struct config *c, const char *name, const char *value)
 {
     size_t old = c->append ? strlen(c->append) + 1 : 0, len = strlen(value);
@@ -353,6 +358,7 @@ static int set_net(struct config *c, const char *name, const char *value)
     return 0;
 }
 
+/* --entry and --load; that they were given matters, for 0 is an address too. */
 static int set_addr(struct config *c, const char *name, const char *value)
 {
     bool load = strcmp(name, "load") == 0;
@@ -387,6 +393,7 @@ static int set_serial(struct config *c, const char *name, const char *value)
     return 0;
 }
 
+/* Without a value the option is the debug console of teaching systems. */
 static int set_console(struct config *c, const char *name, const char *value)
 {
     static const char *const kinds[] = {"serial", "virtio", "none"};
@@ -404,6 +411,7 @@ static int set_console(struct config *c, const char *name, const char *value)
                    value);
 }
 
+/* Names, or the digits that other monitors use. */
 static int set_log(struct config *c, const char *name, const char *value)
 {
     static const char *const levels[] = {"none", "error", "warn", "info", "debug"};
@@ -503,6 +511,7 @@ static unsigned word_distance(const char *a, const char *b)
     return row[lb];
 }
 
+/* By any of its names; NULL: there is none. */
 static const struct option_def *find_option(const char *word)
 {
     char name[32];
@@ -514,6 +523,7 @@ static const struct option_def *find_option(const char *word)
     return NULL;
 }
 
+/* Suggests the name that needs the fewest changes, if that is believable. */
 static int unknown_option(struct config *c, const char *word)
 {
     char name[32], best[32] = "help";
@@ -534,7 +544,8 @@ static int unknown_option(struct config *c, const char *word)
     return vmm_err(&c->log, -EINVAL, "unknown option '--%s': did you mean --%s?", word, best);
 }
 
-/* A value in the next argument: required, or, when optional, whatever does not look like an option. */
+/* A value in the next argument: required, or, when optional, whatever does not look like an
+   option. */
 static const char *take_value(const struct option_def *o, char **argv, int *i)
 {
     const char *next = argv[*i + 1];
@@ -545,6 +556,7 @@ static const char *take_value(const struct option_def *o, char **argv, int *i)
     return next;
 }
 
+/* Checks that a value is there where one is due, and hands it to the option. */
 static int apply_option(struct config *c, const struct option_def *o, const char *value)
 {
     char name[32];
@@ -557,6 +569,7 @@ static int apply_option(struct config *c, const struct option_def *o, const char
     return o->set(c, name, value);
 }
 
+/* --name, --name=value, --name value. */
 static int parse_long(struct config *c, char **argv, int *i)
 {
     char word[64];
@@ -573,6 +586,7 @@ static int parse_long(struct config *c, char **argv, int *i)
     return apply_option(c, o, equals ? equals + 1 : take_value(o, argv, i));
 }
 
+/* -m value or -mvalue. Flags are not bundled: there is but one. */
 static int parse_short(struct config *c, char **argv, int *i)
 {
     const char *arg = argv[*i] + 1;
@@ -587,6 +601,7 @@ static int parse_short(struct config *c, char **argv, int *i)
     return vmm_err(&c->log, -EINVAL, "unknown option '-%s': see vmm --help", arg);
 }
 
+/* A word that is no option can only be the command, and only in first place. */
 static int parse_word(struct config *c, const char *word, bool first)
 {
     if (first && strcmp(word, "run") == 0)
@@ -600,6 +615,7 @@ static int parse_word(struct config *c, const char *word, bool first)
     return 0;
 }
 
+/* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
     if (!c->kernel && !c->binary)
@@ -781,7 +797,8 @@ static void vm_stamp(struct vm *vm, enum stage stage)
                                 __ATOMIC_RELAXED);
 }
 
-/* Ends the VM, from any thread; the first status counts. Returns true to the one who said it first. */
+/* Ends the VM, from any thread; the first status counts. Returns true to the one who said it
+   first. */
 static bool vm_end(struct vm *vm, int status)
 {
     int alive = -1;
@@ -805,11 +822,14 @@ static void irq_set(void *ctx, unsigned line, bool level)
     hyp_irq_set(ctx, line, level);
 }
 
+/* Lines are values: to move them to another interrupt controller, change this. */
 static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
 {
     return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
 }
 
+/* The guest's ways to end itself. Each only notes the wish: the CPU that asked is still inside
+   its access and leaves its loop after it. */
 static void on_poweroff(void *ctx)
 {
     vm_end(ctx, ST_POWEROFF);
@@ -913,6 +933,7 @@ static void slot_ring(struct slot *s, unsigned q)
 
 /* >>disks: the I/O thread carries requests out, without the device's lock ------------------- */
 
+/* With the device's lock held: only remembers the request. */
 static void disk_submit(void *ctx, struct vio_blk_req *req)
 {
     struct disk *d = ctx;
@@ -994,6 +1015,8 @@ static void on_rung(void *ctx)
     }
 }
 
+/* A write of a queue's number to its notify register wakes the loop without an exit to user
+   space. */
 static int slot_doorbell(struct slot *s, unsigned q, uint64_t base)
 {
     struct vmm_doorbell where = {
@@ -1039,6 +1062,8 @@ static int slot_plug(struct vm *vm, struct vio_dev *dev, struct disk *disk)
     return err ? err : vmm_bus_add(&vm->mmio, &io);
 }
 
+/* The serial number is the name that Linux is going to give: scripts in the guest can rely on
+   it. */
 static int plug_disk(struct vm *vm, unsigned i)
 {
     struct disk *d = &vm->disk[i];
@@ -1155,6 +1180,7 @@ static int plug_chips(struct vm *vm)
     return err ? err : hyp_irq_edge(&vm->hyp, POWER_GSI);
 }
 
+/* Mapped first and filled later: some hypervisors zero memory when they map it. */
 static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
 {
     void *hva = host_ram(len, 0, vm->log);
@@ -1163,6 +1189,7 @@ static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
     return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
 }
 
+/* RAM that would reach into the device hole continues above it. */
 static int plug_memory(struct vm *vm)
 {
     uint64_t low = vm->cfg->mem < HOLE_START ? vm->cfg->mem : HOLE_START;
@@ -1178,6 +1205,7 @@ struct images {
     struct host_file kernel, initrd;
 };
 
+/* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
 static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa,
                     uint64_t len)
 {
@@ -1189,8 +1217,9 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
               : -EFAULT;
 }
 
-/* The default command line names the console; --append adds, and without ACPI the kernel is told where
-   the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller frees it. */
+/* The default command line names the console; --append adds, and without ACPI the kernel is told
+   where the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller
+   frees it. */
 static char *make_cmdline(const struct vm *vm)
 {
     static const char *const consoles[] = {"console=ttyS0 ", "console=hvc0 ", ""};
@@ -1212,6 +1241,7 @@ static char *make_cmdline(const struct vm *vm)
     return line;
 }
 
+/* What the guest cannot find by itself, for the tables that boot.h writes. */
 static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 {
     unsigned n = 0;
@@ -1269,6 +1299,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
     return 0;
 }
 
+/* The files are closed again before the guest runs: mapped pages keep what they need. */
 static int load_kernel(struct vm *vm)
 {
     const struct config *c = vm->cfg;
@@ -1304,6 +1335,7 @@ static int load_binary(struct vm *vm)
 
 /* >>cpus ------------------------------------------------------------------------------------ */
 
+/* For a human with a disassembler: registers, then the bytes where the guest stood. */
 static void log_regs(const struct vmm_log *log, const struct vmm_x86_regs *r)
 {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -1363,6 +1395,7 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
     log_bytes(vm->log, e);
 }
 
+/* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
 static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
 {
     switch (e->kind) {
@@ -1410,6 +1443,7 @@ static int cpu_open(struct cpu *c)
     return err;
 }
 
+/* A vCPU's thread. Kicked out of the guest, it sees vm_over and leaves. */
 static void *cpu_main(void *ctx)
 {
     struct cpu *c = ctx;
@@ -1433,6 +1467,7 @@ static void *cpu_main(void *ctx)
     return NULL;
 }
 
+/* CPU 0 is started last: if a thread fails, the guest has not begun. */
 static int start_cpus(struct vm *vm)
 {
     unsigned n = vm->cfg->ncpus;
@@ -1455,6 +1490,7 @@ static int start_cpus(struct vm *vm)
                : 0;
 }
 
+/* Kicks who is in the guest, waits for all. */
 static void stop_cpus(struct vm *vm)
 {
     struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
@@ -1482,7 +1518,8 @@ static void on_deadline(void *ctx)
         vmm_say(vm->log, VMM_LOG_ERROR, "the guest still ran after %u s: ended", vm->cfg->timeout);
 }
 
-/* The first SIGTERM or SIGINT presses the power button, where the guest can have one; else it ends. */
+/* The first SIGTERM or SIGINT presses the power button, where the guest can have one; else it
+   ends. */
 static void on_signal(void *ctx, int signo)
 {
     struct vm *vm = ctx;
@@ -1523,6 +1560,7 @@ static int open_streams(struct vm *vm)
     return err;
 }
 
+/* Before any other thread exists: signals are blocked in all, and read by the loop. */
 static int watch_life(struct vm *vm)
 {
     static const int signos[] = {SIGTERM, SIGINT, SIGHUP};
@@ -1534,6 +1572,7 @@ static int watch_life(struct vm *vm)
     return err;
 }
 
+/* First of all, so that a disk in use is known before anything is built. */
 static int open_disks(struct vm *vm)
 {
     const struct config *c = vm->cfg;
@@ -1609,6 +1648,7 @@ static void print_json_text(const char *s)
     putchar('"');
 }
 
+/* One line, or one JSON object, a finding. */
 static void finding(struct doctor *d, enum verdict v, const char *topic, const char *what,
                     const char *remedy)
 {
@@ -1637,6 +1677,7 @@ static void doctor_hears(void *ctx, enum vmm_level level, const char *fmt, va_li
     vsnprintf(d->said, sizeof d->said, fmt, args);
 }
 
+/* The backend's own sentence is the finding and the remedy. */
 static void check_hypervisor(struct doctor *d)
 {
     static struct hyp h; /* some KiB */
@@ -1700,6 +1741,7 @@ static void check_memory(struct doctor *d)
         finding(d, FINE, "overcommit", "guest RAM counts only where it is touched", "");
 }
 
+/* Devices that later features need; no VM fails for lack of them. */
 static void check_device(struct doctor *d, const char *topic, const char *path, const char *absent)
 {
     char what[128], remedy[160];
@@ -1756,6 +1798,8 @@ static void print_help(void)
            "guest's byte.\n");
 }
 
+/* The life of a VM. What fails before the guest runs is the host's or the user's fault:
+   ST_UNFIT. */
 static int run(struct config *cfg)
 {
     static struct vm vm; /* large, and mostly never touched */
@@ -1788,7 +1832,8 @@ static int run(struct config *cfg)
     return vm.status; /* the kernel takes descriptors and memory back */
 }
 
-/* A descriptor that the caller closed would otherwise become one of ours, and get the guest's output. */
+/* A descriptor that the caller closed would otherwise become one of ours, and get the guest's
+   output. */
 static void occupy_standard_streams(void)
 {
     while (true) {

@@ -1,6 +1,6 @@
 /* hv_fake.h - a hypervisor that plays a script: the contract of vmm.h for tests of vmm.c without
    any virtualisation. CPU 0 gets the exits of fake_script one after the other, then, like every
-   other CPU, sleeps until it is kicked.                                  MIT licence, see LICENSE */
+   other CPU, sleeps until it is kicked.  MIT licence, see LICENSE */
 #ifndef HV_FAKE_H
 #define HV_FAKE_H
 

@@ -1,5 +1,5 @@
 /* test_kvm.c - hv_kvm.h against a KVM that is played here: what it refuses and why, the CPUID that
-   guests get, the exits that it reports. No /dev/kvm needed.             MIT licence, see LICENSE */
+   guests get, the exits that it reports. No /dev/kvm needed.  MIT licence, see LICENSE */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
 

@@ -1,4 +1,4 @@
-/* test_options.c - the command line of vmm.c                             MIT licence, see LICENSE */
+/* test_options.c - the command line of vmm.c  MIT licence, see LICENSE */
 #define VMM_NO_MAIN
 #include "../vmm.c"
 

@@ -1,4 +1,4 @@
-/* test_vmm.c - guest memory, buses and small helpers of vmm.h            MIT licence, see LICENSE */
+/* test_vmm.c - guest memory, buses and small helpers of vmm.h  MIT licence, see LICENSE */
 #include "vmm.h"
 #include "check.h"
 
