@@ -4,9 +4,9 @@
    hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
 
-   The main thread is the I/O loop: it serves streams, doorbells, disks, timers and signals. Each
-   vCPU has a thread that runs the guest and answers its port and MMIO accesses. Whoever learns that
-   the VM is over calls vm_end with the exit status; the first one counts.
+   The I/O thread is the loop: it serves streams, doorbells, disks, timers and signals. Each vCPU has
+   a thread (the first one the main thread) that runs the guest and answers its port and MMIO
+   accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first counts.
 
    Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>machine >>boot >>cpus
              >>life >>report >>doctor >>main */
@@ -782,7 +782,8 @@ struct vm {
     struct host_signals signals;
     bool button_pressed;
 
-    struct cpu *cpu;
+    struct cpu *cpu;   /* of them all */
+    unsigned nthreads; /* of CPUs 1 and up that were started */
     struct host_mutex cpus_lock;
     struct host_gate others_open; /* CPU 0 must not start others that do not exist yet */
     int status;                   /* enum status, or -1 while the VM lives; atomic */
@@ -1467,45 +1468,72 @@ static void *cpu_main(void *ctx)
     return NULL;
 }
 
-/* CPU 0 is started last: if a thread fails, the guest has not begun. */
+/* The threads of all CPUs but the first, which runs on the main thread: it need not wait for the
+   host's scheduler before it enters the guest. */
 static int start_cpus(struct vm *vm)
 {
     unsigned n = vm->cfg->ncpus;
     int err = 0;
 
-    host_mutex_init(&vm->cpus_lock);
-    host_gate_init(&vm->others_open, n - 1);
-    vm->cpu = calloc(n, sizeof *vm->cpu);
-    if (!vm->cpu)
-        return vmm_err(vm->log, -ENOMEM, "out of memory");
-    for (unsigned i = n; i-- > 0 && !err;) { /* CPU 0 last: it waits for the others */
-        vm->cpu[i].vm = vm;
-        vm->cpu[i].id = i;
-        snprintf(vm->cpu[i].name, sizeof vm->cpu[i].name, "vcpu%u", i);
-        err = host_thread_start(&vm->cpu[i].thread, cpu_main, &vm->cpu[i], vm->cpu[i].name);
-        if (err)
-            vm->cpu[i].vm = NULL; /* nothing to join */
+    vm->cpu[0].vm = vm;
+    for (; vm->nthreads < n - 1 && !err; vm->nthreads += !err) {
+        struct cpu *c = &vm->cpu[vm->nthreads + 1];
+        c->vm = vm;
+        c->id = vm->nthreads + 1;
+        snprintf(c->name, sizeof c->name, "vcpu%u", c->id);
+        err = host_thread_start(&c->thread, cpu_main, c, c->name);
     }
     return err ? vmm_err(vm->log, err, "cannot start a thread for each CPU: %s", strerror(-err))
                : 0;
 }
 
-/* Kicks who is in the guest, waits for all. */
-static void stop_cpus(struct vm *vm)
+static void kick_cpus(struct vm *vm)
 {
     struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
 
-    if (!vm->cpu)
-        return;
     vmm_enter(&lock);
-    for (unsigned i = 0; i < vm->cfg->ncpus; i++)
+    for (unsigned i = 0; i <= vm->nthreads; i++)
         if (vm->cpu[i].open)
             hyp_kick(&vm->cpu[i].hyp);
     vmm_leave(&lock);
-    for (unsigned i = 0; i < vm->cfg->ncpus; i++)
-        if (vm->cpu[i].vm)
-            host_thread_join(&vm->cpu[i].thread);
+}
+
+/* The I/O thread. vm_end ends the loop, and then nobody shall stay in the guest. */
+static void *io_main(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    if (host_loop_run(&vm->loop))
+        vm_end(vm, ST_FAILED);
+    kick_cpus(vm);
+    return NULL;
+}
+
+/* Runs the guest to its end, on this thread and all others. */
+static int run_cpus(struct vm *vm)
+{
+    struct host_thread io;
+    int err;
+
+    vm->cpu = calloc(vm->cfg->ncpus, sizeof *vm->cpu);
+    if (!vm->cpu)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    host_mutex_init(&vm->cpus_lock);
+    host_gate_init(&vm->others_open, vm->cfg->ncpus - 1);
+    err = start_cpus(vm);
+    if (err)
+        vm_end(vm, ST_UNFIT);
+    if (host_thread_start(&io, io_main, vm, "io")) {
+        kick_cpus(vm);
+        return vmm_err(vm->log, -EAGAIN, "cannot start the I/O thread");
+    }
+    if (!err)
+        cpu_main(&vm->cpu[0]);
+    for (unsigned i = 1; i <= vm->nthreads; i++)
+        host_thread_join(&vm->cpu[i].thread);
+    host_thread_join(&io);
     free(vm->cpu);
+    return err;
 }
 
 /* >>life ------------------------------------------------------------------------------------ */
@@ -1817,12 +1845,9 @@ static int run(struct config *cfg)
     if (!err)
         err = open_streams(&vm);
     if (!err)
-        err = start_cpus(&vm);
-    if (!err)
-        err = host_loop_run(&vm.loop);
+        err = run_cpus(&vm);
     if (err)
         vm_end(&vm, ST_UNFIT);
-    stop_cpus(&vm);
     host_stream_close(&vm.serial.stream);
     host_stream_close(&vm.terminal.stream);
     host_tty_restore();
