@@ -70,7 +70,7 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 
 #define DISKS_MAX       12
-#define CMDLINE_DEFAULT "quiet panic=-1 pci=off" /* there is no PCI to probe */
+#define CMDLINE_DEFAULT "quiet panic=-1"
 
 struct config {
     struct vmm_log log;

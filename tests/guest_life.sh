@@ -15,6 +15,11 @@ check "timeout" 124 '^sleeping$'
 linux "$k/vmlinuz" 'echo bye' --time
 check "--time prints one line of JSON" 0 '^\{"start":[0-9]+,.*"exit":[0-9]+\}$'
 
+start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio"
+await 'Leave with' && sleep 1 && printf 'echo $((6*7))\npoweroff\n' >&3
+stop
+check "interactive shell, left with poweroff" 0 '^42$'
+
 signal() { # NAME SIGNAL: sent to a guest that is up
     start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio" --append 'run="echo READY; sleep 1000"'
     await '^READY' && kill -s "$2" "$pid"
