@@ -53,6 +53,43 @@ static int quick_start(uint8_t *ram, size_t ram_len, struct vmm_bus ports)
     return 0;
 }
 
+/* Two VMs at once in one process, their guests in turn: neither sees the other. */
+static int two_at_once(uint8_t *ram)
+{
+    static const struct vmm_x86_seg flat = {0, 0xffff, 0, 0x93};
+    struct vmm_x86_regs regs = {.rflags = 2, .cr0 = 0x60000010, .ds = flat, .es = flat, .ss = flat};
+    struct hyp_desc desc = {.no_irqchip = true};
+    struct hyp h[2];
+    struct hyp_cpu c[2];
+    struct vmm_exit e;
+    uint8_t said[2] = {0, 0};
+
+    regs.cs = (struct vmm_x86_seg){0, 0xffff, 0, 0x9b};
+    regs.tr = (struct vmm_x86_seg){0, 0xffff, 0, 0x8b};
+    for (unsigned i = 0; i < 2; i++) {
+        /* in al, 0x80; out 0x80, al; hlt */
+        memcpy(ram + i * 4096, "\xe4\x80\xe6\x80\xf4", 5);
+        if (hyp_open(&h[i], &desc) || hyp_map(&h[i], 0, 4096, ram + i * 4096, VMM_READ | VMM_WRITE))
+            return -1;
+        if (hyp_cpu_open(&c[i], &h[i], 0) || hyp_set_regs(&c[i], &regs))
+            return -1;
+    }
+    for (unsigned step = 0; step < 6; step++) {
+        unsigned i = step & 1;
+        if (hyp_run(&c[i], &e) || e.kind != (step < 4 ? VMM_EXIT_PIO : VMM_EXIT_HALT))
+            return -1;
+        if (step < 2)
+            e.data[0] = (uint8_t)(0x70 + i);
+        else if (step < 4)
+            said[i] = e.data[0];
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        hyp_cpu_close(&c[i]);
+        hyp_close(&h[i]);
+    }
+    return said[0] == 0x70 && said[1] == 0x71 ? 0 : -1;
+}
+
 int main(void)
 {
     static const uint8_t code[] = {0xe4, 0x80, 0xfe, 0xc0, 0xe6, 0x80, 0xf4};
@@ -75,6 +112,10 @@ int main(void)
             return 1;
         }
     }
-    printf("embed_kvm: ran two guests\n");
+    if (two_at_once(ram)) {
+        printf("embed_kvm: two VMs at once do not work\n");
+        return 1;
+    }
+    printf("embed_kvm: guests one after the other, and two VMs at once\n");
     return 0;
 }

@@ -17,11 +17,17 @@ hardware() { usable_kvm && grep -Eq '^flags.* (vmx|svm)( |$)' /proc/cpuinfo; }
 verdicts() { grep -E --line-buffered '^(ok|not ok|skip) - |^# '; }
 kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
 
-# script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own.
+# script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own;
+# when it is the emulated machine that died, with all that ran in it, it gets a second chance.
 script() {
     log=$logs/$1.log raw=$logs/$1.out
     : >"$log"
     { shift; "$@"; echo "status $?"; } 2>&1 | tee "$raw" | verdicts | tee "$log"
+    if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ -z "${again:-}" ]; then
+        echo "# $1: the lab's machine died; once more from the start"
+        again=1 script "$@"
+        return
+    fi
     if ! tail -n 1 "$raw" | grep -q '^status 0$' && ! grep -q '^not ok' "$log"; then
         echo "not ok - $(basename "$raw" .out): $(tail -n 1 "$raw"), see $raw" | tee -a "$log"
     fi
