@@ -1433,6 +1433,8 @@ static int cpu_open(struct cpu *c)
 
     if (!err)
         cpu_set_open(c, true);
+    else
+        vm_end(vm, ST_UNFIT); /* before the gate: CPU 0 must not run without this one */
     if (c->id != 0) {
         host_gate_arrive(&vm->others_open);
         return err;
