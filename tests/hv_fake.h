@@ -36,6 +36,7 @@ static struct {
     unsigned nexits;
     int open_err, cpu_err; /* what hyp_open, hyp_cpu_open (of the last CPU) return */
     unsigned last_cpu;
+    unsigned *asleep;    /* NULL, or where to tell that CPU 0 has come to the end of the script */
     unsigned raised;     /* hyp_irq_set(true) so far; atomic */
     unsigned mismatches; /* reads that brought something else */
 } fake;
@@ -117,6 +118,8 @@ static int fake_sleep(struct hyp_cpu *c, struct vmm_exit *e)
 {
     struct timespec ms = {.tv_nsec = 1000000};
 
+    if (c->id == 0 && fake.asleep)
+        __atomic_store_n(fake.asleep, 1, __ATOMIC_SEQ_CST);
     while (!__atomic_exchange_n(&c->kicked, 0, __ATOMIC_SEQ_CST))
         nanosleep(&ms, NULL);
     e->kind = VMM_EXIT_AGAIN;

@@ -102,6 +102,7 @@ static void check_life(const struct life *l, const char *binary)
 
     if (!CHECK(pipe(p) == 0))
         return;
+    *fake.asleep = 0;
     fflush(NULL);
     pid = fork();
     if (pid == 0) {
@@ -111,7 +112,8 @@ static void check_life(const struct life *l, const char *binary)
     }
     close(p[1]);
     if (l->signals) {
-        nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+        for (int i = 0; i < 10000 && !__atomic_load_n(fake.asleep, __ATOMIC_SEQ_CST); i++)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         kill(pid, SIGTERM);
     }
     while (len < sizeof text - 1 && (n = read(p[0], text + len, sizeof text - 1 - len)) > 0)
@@ -155,6 +157,10 @@ int main(void)
     if (!CHECK(fd >= 0 && write(fd, "\xf4", 1) == 1))
         return 1;
     close(fd);
+    fake.asleep =
+        mmap(NULL, sizeof *fake.asleep, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (!CHECK(fake.asleep != MAP_FAILED))
+        return 1;
     for (size_t i = 0; i < sizeof lives / sizeof lives[0]; i++)
         check_life(&lives[i], binary);
     test_button();
