@@ -74,7 +74,8 @@ enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 
 struct config {
     struct vmm_log log;
-    char *text; /* copies of option values, quotes removed */
+    enum vmm_level level; /* once the guest runs; what keeps it from running is always said */
+    char *text;           /* copies of option values, quotes removed */
     size_t text_used;
 
     const char *kernel, *initrd, *cmdline, *binary;
@@ -418,7 +419,7 @@ static int set_log(struct config *c, const char *name, const char *value)
 
     for (unsigned i = 0; i < 5; i++)
         if (strcmp(value, levels[i]) == 0 || (value[0] == (char)('0' + i) && !value[1])) {
-            c->log.level = (enum vmm_level)i;
+            c->level = (enum vmm_level)i;
             return 0;
         }
     return vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give error, warn, info or debug", name,
@@ -666,7 +667,7 @@ static void config_init(struct config *c)
 {
     memset(c, 0, sizeof *c);
     c->log.sink = log_line;
-    c->log.level = VMM_LOG_WARN;
+    c->log.level = c->level = VMM_LOG_WARN;
     c->mem = 512ull << 20;
     c->ncpus = 1;
     c->mode = 64;
@@ -1817,8 +1818,8 @@ static void print_help(void)
     for (size_t i = 0; i < NOPTIONS; i++) {
         const struct option_def *o = &option_table[i];
         next_name(o->names, name);
-        snprintf(left, sizeof left, "%c%c %s--%s %s", o->letter ? '-' : ' ',
-                 o->letter ? o->letter : ' ', "", name, o->value ? o->value : "");
+        snprintf(left, sizeof left, "%c%c --%s %s", o->letter ? '-' : ' ',
+                 o->letter ? o->letter : ' ', name, o->value ? o->value : "");
         printf("  %-34s %s\n", left, o->help);
     }
     printf("\nOn a terminal: Ctrl-A X ends the VM, Ctrl-A H helps.\n"
@@ -1839,6 +1840,7 @@ static int run(struct config *cfg)
     vm.log = &cfg->log;
     vm.status = -1;
     vm_stamp(&vm, STAGE_START);
+    cfg->log.level = cfg->level > VMM_LOG_ERROR ? cfg->level : VMM_LOG_ERROR;
     if (cfg->net)
         vmm_say(vm.log, VMM_LOG_WARN, "--net is not there yet: the VM runs without a network");
     if (host_loop_init(&vm.loop, vm.log) || vm_build(&vm))
@@ -1846,6 +1848,7 @@ static int run(struct config *cfg)
     err = watch_life(&vm);
     if (!err)
         err = open_streams(&vm);
+    cfg->log.level = cfg->level;
     if (!err)
         err = run_cpus(&vm);
     if (err)

@@ -81,6 +81,7 @@ bad 2 'kernel' bz
 bad 2 '.' --mem 1G
 
 bad 3 'nowhere' --kernel nowhere
+bad 3 'nowhere' --log 0 --kernel nowhere
 bad 3 'empty' --kernel empty
 bad 3 'dir' --kernel dir
 [ "$(id -u)" = 0 ] || bad 3 'secret' --kernel secret

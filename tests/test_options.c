@@ -62,7 +62,7 @@ static void test_defaults(void)
     CHECK_EQ(c.mem, 512ull << 20);
     CHECK_EQ(c.ncpus, 1);
     CHECK(c.console == CONSOLE_SERIAL && !c.serial && !c.debugcon && !c.no_acpi && !c.time);
-    CHECK(c.log.level == VMM_LOG_WARN);
+    CHECK(c.level == VMM_LOG_WARN);
     config_free(&c);
 }
 
@@ -129,7 +129,7 @@ static void test_net_and_console(void)
          "console|--log|3");
     CHECK(c.debugcon && c.console == CONSOLE_SERIAL);
     CHECK(strcmp(c.net, "tap=tap0") == 0);
-    CHECK(c.log.level == VMM_LOG_INFO);
+    CHECK(c.level == VMM_LOG_INFO);
     CHECK_EQ(c.ndisks, 1);
     config_free(&c);
 }
