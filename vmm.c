@@ -1182,11 +1182,12 @@ static int plug_chips(struct vm *vm)
     return err ? err : hyp_irq_edge(&vm->hyp, POWER_GSI);
 }
 
-/* Huge pages save a stock kernel's boot three quarters of its exits. Mapped first and filled later:
-   some hypervisors zero memory when they map it. */
+/* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
+   and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
+   memory when they map it. */
 static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
 {
-    void *hva = host_ram(len, HOST_RAM_HUGE, vm->log);
+    void *hva = host_ram(len, vm->cfg->kernel ? HOST_RAM_HUGE : 0, vm->log);
     int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
 
     return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
