@@ -4,9 +4,10 @@
    hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
 
-   The I/O thread is the loop: it serves streams, doorbells, disks, timers and signals. Each vCPU has
-   a thread (the first one the main thread) that runs the guest and answers its port and MMIO
-   accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first counts.
+   The I/O thread is the loop: it serves streams, doorbells, disks, timers and signals. Each vCPU
+   has a thread (the first one the main thread) that runs the guest and answers its port and MMIO
+   accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first one
+   counts.
 
    Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>machine >>boot >>cpus
              >>life >>report >>doctor >>main */
@@ -449,6 +450,8 @@ static int set_flag(struct config *c, const char *name, const char *value)
     return 0;
 }
 
+/* To add an option: a field in struct config, a setter above, a row here. --help, the messages, the
+   suggestions and the fuzz target follow by themselves; vmm.1 and tests/test_options.c do not. */
 static const struct option_def option_table[] = {
     {"kernel", 'k', ARG_ONE, "FILE[,entry=64|pvh]", "bzImage or ELF vmlinux (64-bit or PVH entry)",
      set_kernel},
@@ -681,6 +684,16 @@ static void config_free(struct config *c)
 
 /* >>vm -------------------------------------------------------------------------------------- */
 
+/* The guest-physical map and the lines, in one place; the tables that the guest reads are made from
+   the same constants.
+
+     0          .. 3 GiB        RAM (at most; the rest goes on at 4 GiB)
+     3 GiB      .. 4 GiB        devices: virtio from VIRTIO_BASE, one page each; the IOAPIC at
+                                0xfec00000, LAPICs at 0xfee00000, KVM's own from 0xfffbc000
+     4 GiB      ..              the rest of RAM
+
+   Lines 0, 2, 8 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 9 the power
+   button's. */
 #define HOLE_START 0xc0000000ull /* RAM below, devices up to 4 GiB, the rest of RAM above */
 #define HOLE_END   0x100000000ull
 
@@ -754,6 +767,15 @@ enum stage {
     NSTAGES
 };
 
+/* Everything about one VM. Who may touch what, once the guest runs:
+
+     buses, memory, configuration   everybody reads, nobody writes
+     a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
+     disk.todo, loop, lines         the I/O thread
+     cpu[i].open                    under cpus_lock
+     status, slot.rung, stage       anybody, atomically
+
+   Locks are taken in the order device, then stream or interrupt line, which are leaves. */
 struct vm {
     struct config *cfg;
     const struct vmm_log *log;
@@ -1111,6 +1133,8 @@ static int plug_virtio(struct vm *vm)
 
 /* >>machine: who answers where -------------------------------------------------------------- */
 
+/* One row a device; a byte address on the port or MMIO bus, its functions, and whose lock is held
+   while they run. The i8042 owns two single ports, because 0x61 between them is the PIT's. */
 static const struct place {
     uint64_t base, len;
     uint64_t (*read)(void *dev, uint64_t off, unsigned len);
@@ -1266,6 +1290,7 @@ static struct boot_file boot_file(const struct host_file *f, const char *name)
     return (struct boot_file){.data = f->data, .len = f->len, .name = name};
 }
 
+/* Hands boot.h one description of the machine; e820, ACPI and MP table come from it. */
 static int load_images(struct vm *vm, struct images *im, const char *cmdline)
 {
     const struct config *c = vm->cfg;
@@ -1670,6 +1695,7 @@ struct doctor {
     char said[512]; /* what the hypervisor backend said when it refused */
 };
 
+/* Paths and messages become JSON strings: quotes and backslashes escaped, control bytes left out. */
 static void print_json_text(const char *s)
 {
     putchar('"');
@@ -1757,6 +1783,7 @@ static bool file_says(const char *path, const char *text)
     return strstr(buf, text) != NULL;
 }
 
+/* What guest RAM costs on this host. */
 static void check_memory(struct doctor *d)
 {
     static const char thp[] = "/sys/kernel/mm/transparent_hugepage/enabled";
