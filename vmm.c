@@ -1695,7 +1695,7 @@ struct doctor {
     char said[512]; /* what the hypervisor backend said when it refused */
 };
 
-/* Paths and messages become JSON strings: quotes and backslashes escaped, control bytes left out. */
+/* Text as a JSON string: quotes and backslashes escaped, control bytes left out. */
 static void print_json_text(const char *s)
 {
     putchar('"');
