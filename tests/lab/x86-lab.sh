@@ -5,7 +5,7 @@
 #                                  (99: it died or took too long); output goes to standard output
 #   x86-lab.sh shell DIR COMMAND   the same on the terminal: keys and screen belong to COMMAND
 # Environment: ICOUNT=shift=0,sleep=off   instructions are the clock: repeatable, dependable, half as fast; empty: real time
-#              MEM=MiB  TIMEOUT=seconds  CPU=QEMU-cpu-model  APPEND=kernel-arguments
+#              MEM=MiB  TIMEOUT=seconds, STALL=seconds without a word  CPU=QEMU-cpu-model  APPEND=kernel-arguments
 # Bugs of QEMU's (7.2) SVM decide the defaults: XSETBV of a guest is not intercepted, so that guest and machine disagree
 # about XCR0 (a model without XSAVE avoids that); a CMPXCHG16B that faults on nested paging corrupts flags (hence -cx16);
 # and with -icount a one-shot timer interrupt can be lost on the way out of a guest, after which an idle machine
@@ -59,7 +59,7 @@ machine() { # KERNEL-ARGS QEMU-ARG...: becomes QEMU
 
 [ $# = 3 ] || { sed -n 2,10p "$0"; exit 2; }
 t=$(mktemp -d)
-trap 'rm -rf "$t"' EXIT
+trap 'kill $(cat "$t/pid" 2>/dev/null) 2>/dev/null || :; rm -rf "$t"' EXIT
 trap 'exit 99' HUP INT TERM
 base "$t/base"
 printf '%s\n' "$3" >"$t/base/lab/command"
@@ -67,8 +67,18 @@ printf '%s\n' "$3" >"$t/base/lab/command"
 icount=${ICOUNT-shift=0,sleep=off}
 case $1 in
 run)
-    (machine '' ${icount:+-icount $icount} -serial stdio </dev/null) |
-        sed -u -e 's/\r$//' -e "/^@@LAB-RC=/w $t/rc" -e '/^@@LAB-RC=/d' -e '/reboot: Power down$/d' || :
+    # A machine that says nothing for so long hangs: it is ended, however much of its time is left.
+    : >"$t/out"
+    { machine '' ${icount:+-icount $icount} -serial stdio </dev/null & echo $! >"$t/pid"; wait; } |
+        sed -u -e 's/\r$//' -e "/^@@LAB-RC=/w $t/rc" -e '/^@@LAB-RC=/d' -e '/reboot: Power down$/d' |
+        tee "$t/out" &
+    silent=0 last=
+    while kill -0 $! 2>/dev/null; do
+        sleep 0.5
+        size=$(wc -c <"$t/out")
+        [ "$size" = "$last" ] && silent=$((silent + 1)) || silent=0 last=$size
+        [ $silent -lt $((2 * ${STALL:-150})) ] || kill "$(cat "$t/pid")" 2>/dev/null || :
+    done
     rc=$(sed 's/[^0-9]//g' "$t/rc")
     exit "${rc:-99}"
     ;;
