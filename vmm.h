@@ -147,6 +147,33 @@ static inline uint64_t vmm_ones(unsigned len)
     return len >= 8 ? ~(uint64_t)0 : ((uint64_t)1 << (8 * len)) - 1;
 }
 
+/* >>bucket: a limit in units (bytes, requests) a second. Whoever wants n units asks vmm_bucket_wait
+   until it says 0, and then takes them; a large n goes at once and is paid for afterwards. All zero:
+   no limit. The clock is the caller's. */
+struct vmm_bucket {
+    uint64_t rate;     /* units a second; 0: no limit */
+    uint64_t burst_ns; /* what was not used for so long may be made up for at once */
+    uint64_t paid_ns;  /* private: when all that was taken is paid for */
+};
+
+/* Nanoseconds until more may be taken; 0: now. */
+static inline uint64_t vmm_bucket_wait(const struct vmm_bucket *b, uint64_t now_ns)
+{
+    return b->paid_ns > now_ns ? b->paid_ns - now_ns : 0;
+}
+
+/* Takes n units, at most 2^34. */
+static inline void vmm_bucket_take(struct vmm_bucket *b, uint64_t now_ns, uint64_t n)
+{
+    uint64_t oldest = now_ns > b->burst_ns ? now_ns - b->burst_ns : 0;
+
+    if (!b->rate)
+        return;
+    if (b->paid_ns < oldest)
+        b->paid_ns = oldest;
+    b->paid_ns += n * 1000000000 / b->rate;
+}
+
 /* >>memory: guest-physical RAM as a short list of ranges, each one piece of host memory. */
 struct vmm_range {
     uint64_t gpa; /* guest-physical address of the first byte */

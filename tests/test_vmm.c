@@ -140,6 +140,43 @@ static void test_budget(void)
     CHECK_EQ(vmm_ones(8), ~0ull);
 }
 
+/* Takes n units whenever it is allowed to, for `ns`; returns how many in all. */
+static uint64_t drain(struct vmm_bucket *b, uint64_t from, uint64_t ns, uint64_t n)
+{
+    uint64_t taken = 0, wait;
+
+    for (uint64_t now = from; now < from + ns; now += wait) {
+        wait = vmm_bucket_wait(b, now);
+        if (wait)
+            continue;
+        vmm_bucket_take(b, now, n);
+        taken += n;
+    }
+    return taken;
+}
+
+static void test_bucket(void)
+{
+    const uint64_t second = 1000000000;
+    struct vmm_bucket free = {0}, b = {.rate = 1000, .burst_ns = second / 10};
+    struct vmm_bucket fast = {.rate = UINT64_MAX};
+
+    vmm_bucket_take(&free, 5, 1ull << 34);
+    CHECK_EQ(vmm_bucket_wait(&free, 5), 0);
+    vmm_bucket_take(&fast, 5, 1ull << 34);
+    CHECK_EQ(vmm_bucket_wait(&fast, 6), 0);
+
+    CHECK_EQ(drain(&b, 100 * second, second, 1), 1100); /* 100 saved up, 1000 earned */
+    CHECK_EQ(drain(&b, 101 * second, second, 1), 1000);
+    CHECK_EQ(drain(&b, 500 * second, second, 1), 1100); /* a long rest saves up no more */
+    b.paid_ns = 0;
+    CHECK_EQ(drain(&b, 600 * second, 10 * second, 5000), 15000); /* at once, then paid for */
+    CHECK_EQ(vmm_bucket_wait(&b, 610 * second), 4900000000);
+    b = (struct vmm_bucket){.rate = 1000, .burst_ns = second};
+    vmm_bucket_take(&b, 10, 1); /* a young clock */
+    CHECK_EQ(vmm_bucket_wait(&b, 0), second / 1000);
+}
+
 static void test_quick_start(void)
 {
     /* quick start */
@@ -160,5 +197,6 @@ int main(void)
     test_bus();
     test_exit();
     test_budget();
+    test_bucket();
     CHECK_DONE("test_vmm");
 }
