@@ -144,6 +144,12 @@ VMM_DEF void host_event_init(struct host_loop *l, struct host_event *ev, void (*
 VMM_DEF void host_event_raise(struct host_event *ev); /* any thread */
 VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev);
 
+/* A bell is a descriptor that can be rung and watched (HOST_IN), even by a hypervisor: on Linux an
+   eventfd. The caller closes it. */
+VMM_DEF int host_bell_open(void);      /* -errno */
+VMM_DEF void host_bell_ring(int bell); /* any thread */
+VMM_DEF bool host_bell_take(int bell); /* rearms it; false: it had not been rung */
+
 /* Calls fn once, in ns nanoseconds; replaces what was set before. */
 VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
                            void (*fn)(void *ctx), void *ctx);
@@ -421,27 +427,26 @@ static int host__poll_wait(struct host_loop *l)
     return 0;
 }
 
-static int host__wake_open(void)
+VMM_DEF int host_bell_open(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     return fd < 0 ? -errno : fd;
 }
 
-static void host__wake_up(int fd)
+VMM_DEF void host_bell_ring(int bell)
 {
     uint64_t one = 1;
 
-    if (write(fd, &one, sizeof one) < 0)
+    if (write(bell, &one, sizeof one) < 0)
         return; /* full: then it is readable, which is all we want */
 }
 
-/* Takes the count out of an eventfd or a timerfd; false: there was none. */
-static bool host__wake_take(int fd)
+VMM_DEF bool host_bell_take(int bell) /* also of a timerfd */
 {
     uint64_t count;
 
-    return read(fd, &count, sizeof count) == (ssize_t)sizeof count;
+    return read(bell, &count, sizeof count) == (ssize_t)sizeof count;
 }
 
 static int host__timer_open(void)
@@ -529,7 +534,7 @@ VMM_DEF void host_watch_del(struct host_loop *l, struct host_watch *w)
 static void host__loop_wake(struct host_loop *l)
 {
     if (!__atomic_exchange_n(&l->woken, 1, __ATOMIC_SEQ_CST))
-        host__wake_up(l->wake.fd);
+        host_bell_ring(l->wake.fd);
 }
 
 static void host__loop_woken(void *ctx, unsigned events)
@@ -538,7 +543,7 @@ static void host__loop_woken(void *ctx, unsigned events)
     struct host_event *ev;
 
     (void)events;
-    host__wake_take(l->wake.fd);
+    host_bell_take(l->wake.fd);
     __atomic_store_n(&l->woken, 0, __ATOMIC_SEQ_CST);
     for (l->cursor = l->events; (ev = l->cursor);) {
         l->cursor = ev->next; /* which host_event_fini moves on, should fn delete that one */
@@ -556,7 +561,7 @@ VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log)
     l->wake = (struct host_watch){-1, HOST_IN, host__loop_woken, l, 0};
     l->poll_fd = host__poll_open();
     if (l->poll_fd >= 0)
-        l->wake.fd = host__wake_open();
+        l->wake.fd = host_bell_open();
     if (l->wake.fd >= 0)
         rc = host_watch_add(l, &l->wake);
     if (!rc)
@@ -621,7 +626,7 @@ static void host__timer_ready(void *ctx, unsigned events)
     struct host_timer *t = (struct host_timer *)ctx;
 
     (void)events;
-    if (host__wake_take(t->watch.fd)) /* else it was set anew since it became ready */
+    if (host_bell_take(t->watch.fd)) /* else it was set anew since it became ready */
         t->fn(t->ctx);
 }
 

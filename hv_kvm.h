@@ -1,8 +1,9 @@
 /* hv_kvm.h - the hypervisor contract of vmm.h on Linux's /dev/kvm    MIT licence, see LICENSE
 
    WHAT IT IS      hyp_open, hyp_run and friends (declared in vmm.h) by KVM ioctls, for x86_64.
-                   Interrupt controllers and timers are the kernel's; doorbells are ioeventfds, edge
-                   interrupts irqfds. It does not place devices, load images or make threads.
+                   Interrupt controllers and timers are the kernel's; bells are eventfds, doorbells
+                   ioeventfds and interrupts by bell irqfds. It does not place devices, load images
+                   or make threads.
                    Follows Documentation/virt/kvm/api.rst and x86/cpuid.rst of the Linux kernel.
 
    QUICK START     struct hyp h;
@@ -20,15 +21,16 @@
                    hyp_close(&h);
 
    CONFIGURATION   set everywhere:
-                   HYP_DOORBELLS_MAX  doorbells of one VM; default 64
+                   HYP_MSI_LINES_MAX  lines of hyp_msi_line of one VM; default 512
                    set in the implementing file only:
                    KVM_KICK_SIGNAL    what interrupts a running vCPU thread; default SIGRTMIN
                    KVM_DEVICE         default of hyp_desc.path; "/dev/kvm"
 
    DEPENDS ON      vmm.h; the implementation on Linux and its headers.
 
-   THREADS         A vCPU belongs to the thread that opened it. hyp_irq_set and hyp_kick: any
-                   thread. Everything else before the first hyp_run, or from one thread at a time.
+   THREADS         A vCPU belongs to the thread that opened it. hyp_irq_*, hyp_doorbell and
+                   hyp_kick: any thread. Everything else before the first hyp_run, or from one
+                   thread at a time.
    MEMORY          struct hyp and struct hyp_cpu are the caller's; nothing is allocated. Guest
                    memory stays the caller's too and must outlive hyp_close.
    ERRORS          Negative errno; one sentence in desc.log.
@@ -43,23 +45,23 @@
 #define HYP_BACKEND
 #include "vmm.h"
 
-#ifndef HYP_DOORBELLS_MAX
-#define HYP_DOORBELLS_MAX 64
+#ifndef HYP_MSI_LINES_MAX
+#define HYP_MSI_LINES_MAX 512
 #endif
-#define HYP_GSIS      24  /* pins of the in-kernel IOAPIC */
-#define HYP_CPUID_MAX 256 /* CPUID leaves that fit */
+#define HYP_GSIS       24                                  /* pins of the in-kernel IOAPIC */
+#define HYP_CPUID_MAX  256                                 /* CPUID leaves that fit */
+#define HYP_ROUTES_MAX (16 + HYP_GSIS + HYP_MSI_LINES_MAX) /* lines of the PICs come on top */
 
 struct hyp {
     const struct vmm_log *log;
-    int dev, vm;      /* /dev/kvm and the VM; -1: closed */
-    unsigned caps;    /* enum hyp_cap */
-    unsigned ncpus;   /* as the CPUID topology tells them */
-    unsigned run_len; /* bytes of a vCPU's shared page(s) */
-    int irqfd[HYP_GSIS];
-    int bell[HYP_DOORBELLS_MAX];
-    unsigned nbells;
-    struct vmm_mem slots;                  /* what is mapped, to show the bytes at a fault */
-    uint64_t cpuid[1 + HYP_CPUID_MAX * 5]; /* struct kvm_cpuid2 with its entries */
+    int dev, vm;                             /* /dev/kvm and the VM; -1: closed */
+    unsigned caps;                           /* enum hyp_cap */
+    unsigned ncpus;                          /* as the CPUID topology tells them */
+    unsigned run_len;                        /* bytes of a vCPU's shared page(s) */
+    struct vmm_mem slots;                    /* what is mapped, to show the bytes at a fault */
+    uint64_t cpuid[1 + HYP_CPUID_MAX * 5];   /* struct kvm_cpuid2 with its entries */
+    unsigned nlines;                         /* of hyp_msi_line so far */
+    uint64_t routes[1 + HYP_ROUTES_MAX * 6]; /* struct kvm_irq_routing with its entries */
 };
 
 struct hyp_cpu {
@@ -81,7 +83,6 @@ struct hyp_cpu {
 #include <grp.h>
 #include <linux/kvm.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -190,6 +191,8 @@ static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
     if (!desc->no_irqchip && kvm__cap(h, KVM_CAP_IRQCHIP) && kvm__cap(h, KVM_CAP_IRQFD) &&
         kvm__cap(h, KVM_CAP_PIT2))
         caps |= HYP_CAP_IRQCHIP;
+    if (caps & HYP_CAP_IRQCHIP && kvm__cap(h, KVM_CAP_IRQ_ROUTING))
+        caps |= HYP_CAP_MSI;
     if (kvm__cap(h, KVM_CAP_IOEVENTFD))
         caps |= HYP_CAP_DOORBELL;
     return caps;
@@ -302,8 +305,6 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
     h->log = desc->log;
     h->ncpus = desc->ncpus ? desc->ncpus : 1;
     h->dev = h->vm = -1;
-    for (unsigned i = 0; i < HYP_GSIS; i++)
-        h->irqfd[i] = -1;
     err = kvm__open_vm(h, desc);
     if (err) {
         hyp_close(h);
@@ -315,19 +316,12 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
 
 VMM_DEF void hyp_close(struct hyp *h)
 {
-    for (unsigned i = 0; i < HYP_GSIS; i++)
-        if (h->irqfd[i] >= 0)
-            close(h->irqfd[i]);
-    for (unsigned i = 0; i < h->nbells; i++)
-        close(h->bell[i]);
     if (h->vm >= 0)
         close(h->vm);
     if (h->dev >= 0)
         close(h->dev);
     memset(h, 0, sizeof *h);
     h->dev = h->vm = -1;
-    for (unsigned i = 0; i < HYP_GSIS; i++)
-        h->irqfd[i] = -1;
 }
 
 VMM_DEF unsigned hyp_caps(const struct hyp *h)
@@ -360,63 +354,92 @@ VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsign
 VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
 {
     struct kvm_irq_level line = {.irq = gsi, .level = level};
-    uint64_t one = 1;
 
-    if (gsi < HYP_GSIS && h->irqfd[gsi] >= 0) {
-        /* An eventfd takes 2^64 - 2 ones before it refuses more: this write cannot fail. */
-        if (level && write(h->irqfd[gsi], &one, sizeof one) < 0)
-            return;
-    } else if (h->caps & HYP_CAP_IRQCHIP) {
+    if (h->caps & HYP_CAP_IRQCHIP)
         (void)kvm__ioctl(h->vm, KVM_IRQ_LINE, &line);
-    }
 }
 
-VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi)
+VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on)
 {
-    struct kvm_irqfd irqfd = {.gsi = gsi};
-    int fd, err;
+    struct kvm_irqfd irqfd = {
+        .fd = (unsigned)bell, .gsi = gsi, .flags = on ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
+    int err;
 
     if (!(h->caps & HYP_CAP_IRQCHIP))
         return -ENOSYS;
-    if (gsi >= HYP_GSIS || h->irqfd[gsi] >= 0)
+    if (gsi >= HYP_GSIS + h->nlines)
         return -EINVAL;
-    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return vmm_err(h->log, -errno, "cannot create an eventfd: %s", strerror(errno));
-    irqfd.fd = (unsigned)fd;
     err = kvm__ioctl(h->vm, KVM_IRQFD, &irqfd);
-    if (err) {
-        close(fd);
-        return vmm_err(h->log, err, "KVM refuses interrupt line %u: %s", gsi, strerror(-err));
-    }
-    h->irqfd[gsi] = fd;
-    return 0;
+    return err ? vmm_err(h->log, err, "KVM refuses interrupt line %u: %s", gsi, strerror(-err)) : 0;
 }
 
-VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell)
+static void kvm__add_route(struct kvm_irq_routing *table, unsigned gsi, unsigned chip, unsigned pin)
 {
-    struct kvm_ioeventfd io = {.addr = bell->gpa, .len = bell->len};
-    int fd, err;
+    table->entries[table->nr++] = (struct kvm_irq_routing_entry){
+        .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {.irqchip = chip, .pin = pin}};
+}
+
+/* KVM takes only whole tables. This is the one that a VM has at first: line N is pin N of the
+   IOAPIC and, below 16, also of the PIC pair. */
+static void kvm__first_routes(struct kvm_irq_routing *table)
+{
+    for (unsigned gsi = 0; gsi < HYP_GSIS; gsi++) {
+        if (gsi < 16)
+            kvm__add_route(table, gsi, gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
+                           gsi % 8);
+        kvm__add_route(table, gsi, KVM_IRQCHIP_IOAPIC, gsi);
+    }
+}
+
+VMM_DEF int hyp_msi_line(struct hyp *h)
+{
+    if (!(h->caps & HYP_CAP_MSI))
+        return -ENOSYS;
+    if (h->nlines == HYP_MSI_LINES_MAX)
+        return vmm_err(h->log, -ENOSPC, "more than %d interrupts by message: use fewer devices",
+                       HYP_MSI_LINES_MAX);
+    return (int)(HYP_GSIS + h->nlines++);
+}
+
+VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
+{
+    struct kvm_irq_routing *table = (struct kvm_irq_routing *)(void *)h->routes;
+    struct kvm_irq_routing_entry route = {.gsi = gsi,
+                                          .type = KVM_IRQ_ROUTING_MSI,
+                                          .u.msi = {.address_lo = (uint32_t)addr,
+                                                    .address_hi = (uint32_t)(addr >> 32),
+                                                    .data = data}};
+    unsigned i = 0;
+    int err;
+
+    _Static_assert(sizeof h->routes >= sizeof *table + HYP_ROUTES_MAX * sizeof route,
+                   "room for HYP_ROUTES_MAX routes");
+    if (gsi < HYP_GSIS || gsi >= HYP_GSIS + h->nlines)
+        return -EINVAL;
+    if (!table->nr)
+        kvm__first_routes(table);
+    while (i < table->nr && table->entries[i].gsi != gsi)
+        i++;
+    table->entries[i] = route;
+    table->nr += i == table->nr;
+    err = kvm__ioctl(h->vm, KVM_SET_GSI_ROUTING, table);
+    return err ? vmm_err(h->log, err, "KVM refuses a message as interrupt: %s", strerror(-err)) : 0;
+}
+
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
+{
+    struct kvm_ioeventfd io = {.addr = where->gpa, .len = where->len, .fd = bell};
+    int err;
 
     if (!(h->caps & HYP_CAP_DOORBELL))
         return -ENOSYS;
-    if (h->nbells == HYP_DOORBELLS_MAX)
-        return -ENOSPC;
-    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return vmm_err(h->log, -errno, "cannot create an eventfd: %s", strerror(errno));
-    io.fd = fd;
-    if (bell->match) {
-        io.datamatch = bell->value;
+    if (where->match) {
+        io.datamatch = where->value;
         io.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
     }
+    io.flags |= on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN;
     err = kvm__ioctl(h->vm, KVM_IOEVENTFD, &io);
-    if (err) {
-        close(fd);
-        return vmm_err(h->log, err, "KVM refuses a doorbell: %s", strerror(-err));
-    }
-    h->bell[h->nbells++] = fd;
-    return fd;
+    return err ? vmm_err(h->log, err, "KVM refuses a doorbell: %s", strerror(-err)) : 0;
 }
 
 /* >>cpuid: the host's features with the topology of one package of ncpus cores ---- */

@@ -709,24 +709,28 @@ static void config_free(struct config *c)
 
 /* Interrupt lines for virtio devices, those first that a kernel without ACPI can use too. */
 static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
-#define SLOTS_MAX   (sizeof virtio_gsi)
-#define SLOT_QUEUES 2
+#define SLOTS_MAX (sizeof virtio_gsi)
 
 struct vm;
 
-/* A virtio device on the MMIO bus with its lock and its doorbells. */
+/* A virtio device with its lock, and who serves it. */
 struct slot {
     struct vm *vm;
     struct vio_dev *dev;
     struct vio_mmio mmio;
     struct host_mutex lock;
-    struct disk *disk; /* NULL: the device is none */
-    unsigned rung;     /* bits of queues to serve that no doorbell told of; atomic */
-    struct bell {
-        struct slot *slot;
-        unsigned queue;
-        struct host_watch watch;
-    } bell[SLOT_QUEUES];
+    struct host_loop *loop; /* its queues are served there */
+    struct disk *disk;      /* NULL: the device is none */
+    struct bell *bell;      /* one a queue */
+    struct host_event rung; /* some bell was rung by hand */
+};
+
+/* The doorbell of a queue. */
+struct bell {
+    struct slot *slot;
+    unsigned queue;
+    struct host_watch watch;
+    bool rung; /* by hand, for no doorbell caught the write; atomic */
 };
 
 struct disk {
@@ -773,7 +777,7 @@ enum stage {
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
      disk.todo, loop, lines         the I/O thread
      cpu[i].open                    under cpus_lock
-     status, slot.rung, stage       anybody, atomically
+     status, bell.rung, stage       anybody, atomically
 
    Locks are taken in the order device, then stream or interrupt line, which are leaves. */
 struct vm {
@@ -789,13 +793,13 @@ struct vm {
     struct pc_kbc kbc;
     struct pc_rtc rtc;
     struct pc_power power;
+    struct vmm_irq power_button;
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
     struct host_mutex com1_lock, chips_lock;
 
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
-    struct host_event rung; /* some slot has bits in `rung` */
     struct vio_console console;
     struct vio_rng rng;
     struct disk disk[DISKS_MAX];
@@ -850,6 +854,31 @@ static void irq_set(void *ctx, unsigned line, bool level)
 static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
 {
     return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
+}
+
+/* The line of an edge-triggered interrupt is a bell that the hypervisor hears, where there is such a
+   thing. */
+static void irq_ring(void *ctx, unsigned line, bool level)
+{
+    (void)ctx;
+    if (level)
+        host_bell_ring((int)line);
+}
+
+static int plug_edge(struct vm *vm, unsigned gsi, struct vmm_irq *irq)
+{
+    int bell = host_bell_open(), err;
+
+    if (bell < 0)
+        return vmm_err(vm->log, bell, "cannot open a descriptor for an interrupt: %s",
+                       strerror(-bell));
+    *irq = (struct vmm_irq){.set = irq_ring, .line = (unsigned)bell};
+    err = hyp_irq_bell(&vm->hyp, gsi, bell, true);
+    if (err != -ENOSYS)
+        return err;
+    close(bell);
+    *irq = vm_irq(vm, gsi);
+    return 0;
 }
 
 /* The guest's ways to end itself. Each only notes the wish: the CPU that asked is still inside
@@ -948,11 +977,11 @@ static void on_escape(void *ctx, char key)
         return;
 }
 
-/* Has the I/O thread serve a queue soon. Any thread. */
-static void slot_ring(struct slot *s, unsigned q)
+/* Has the queue served soon. Any thread. */
+static void bell_ring(struct bell *b)
 {
-    __atomic_or_fetch(&s->rung, 1u << q, __ATOMIC_SEQ_CST);
-    host_event_raise(&s->vm->rung);
+    __atomic_store_n(&b->rung, true, __ATOMIC_SEQ_CST);
+    host_event_raise(&b->slot->rung);
 }
 
 /* >>disks: the I/O thread carries requests out, without the device's lock ------------------- */
@@ -993,12 +1022,12 @@ static void disk_work(struct disk *d, const struct vmm_lock *lock)
         vmm_leave(lock);
     }
     if (d->ntodo)
-        slot_ring(d->slot, 0);
+        bell_ring(&d->slot->bell[0]);
 }
 
 /* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
 
-/* Serves one queue. I/O thread only, so that a vCPU never waits for a disk. */
+/* Serves one queue, on the slot's loop only, so that a vCPU never waits for a disk. */
 static void slot_serve(struct slot *s, unsigned q)
 {
     struct vmm_lock lock = host_mutex_lock(&s->lock);
@@ -1013,77 +1042,89 @@ static void slot_serve(struct slot *s, unsigned q)
 static void on_doorbell(void *ctx, unsigned events)
 {
     struct bell *b = ctx;
-    uint64_t count;
 
     (void)events;
-    if (read(b->watch.fd, &count, sizeof count) == (ssize_t)sizeof count)
+    if (host_bell_take(b->watch.fd))
         slot_serve(b->slot, b->queue);
 }
 
 /* A kick that came as a plain write, on a vCPU thread, with the device's lock held. */
 static void on_kick(void *ctx, unsigned q)
 {
-    if (q < SLOT_QUEUES)
-        slot_ring(ctx, q);
+    bell_ring(&((struct slot *)ctx)->bell[q]);
 }
 
 static void on_rung(void *ctx)
 {
-    struct vm *vm = ctx;
+    struct slot *s = ctx;
 
-    for (unsigned i = 0; i < vm->nslots; i++) {
-        unsigned rung = __atomic_exchange_n(&vm->slot[i].rung, 0, __ATOMIC_SEQ_CST);
-        for (unsigned q = 0; q < SLOT_QUEUES; q++)
-            if (rung & 1u << q)
-                slot_serve(&vm->slot[i], q);
-    }
+    for (unsigned q = 0; q < s->dev->nqueues; q++)
+        if (__atomic_exchange_n(&s->bell[q].rung, false, __ATOMIC_SEQ_CST))
+            slot_serve(s, q);
 }
 
-/* A write of a queue's number to its notify register wakes the loop without an exit to user
-   space. */
-static int slot_doorbell(struct slot *s, unsigned q, uint64_t base)
+/* The guest's write to a queue's notify register wakes the loop without an exit to user space;
+   where the hypervisor has no such thing, on_kick does. */
+static int bell_hang(struct bell *b, const struct vmm_doorbell *where)
 {
-    struct vmm_doorbell where = {
-        .gpa = base + VIO_MMIO_NOTIFY, .len = 4, .match = true, .value = q};
-    struct bell *b = &s->bell[q];
-    int fd = hyp_doorbell(&s->vm->hyp, &where);
+    struct slot *s = b->slot;
+    int fd = host_bell_open(), err;
 
-    if (fd == -ENOSYS)
-        return 0; /* on_kick does */
     if (fd < 0)
-        return fd;
-    *b = (struct bell){.slot = s, .queue = q};
+        return vmm_err(s->vm->log, fd, "cannot open a descriptor for a doorbell: %s",
+                       strerror(-fd));
+    err = hyp_doorbell(&s->vm->hyp, where, fd, true);
+    if (err) {
+        close(fd);
+        return err == -ENOSYS ? 0 : err;
+    }
     b->watch = (struct host_watch){.fd = fd, .events = HOST_IN, .ready = on_doorbell, .ctx = b};
-    return host_watch_add(&s->vm->loop, &b->watch);
+    return host_watch_add(s->loop, &b->watch);
 }
 
-/* Puts a device into the next slot: registers, interrupt, doorbells. */
-static int slot_plug(struct vm *vm, struct vio_dev *dev, struct disk *disk)
+/* What is the same on all transports. */
+static int slot_init(struct slot *s, struct vm *vm, struct vio_dev *dev, struct disk *disk)
 {
-    struct slot *s = &vm->slot[vm->nslots];
-    unsigned gsi = virtio_gsi[vm->nslots];
-    uint64_t base = VIRTIO_BASE + vm->nslots * (uint64_t)VIO_MMIO_LEN;
-    struct vio_mmio_desc desc = {.dev = dev,
-                                 .mem = &vm->mem,
-                                 .irq = vm_irq(vm, gsi),
-                                 .kick = on_kick,
-                                 .ctx = s,
-                                 .log = vm->log};
-    struct vmm_io io = {.base = base,
+    *s = (struct slot){.vm = vm, .dev = dev, .disk = disk, .loop = &vm->loop};
+    s->bell = calloc(dev->nqueues, sizeof *s->bell);
+    if (!s->bell)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    for (unsigned q = 0; q < dev->nqueues; q++)
+        s->bell[q] = (struct bell){.slot = s, .queue = q};
+    host_mutex_init(&s->lock);
+    host_event_init(s->loop, &s->rung, on_rung, s);
+    return 0;
+}
+
+/* Registers, interrupt and doorbells on the MMIO bus, at the place of the slot's number. */
+static int slot_plug_mmio(struct slot *s)
+{
+    struct vm *vm = s->vm;
+    unsigned at = (unsigned)(s - vm->slot);
+    struct vio_mmio_desc desc = {
+        .dev = s->dev, .mem = &vm->mem, .kick = on_kick, .ctx = s, .log = vm->log};
+    struct vmm_io io = {.base = VIRTIO_BASE + at * (uint64_t)VIO_MMIO_LEN,
                         .len = VIO_MMIO_LEN,
                         .read = vio_mmio_read,
                         .write = vio_mmio_write,
-                        .dev = &s->mmio};
-    int err = hyp_irq_edge(&vm->hyp, gsi);
+                        .dev = &s->mmio,
+                        .lock = host_mutex_lock(&s->lock)};
+    struct vmm_doorbell where = {.gpa = io.base + VIO_MMIO_NOTIFY, .len = 4, .match = true};
+    int err = plug_edge(vm, virtio_gsi[at], &desc.irq);
 
-    *s = (struct slot){.vm = vm, .dev = dev, .disk = disk};
-    host_mutex_init(&s->lock);
-    io.lock = host_mutex_lock(&s->lock);
     vio_mmio_init(&s->mmio, &desc);
-    for (unsigned q = 0; q < dev->nqueues && !err; q++)
-        err = slot_doorbell(s, q, base);
-    vm->nslots++;
+    for (; where.value < s->dev->nqueues && !err; where.value++)
+        err = bell_hang(&s->bell[where.value], &where);
     return err ? err : vmm_bus_add(&vm->mmio, &io);
+}
+
+/* Puts a device into the next slot. */
+static int slot_plug(struct vm *vm, struct vio_dev *dev, struct disk *disk)
+{
+    struct slot *s = &vm->slot[vm->nslots++];
+    int err = slot_init(s, vm, dev, disk);
+
+    return err ? err : slot_plug_mmio(s);
 }
 
 /* The serial number is the name that Linux is going to give: scripts in the guest can rely on
@@ -1116,7 +1157,6 @@ static int plug_virtio(struct vm *vm)
     struct vio_console_desc console = {.out = line_stream(&vm->terminal)};
     int err = 0;
 
-    host_event_init(&vm->loop, &vm->rung, on_rung, vm);
     for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
         err = plug_disk(vm, i);
     if (!err)
@@ -1203,7 +1243,7 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
         err = plug_place(vm, &vm->mmio, &debug_mmio);
-    return err ? err : hyp_irq_edge(&vm->hyp, POWER_GSI);
+    return err ? err : plug_edge(vm, POWER_GSI, &vm->power_button);
 }
 
 /* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
@@ -1589,7 +1629,7 @@ static void on_signal(void *ctx, int signo)
     }
     vm->button_pressed = true;
     vmm_say(vm->log, VMM_LOG_WARN, "asked the guest to power off; a second signal ends it at once");
-    hyp_irq_set(&vm->hyp, POWER_GSI, true);
+    vmm_irq_set(&vm->power_button, true);
 }
 
 static int line_open(struct line *l, const char *spec)

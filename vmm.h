@@ -431,12 +431,12 @@ enum hyp_cap {
         1 << 0, /* interrupt controllers and timers live in the kernel; hyp_irq_* work */
     HYP_CAP_DOORBELL = 1 << 1, /* hyp_doorbell works */
     HYP_CAP_SOFTWARE =
-        1
-        << 2 /* no hardware virtualisation: guest kernel code is interpreted, slow and incomplete */
+        1 << 2, /* no hardware virtualisation: guest kernel code is interpreted, slow, incomplete */
+    HYP_CAP_MSI = 1 << 3 /* hyp_msi_* work */
 };
 
-/* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that wakes a
-   descriptor instead of ending hyp_run. */
+/* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that rings a
+   bell instead of ending hyp_run. */
 struct vmm_doorbell {
     uint64_t gpa;
     unsigned len; /* 1, 2, 4, 8 */
@@ -473,12 +473,19 @@ VMM_DEF unsigned hyp_caps(const struct hyp *h);
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot);
 /* Sets the level of a line of the in-kernel interrupt controller. Thread-safe. */
 VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level);
-/* Declares a line edge-triggered: from now on hyp_irq_set(h, gsi, true) is one interrupt, `false`
- * is nothing. */
-VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi);
-/* Returns a descriptor that becomes readable when the guest makes such a write; the caller reads 8
-   bytes from it to rearm it; hyp_close closes it. -ENOSYS without HYP_CAP_DOORBELL. */
-VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell);
+/* A bell is a descriptor that counts what is written to it (on Linux an eventfd), the caller's.
+   From now on (on) or no longer: each ring is one edge on a line, whoever rings, without this
+   process if that is the kernel. gsi: a line of the controller or one of hyp_msi_line. -ENOSYS
+   without HYP_CAP_IRQCHIP. Thread-safe. */
+VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on);
+/* A new line for message-signalled interrupts. -ENOSYS without HYP_CAP_MSI, -ENOSPC when there are
+   no more. From one thread at a time, as the next. */
+VMM_DEF int hyp_msi_line(struct hyp *h);
+/* From now on an edge on this line is this message. Slow; before the line is first rung. */
+VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data);
+/* From now on (on) or no longer: such a write of the guest's rings the bell. -ENOSYS without
+   HYP_CAP_DOORBELL. Thread-safe. */
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on);
 /* Creates vCPU `id`, on the thread that will run it. It gets this host's features with topology for
    desc.ncpus; ids other than 0 wait for the guest to start them. */
 VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id);

@@ -72,16 +72,36 @@ VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
         __atomic_add_fetch(&fake.raised, 1, __ATOMIC_SEQ_CST);
 }
 
-VMM_DEF int hyp_irq_edge(struct hyp *h, unsigned gsi)
+VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on)
 {
     (void)h;
-    return gsi < 24 ? 0 : -EINVAL;
+    (void)gsi;
+    (void)bell;
+    (void)on;
+    return -ENOSYS;
 }
 
-VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *bell)
+VMM_DEF int hyp_msi_line(struct hyp *h)
 {
     (void)h;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
+{
+    (void)h;
+    (void)gsi;
+    (void)addr;
+    (void)data;
+    return -EINVAL;
+}
+
+VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
+{
+    (void)h;
+    (void)where;
     (void)bell;
+    (void)on;
     return -ENOSYS;
 }
 

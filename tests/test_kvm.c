@@ -21,7 +21,9 @@ static struct {
     struct kvm_cpuid2 *set; /* what KVM_SET_CPUID2 got */
     struct kvm_sregs sregs;
     struct kvm_regs regs;
-    unsigned irq_lines, irqfds;
+    unsigned irq_lines, routings;
+    struct kvm_irqfd irqfd;
+    struct kvm_ioeventfd bell;
 } kvm;
 
 static uint64_t set_cpuid[sizeof(struct hyp) / 8];
@@ -107,7 +109,11 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
         kvm.irq_lines++;
         return 0;
     case KVM_IRQFD:
-        kvm.irqfds++;
+        return fake_copy(request, arg, &kvm.irqfd);
+    case KVM_IOEVENTFD:
+        return fake_copy(request, arg, &kvm.bell);
+    case KVM_SET_GSI_ROUTING:
+        kvm.routings++;
         return 0;
     case KVM_RUN:
         return -kvm.run_err;
@@ -352,19 +358,52 @@ static void test_faults(struct hyp_cpu *c, const uint8_t *ram)
 static void test_lines(struct hyp *h)
 {
     hyp_irq_set(h, 4, true);
-    CHECK_EQ(kvm.irq_lines, 1);
-    CHECK_EQ(hyp_irq_edge(h, 5), 0);
-    CHECK_EQ(hyp_irq_edge(h, 5), -EINVAL); /* twice */
-    CHECK_EQ(hyp_irq_edge(h, 24), -EINVAL);
-    CHECK_EQ(kvm.irqfds, 1);
-    hyp_irq_set(h, 5, true);
-    hyp_irq_set(h, 5, false);
-    hyp_irq_set(h, 5, true);
-    CHECK_EQ(kvm.irq_lines, 1); /* by the eventfd */
-    uint64_t count = 0;
-    CHECK(read(h->irqfd[5], &count, sizeof count) == sizeof count && count == 2);
     hyp_irq_set(h, 1000, true); /* a line that KVM may know and the IOAPIC does not */
     CHECK_EQ(kvm.irq_lines, 2);
+    CHECK_EQ(hyp_irq_bell(h, 5, 77, true), 0);
+    CHECK(kvm.irqfd.gsi == 5 && kvm.irqfd.fd == 77 && kvm.irqfd.flags == 0);
+    CHECK_EQ(hyp_irq_bell(h, 5, 77, false), 0);
+    CHECK_EQ(kvm.irqfd.flags, KVM_IRQFD_FLAG_DEASSIGN);
+    CHECK_EQ(hyp_irq_bell(h, 24, 77, true), -EINVAL); /* no such line yet */
+}
+
+/* The table that KVM gets must repeat the lines of the chips, or they would be gone. */
+static void test_messages(struct hyp *h)
+{
+    const struct kvm_irq_routing *table = (const void *)h->routes;
+    const struct kvm_irq_routing_entry *last;
+
+    CHECK_EQ(hyp_msi_route(h, 24, 0xfee00000, 1), -EINVAL);
+    CHECK_EQ(hyp_msi_line(h), 24);
+    CHECK_EQ(hyp_msi_line(h), 25);
+    CHECK_EQ(hyp_msi_route(h, 25, 0x1fee01000, 0x4021), 0);
+    CHECK(kvm.routings == 1 && table->nr == 16 + 24 + 1);
+    for (unsigned i = 0, pins = 0; i < table->nr; i++) {
+        const struct kvm_irq_routing_entry *e = &table->entries[i];
+        if (e->type == KVM_IRQ_ROUTING_IRQCHIP && e->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC)
+            CHECK(e->gsi == e->u.irqchip.pin && e->gsi == pins++);
+    }
+    last = &table->entries[table->nr - 1];
+    CHECK(last->gsi == 25 && last->u.msi.data == 0x4021 && last->u.msi.address_hi == 1);
+    CHECK_EQ(hyp_msi_route(h, 24, 0xfee00000, 1), 0);
+    CHECK_EQ(hyp_msi_route(h, 25, 0xfee00000, 2), 0); /* again: no second entry */
+    CHECK(table->nr == 16 + 24 + 2 && last->u.msi.data == 2 && last->u.msi.address_hi == 0);
+    CHECK_EQ(hyp_irq_bell(h, 25, 77, true), 0);
+    while (h->nlines < HYP_MSI_LINES_MAX)
+        hyp_msi_line(h);
+    CHECK_EQ(hyp_msi_line(h), -ENOSPC);
+}
+
+static void test_doorbells(struct hyp *h)
+{
+    struct vmm_doorbell where = {.gpa = 0xd0000050, .len = 4, .match = true, .value = 3};
+
+    CHECK_EQ(hyp_doorbell(h, &where, 78, true), 0);
+    CHECK(kvm.bell.addr == 0xd0000050 && kvm.bell.len == 4 && kvm.bell.fd == 78);
+    CHECK(kvm.bell.datamatch == 3 && kvm.bell.flags == KVM_IOEVENTFD_FLAG_DATAMATCH);
+    where.match = false;
+    CHECK_EQ(hyp_doorbell(h, &where, 78, false), 0);
+    CHECK_EQ(kvm.bell.flags, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
 int main(void)
@@ -389,6 +428,8 @@ int main(void)
     test_exits(&c);
     test_faults(&c, ram);
     test_lines(&h);
+    test_messages(&h);
+    test_doorbells(&h);
     hyp_cpu_close(&c);
     hyp_close(&h);
     CHECK_DONE("test_kvm");
