@@ -28,8 +28,12 @@
                    }
 
    CONFIGURATION   set everywhere, before the first include (VMM_DEF: see vmm.h):
-                   VIO_QUEUE_MAX      entries of the largest queue and buffers of the longest chain,
-                                      a power of two; default 256
+                   VIO_QUEUE_MAX      entries of a queue whose device does not ask for another
+                                      number, a power of two up to 32768; default 256
+                   VIO_CHAIN_MAX      buffers of the longest chain; default 256. Not tied to the
+                                      size of a queue: drivers make chains as long as a device
+                                      tells them (seg_max of disks) or of less than 20 buffers
+                                      (network, console), and struct vio_chain lives on stacks
                    VIO_BLK_SEGS_MAX   data buffers of one disk request; default 126
                    VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 32
                    set in the implementing file only:
@@ -45,7 +49,7 @@
                    of guest memory stay mapped, with gpa and hva equal modulo 16.
    ERRORS          Inits return 0 or -errno. After that nothing can fail towards the host.
    GUEST TRUST     Rings, chains and register writes count as lies until checked: walking a chain is
-                   bounded by VIO_QUEUE_MAX, a run of a queue by its size. A liar gets
+                   bounded by VIO_CHAIN_MAX, a run of a queue by its size. A liar gets
                    DEVICE_NEEDS_RESET, a configuration interrupt, a line in the log (within
                    vmm_budget) and silence until it resets. What the specification leaves undefined
                    reads as zero and ignores writes. */
@@ -56,6 +60,9 @@
 
 #ifndef VIO_QUEUE_MAX
 #define VIO_QUEUE_MAX 256
+#endif
+#ifndef VIO_CHAIN_MAX
+#define VIO_CHAIN_MAX 256
 #endif
 #ifndef VIO_BLK_SEGS_MAX
 #define VIO_BLK_SEGS_MAX 126 /* with header and status, 128 descriptors */
@@ -82,14 +89,22 @@ struct vio_class {
     const char *name; /* for the log: "rng" */
     /* Serve what queue q offers. */
     void (*queue)(struct vio_dev *d, unsigned q);
+    /* The driver is set up (DRIVER_OK): accepted is final. Before any start. NULL: ignored. */
+    void (*ready)(struct vio_dev *d);
+    /* Queue q came into service, with DRIVER_OK or, after a reset of this queue alone, later. NULL:
+       ignored. */
+    void (*start)(struct vio_dev *d, unsigned q);
     /* Queue q was stopped or reset: forget what was begun on it. NULL: nothing is. */
     void (*stop)(struct vio_dev *d, unsigned q);
+    /* The device was reset, after each queue's stop. NULL: nothing to forget. */
+    void (*reset)(struct vio_dev *d);
     /* The driver writes configuration, within config_len. NULL: ignored. */
     void (*config_write)(struct vio_dev *d, size_t off, size_t len, const void *val);
 };
 
-/* One queue. Private, except that a device provides the storage. */
+/* One queue. Private, except that a device provides the storage and may set max in its init. */
 struct vio_queue {
+    uint32_t max; /* entries that a driver may ask for, up to 32768; 0: VIO_QUEUE_MAX */
     uint64_t desc_gpa, driver_gpa, device_gpa; /* as the driver set them */
     uint8_t *desc;                             /* the three areas, once ready */
     struct vio__avail *avail;
@@ -109,8 +124,9 @@ struct vio_dev {
     const struct vio_class *cls;
     struct vio_queue *queues;
     unsigned nqueues;
-    uint64_t features;  /* offered on top of what the core offers */
-    const void *config; /* device-specific configuration, little-endian */
+    uint64_t features;     /* offered on top of what the core offers */
+    uint64_t features_off; /* bits of VIO_F_CORE that are not to be offered */
+    const void *config;    /* device-specific configuration, little-endian */
     size_t config_len;
     /* filled by the transport's init */
     const struct vmm_mem *mem;
@@ -125,12 +141,23 @@ struct vio_dev {
 };
 #define VIO_CONFIG (~0u) /* instead of a queue: the configuration changed */
 
+/* feature bits of the core, section 6 */
+#define VIO_F_INDIRECT  (1ULL << 28)
+#define VIO_F_EVENT_IDX (1ULL << 29)
+#define VIO_F_VERSION_1 (1ULL << 32)
+#define VIO_F_CORE      (VIO_F_INDIRECT | VIO_F_EVENT_IDX | VIO_F_VERSION_1)
+
 /* A chain of buffers that the driver offered: nread that it filled, then nwrite to be filled. */
 struct vio_chain {
     unsigned nread, nwrite;
     uint64_t rlen, wlen; /* bytes in each part; together at most 4 GiB */
-    uint16_t head;       /* its name in the ring */
-    struct vio_iov iov[VIO_QUEUE_MAX];
+    uint32_t head;       /* its name, for vio_used */
+    struct vio_iov iov[VIO_CHAIN_MAX];
+};
+
+/* A chain to give back: its name and how many bytes were written to its writable part. */
+struct vio_done {
+    uint32_t head, len;
 };
 
 /* The guest rang (or may have): serve queue q, at most as many chains as it has entries. Whatever
@@ -146,8 +173,13 @@ VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q);
 VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c);
 VMM_DEF void vio_take(struct vio_dev *d, unsigned q);
 VMM_DEF bool vio_pop(struct vio_dev *d, unsigned q, struct vio_chain *c);
+/* Undoes the last vio_take, of this chain: it is the next one again. For who takes several chains
+   before it knows how many it needs; those go back one by one, the latest first. */
+VMM_DEF void vio_unpop(struct vio_dev *d, unsigned q, uint32_t head);
 /* Gives a chain back, with `len` bytes written to its writable part. */
-VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint16_t head, uint32_t len);
+VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len);
+/* Gives several back at once: the driver sees all of them or none. */
+VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *done, unsigned n);
 /* Interrupts the driver if chains were given back and it wants to know. */
 VMM_DEF void vio_end(struct vio_dev *d, unsigned q);
 /* True: chains taken from queue q still count; else leave the driver's memory alone. */
@@ -217,8 +249,7 @@ struct vio_blk_req {
     /* private */
     struct vio_blk_req *next_free;
     uint8_t *status;
-    uint32_t used;
-    uint16_t head;
+    uint32_t head, used;
 };
 
 struct vio_blk_desc {
@@ -284,12 +315,6 @@ VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc);
 #define VIO__NEEDS_RESET 0x40
 #define VIO__BY_DRIVER   0x8f /* the bits that a driver may set */
 
-/* feature bits, 6 */
-#define VIO__F_INDIRECT  (1ULL << 28)
-#define VIO__F_EVENT_IDX (1ULL << 29)
-#define VIO__F_VERSION_1 (1ULL << 32)
-#define VIO__F_CORE      (VIO__F_INDIRECT | VIO__F_EVENT_IDX | VIO__F_VERSION_1)
-
 /* descriptor flags, 2.7.5 */
 #define VIO__DESC_NEXT     1
 #define VIO__DESC_WRITE    2
@@ -335,7 +360,7 @@ _Static_assert(sizeof(struct vio__blk_config) == sizeof(((struct vio_blk *)0)->c
 _Static_assert(VIO_QUEUE_MAX >= 2 && VIO_QUEUE_MAX <= 32768 &&
                    !(VIO_QUEUE_MAX & (VIO_QUEUE_MAX - 1)),
                "VIO_QUEUE_MAX is a power of two up to 32768");
-_Static_assert(VIO_BLK_SEGS_MAX >= 1 && VIO_BLK_SEGS_MAX + 2 <= VIO_QUEUE_MAX,
+_Static_assert(VIO_BLK_SEGS_MAX >= 1 && VIO_BLK_SEGS_MAX + 2 <= VIO_CHAIN_MAX,
                "a disk request fits into a chain");
 _Static_assert(VIO_BLK_INFLIGHT >= 1, "a disk needs at least one request");
 
@@ -358,7 +383,7 @@ static void vio__fetched(void)
 
 static uint64_t vio__offered(const struct vio_dev *d)
 {
-    return d->features | VIO__F_CORE;
+    return d->features | (VIO_F_CORE & ~d->features_off);
 }
 
 VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q)
@@ -389,12 +414,24 @@ VMM_DEF void vio_config_changed(struct vio_dev *d)
         d->interrupt(d->transport, VIO_CONFIG);
 }
 
+static uint32_t vio__queue_max(const struct vio_queue *vq)
+{
+    return vq->max ? vq->max : VIO_QUEUE_MAX;
+}
+
 /* Guest memory for one area of a queue, or NULL. */
 static void *vio__area(const struct vio_dev *d, uint64_t gpa, uint64_t len, unsigned align)
 {
     void *p = vmm_at(d->mem, gpa, len);
 
     return (gpa | (uintptr_t)p) & (align - 1) ? NULL : p;
+}
+
+/* Tells the device of a queue that is in service from now on. */
+static void vio__queue_started(struct vio_dev *d, unsigned q)
+{
+    if (d->cls->start && vio_live(d, q))
+        d->cls->start(d, q);
 }
 
 /* The driver says that a queue is set up: check all of it (2.7 for sizes and alignment). */
@@ -405,7 +442,7 @@ static void vio__queue_start(struct vio_dev *d, unsigned q)
 
     if (vq->ready)
         return;
-    if (!n || n > VIO_QUEUE_MAX || n & (n - 1)) {
+    if (!n || n > vio__queue_max(vq) || n & (n - 1)) {
         vio_needs_reset(d, q, "its size is not a power of two in range");
         return;
     }
@@ -415,6 +452,8 @@ static void vio__queue_start(struct vio_dev *d, unsigned q)
     vq->ready = vq->desc && vq->avail && vq->used;
     if (!vq->ready)
         vio_needs_reset(d, q, "its rings are misaligned or outside guest memory");
+    else if (d->status & VIO__DRIVER_OK)
+        vio__queue_started(d, q);
 }
 
 /* Ends a queue's life. Chains still out with the device become stale: a new life waits for them. */
@@ -423,8 +462,7 @@ static void vio__queue_stop(struct vio_dev *d, unsigned q)
     struct vio_queue *vq = &d->queues[q];
     uint16_t out = vq->stale + (uint16_t)(vq->next - vq->used_idx);
 
-    memset(vq, 0, sizeof *vq);
-    vq->stale = out;
+    *vq = (struct vio_queue){.max = vq->max, .stale = out};
     if (d->cls->stop)
         d->cls->stop(d, q);
 }
@@ -440,7 +478,7 @@ VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q)
        rings, as used->flags stays 0. With it: ask for a ring beyond what is seen, and see whether
        that moved. It can move only until the ring is full, so an honest driver ends this loop. */
     seen = vio__load(&vq->avail->idx);
-    for (unsigned tries = 0; d->accepted & VIO__F_EVENT_IDX; tries++) {
+    for (unsigned tries = 0; d->accepted & VIO_F_EVENT_IDX; tries++) {
         armed = seen;
         __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], armed, __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST); /* ask, then look: the driver does the reverse */
@@ -468,6 +506,8 @@ static const char *vio__chain_add(const struct vio_dev *d, struct vio_chain *c,
         return "a readable buffer follows a writable one";
     if (!e->len)
         return NULL;
+    if (c->nread + c->nwrite == VIO_CHAIN_MAX)
+        return "a chain has too many buffers";
     if (!iov.base)
         return "a buffer lies outside guest memory";
     if (c->rlen + c->wlen + e->len > (uint64_t)1 << 32)
@@ -496,13 +536,13 @@ static const char *vio__chain_walk(const struct vio_dev *d, const struct vio_que
         memcpy(&e, table + 16 * (size_t)i, sizeof e);
         vio__fetched();
         if (e.flags & VIO__DESC_INDIRECT) {
-            if (!(d->accepted & VIO__F_INDIRECT) || e.flags & VIO__DESC_NEXT || indirect)
+            if (!(d->accepted & VIO_F_INDIRECT) || e.flags & VIO__DESC_NEXT || indirect)
                 return "an indirect descriptor where none is allowed";
             table = vmm_at(d->mem, e.addr, e.len);
             if (!table || !e.len || e.len % sizeof e)
                 return "an indirect table is outside guest memory or of odd length";
             n = e.len / sizeof e;
-            left = VIO_QUEUE_MAX - (c->nread + c->nwrite);
+            left = VIO_CHAIN_MAX;
             indirect = true;
             i = 0;
             continue;
@@ -543,22 +583,47 @@ VMM_DEF bool vio_pop(struct vio_dev *d, unsigned q, struct vio_chain *c)
     return true;
 }
 
-VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint16_t head, uint32_t len)
+/* Chains of a queue's former life came back; the next life may have rung already. */
+static void vio__stale_back(struct vio_dev *d, unsigned q, unsigned n)
+{
+    d->queues[q].stale = (uint16_t)(d->queues[q].stale - n);
+    if (d->queues[q].stale)
+        return;
+    vio__queue_started(d, q);
+    vio_queue_run(d, q);
+}
+
+VMM_DEF void vio_unpop(struct vio_dev *d, unsigned q, uint32_t head)
+{
+    (void)head;
+    if (d->queues[q].stale)
+        vio__stale_back(d, q, 1);
+    else
+        d->queues[q].next--;
+}
+
+VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *done, unsigned n)
 {
     struct vio_queue *vq = &d->queues[q];
-    struct vio__used_elem elem = {head, len};
 
     if (vq->stale) {
-        if (!--vq->stale)
-            vio_queue_run(d, q); /* the next life may have rung already */
+        vio__stale_back(d, q, n);
         return;
     }
     if (vio_live(d, q)) {
-        vq->used->ring[vq->used_idx & (vq->size - 1)] = elem;
-        /* The buffers and the element become visible before the index that announces them. */
-        __atomic_store_n(&vq->used->idx, (uint16_t)(vq->used_idx + 1), __ATOMIC_RELEASE);
+        for (unsigned i = 0; i < n; i++) {
+            struct vio__used_elem e = {done[i].head, done[i].len};
+            vq->used->ring[(uint16_t)(vq->used_idx + i) & (vq->size - 1)] = e;
+        }
+        /* Buffers and elements become visible before the index that announces them. */
+        __atomic_store_n(&vq->used->idx, (uint16_t)(vq->used_idx + n), __ATOMIC_RELEASE);
     }
-    vq->used_idx++;
+    vq->used_idx = (uint16_t)(vq->used_idx + n);
+}
+
+VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len)
+{
+    vio_used_all(d, q, &(struct vio_done){head, len}, 1);
 }
 
 VMM_DEF void vio_end(struct vio_dev *d, unsigned q)
@@ -572,7 +637,7 @@ VMM_DEF void vio_end(struct vio_dev *d, unsigned q)
     vq->signalled = vq->used_idx;
     /* Announce, then look whether the driver wants to hear: it asks, then looks. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (d->accepted & VIO__F_EVENT_IDX) { /* 2.7.7.2: did this batch pass used_event? */
+    if (d->accepted & VIO_F_EVENT_IDX) { /* 2.7.7.2: did this batch pass used_event? */
         event = vio__load(&vq->avail->ring[vq->size]);
         if ((uint16_t)(vq->used_idx - event - 1) >= fresh)
             return;
@@ -621,8 +686,8 @@ static unsigned vio__cut(const struct vio_iov *iov, unsigned n, uint64_t off, ui
 
 VMM_DEF size_t vio_chain_read(const struct vio_chain *c, uint64_t off, void *buf, size_t len)
 {
-    struct vio_iov piece[VIO_QUEUE_MAX];
-    unsigned n = vio__cut(c->iov, c->nread, off, len, piece, VIO_QUEUE_MAX);
+    struct vio_iov piece[VIO_CHAIN_MAX];
+    unsigned n = vio__cut(c->iov, c->nread, off, len, piece, VIO_CHAIN_MAX);
     size_t done = 0;
 
     for (unsigned i = 0; i < n; done += piece[i++].len)
@@ -633,8 +698,8 @@ VMM_DEF size_t vio_chain_read(const struct vio_chain *c, uint64_t off, void *buf
 
 VMM_DEF size_t vio_chain_write(const struct vio_chain *c, uint64_t off, const void *buf, size_t len)
 {
-    struct vio_iov piece[VIO_QUEUE_MAX];
-    unsigned n = vio__cut(c->iov + c->nread, c->nwrite, off, len, piece, VIO_QUEUE_MAX);
+    struct vio_iov piece[VIO_CHAIN_MAX];
+    unsigned n = vio__cut(c->iov + c->nread, c->nwrite, off, len, piece, VIO_CHAIN_MAX);
     size_t done = 0;
 
     for (unsigned i = 0; i < n; done += piece[i++].len)
@@ -662,17 +727,32 @@ static void vio__reset(struct vio_dev *d)
     d->accepted = 0;
     for (unsigned q = 0; q < d->nqueues; q++)
         vio__queue_stop(d, q);
+    if (d->cls->reset)
+        d->cls->reset(d);
+}
+
+/* DRIVER_OK: from now on. */
+static void vio__driver_ok(struct vio_dev *d)
+{
+    if (d->cls->ready)
+        d->cls->ready(d);
+    for (unsigned q = 0; q < d->nqueues; q++)
+        vio__queue_started(d, q);
 }
 
 /* Bits are only ever added (2.1.1); FEATURES_OK only to a choice that we can live with (2.2.2). */
 static void vio__status_write(struct vio_dev *d, uint8_t val)
 {
-    bool bad = d->accepted & ~vio__offered(d) || !(d->accepted & VIO__F_VERSION_1);
+    bool bad = d->accepted & ~vio__offered(d) || !(d->accepted & VIO_F_VERSION_1);
+    uint8_t old = d->status;
 
-    if (!val)
+    if (!val) {
         vio__reset(d);
-    else
-        d->status |= val & VIO__BY_DRIVER & ~(bad ? VIO__FEATURES_OK : 0);
+        return;
+    }
+    d->status |= val & VIO__BY_DRIVER & ~(bad ? VIO__FEATURES_OK : 0);
+    if (d->status & ~old & VIO__DRIVER_OK && d->status & VIO__FEATURES_OK)
+        vio__driver_ok(d);
 }
 
 /* Features come in banks of 32 bits. */
@@ -767,7 +847,7 @@ static uint32_t vio__mmio_reg_read(const struct vio_mmio *t, uint64_t off)
     case VIO__MMIO_FEATURES:
         return vio__features_read(d, t->features_sel);
     case VIO__MMIO_QUEUE_MAX:
-        return vq ? VIO_QUEUE_MAX : 0;
+        return vq ? vio__queue_max(vq) : 0;
     case VIO__MMIO_QUEUE_READY: /* 0 promises that the device lets go of the rings' buffers */
         return vq && (vq->ready || vq->stale);
     case VIO__MMIO_ISR:
@@ -881,7 +961,7 @@ enum { VIO__CONSOLE_RX, VIO__CONSOLE_TX };
 static bool vio__console_send(struct vio_console *c, struct vio_chain *chain)
 {
     unsigned n =
-        vio__cut(chain->iov, chain->nread, c->tx_done, UINT64_MAX, chain->iov, VIO_QUEUE_MAX);
+        vio__cut(chain->iov, chain->nread, c->tx_done, UINT64_MAX, chain->iov, VIO_CHAIN_MAX);
 
     for (unsigned i = 0; i < n && c->out.write; i++) {
         size_t took = c->out.write(c->out.ctx, chain->iov[i].base, chain->iov[i].len);
@@ -1013,7 +1093,7 @@ static uint8_t vio__blk_parse(const struct vio_blk *b, struct vio_blk_req *r,
 /* Gives a request back to the pool and its chain to the driver. */
 static void vio__blk_answer(struct vio_blk *b, struct vio_blk_req *r, uint8_t code)
 {
-    uint16_t head = r->head;
+    uint32_t head = r->head;
     uint32_t len = code == VIO__BLK_OK ? r->used : 1;
 
     if (vio_live(&b->dev, 0))
@@ -1090,7 +1170,7 @@ static void vio__rng_queue(struct vio_dev *d, unsigned q)
     struct vio_chain c;
 
     while (vio_pop(d, q, &c)) {
-        unsigned n = vio__cut(c.iov + c.nread, c.nwrite, 0, VIO_RNG_MAX, c.iov, VIO_QUEUE_MAX);
+        unsigned n = vio__cut(c.iov + c.nread, c.nwrite, 0, VIO_RNG_MAX, c.iov, VIO_CHAIN_MAX);
         size_t done = 0;
         for (unsigned i = 0; i < n; i++) {
             size_t got = r->desc.fill(r->desc.ctx, c.iov[i].base, c.iov[i].len);

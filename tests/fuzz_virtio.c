@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define VIO_QUEUE_MAX    32
+#define VIO_CHAIN_MAX    32
 #define VIO_BLK_SEGS_MAX 6
 #define VIO_BLK_INFLIGHT 3
 #define VIO_RNG_MAX      512

@@ -675,6 +675,118 @@ static void plug_toy(bool with_kick)
     plug(&toy, with_kick);
 }
 
+/* >>unpop and hooks: what a device does that reads a frame into several chains at a time. */
+static char toy_log[32];
+
+static void toy_note(char what)
+{
+    size_t n = strlen(toy_log);
+
+    if (CHECK(n + 1 < sizeof toy_log))
+        toy_log[n] = what;
+}
+
+static void toy_ready(struct vio_dev *d)
+{
+    CHECK_EQ(d->accepted, F_ALL);
+    toy_note('r');
+}
+
+static void toy_start(struct vio_dev *d, unsigned q)
+{
+    CHECK(vio_live(d, q));
+    toy_note('s');
+}
+
+static void toy_stop(struct vio_dev *d, unsigned q)
+{
+    CHECK(!vio_live(d, q));
+    toy_note('x');
+}
+
+static void toy_reset(struct vio_dev *d)
+{
+    CHECK_EQ(d->accepted, 0);
+    toy_note('0');
+}
+
+static void toy_idle(struct vio_dev *d, unsigned q)
+{
+    (void)d, (void)q;
+}
+
+static const struct vio_class idle_class = {.id = 42,
+                                            .name = "idle",
+                                            .queue = toy_idle,
+                                            .ready = toy_ready,
+                                            .start = toy_start,
+                                            .stop = toy_stop,
+                                            .reset = toy_reset};
+
+static void plug_idle(void)
+{
+    plug_toy(false);
+    toy.cls = &idle_class;
+    memset(toy_log, 0, sizeof toy_log);
+}
+
+static void test_unpop(void)
+{
+    struct vio_chain c[4];
+    struct vio_done done[2] = {{0, 0}};
+
+    plug_idle();
+    go(F_ALL);
+    for (unsigned i = 0; i < 4; i++) {
+        desc(0, i, BASE + DATA, i + 1, WRITE, 0);
+        offer(0, i);
+    }
+    CHECK(vio_begin(&toy, 0));
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(vio_pop(&toy, 0, &c[i]));
+    vio_unpop(&toy, 0, c[3].head);
+    vio_unpop(&toy, 0, c[2].head);
+    for (unsigned i = 0; i < 2; i++)
+        done[i] = (struct vio_done){c[i].head, 10 + i};
+    vio_used_all(&toy, 0, done, 2);
+    vio_end(&toy, 0);
+    CHECK_EQ(used_idx(0), 2);
+    CHECK_EQ(used_len(0, 0), 10);
+    CHECK_EQ(used_head(0, 1), 1);
+    CHECK_EQ(used_len(0, 1), 11);
+    CHECK_EQ(irqs, 1);
+    CHECK(vio_pop(&toy, 0, &c[0])); /* the one that went back, as it was */
+    CHECK_EQ(c[0].wlen, 3);
+    CHECK(vio_pop(&toy, 0, &c[1]));
+    wr(0x70, 0); /* a reset while two are out: neither way to give one back leaves a trace */
+    CHECK(rd(0x70) != 0);
+    vio_unpop(&toy, 0, c[1].head);
+    CHECK(rd(0x70) != 0);
+    vio_used_all(&toy, 0, done, 1);
+    CHECK_EQ(rd(0x70), 0);
+    CHECK_EQ(used_idx(0), 2);
+}
+
+static void test_hooks(void)
+{
+    struct vio_chain c;
+
+    plug_idle();
+    go(F_ALL); /* from a reset */
+    CHECK(!strcmp(toy_log, "x0rs"));
+    wr(0x70, DRIVER_OK);
+    CHECK(!strcmp(toy_log, "x0rs"));
+    wr(0x44, 0);
+    queue_up(0);
+    CHECK(!strcmp(toy_log, "x0rsxs"));
+    offer(0, 0);
+    CHECK(vio_begin(&toy, 0) && vio_pop(&toy, 0, &c));
+    go(F_ALL); /* does not start before the old chain is back */
+    CHECK(!strcmp(toy_log, "x0rsxsx0r"));
+    vio_used(&toy, 0, c.head, 0);
+    CHECK(!strcmp(toy_log, "x0rsxsx0rs"));
+}
+
 static void test_bounded_run(void)
 {
     plug_toy(false);
@@ -1257,6 +1369,8 @@ int main(void)
     test_4gib();
     test_suppression();
     test_wrap();
+    test_unpop();
+    test_hooks();
     test_bounded_run();
     test_kick();
     test_config();
