@@ -232,6 +232,20 @@ static inline void vmm_irq_set(const struct vmm_irq *irq, bool level)
         irq->set(irq->ctx, irq->line, level);
 }
 
+/* A message-signalled interrupt is a write of data to addr; vector is the device's own number for
+   it. send is thread-safe and takes no device's lock. */
+struct vmm_msi {
+    void (*send)(void *ctx, unsigned vector, uint64_t addr, uint32_t data);
+    void *ctx;
+};
+
+static inline void vmm_msi_send(const struct vmm_msi *msi, unsigned vector, uint64_t addr,
+                                uint32_t data)
+{
+    if (msi->send)
+        msi->send(msi->ctx, vector, addr, data);
+}
+
 /* >>streams: where a device with a byte stream (UART, console) sends what its guest writes. The
    opposite way is a function of the device (x_rx, which says how many bytes it had room for).
    Called with the device's lock held. */
