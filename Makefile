@@ -23,6 +23,7 @@ endif
 PREFIX  ?= /usr/local
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c))
+TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
@@ -32,22 +33,22 @@ vmm: vmm.c $(HEADERS) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $< -o $@ -pthread
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
-	@mkdir -p $(B)/tests $(B)/guests
+	@mkdir -p $(B)/tests $(B)/guests $(B)/tools/bin
 	@echo '$(CC) $(CFLAGS) $(BUILD)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(BUILD)' >$@
 
 run: all
 	sh tests/run.sh linux
 
-check: all $(GUESTS) $(TESTS) $(FUZZERS)
+check: all $(GUESTS) $(TOOLS) $(TESTS) $(FUZZERS)
 	sh tests/run.sh all
 
 unit: all $(TESTS) $(FUZZERS)
 	sh tests/run.sh unit
 
-lab: all $(GUESTS)
+lab: all $(GUESTS) $(TOOLS)
 	sh tests/run.sh guests
 
-bench: all $(GUESTS)
+bench: all $(GUESTS) $(TOOLS)
 	sh tests/bench.sh
 
 fuzz: # libFuzzer, one minute each
@@ -63,6 +64,10 @@ $(B)/guests/%.bin: guests/%.S | $(B)/flags
 $(B)/guests/%.bin: guests/%.c guests/guest.h | $(B)/flags
 	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
 
+# programs for guests and for the lab's machine: they bring no libraries along
+$(B)/tools/bin/%: guests/tools/%.c | $(B)/flags
+	musl-gcc $(WARN) -O2 $(KERNEL_HEADERS) -static -s $< -o $@
+
 dist: # one-file copies of the headers, vmm.h inlined
 	sh tests/dist.sh dist
 
@@ -74,4 +79,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/flags
+	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags
