@@ -4,8 +4,8 @@
    hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
 
-   The I/O thread is the loop: it serves streams, doorbells, disks, timers and signals. Each vCPU
-   has a thread (the first one the main thread) that runs the guest and answers its port and MMIO
+   The I/O thread is the loop: it serves streams, doorbells, timers and signals. What may wait for
+   the host, a disk say, has a loop and a thread of its own. Each vCPU has a thread (the first one the main thread) that runs the guest and answers its port and MMIO
    accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first one
    counts.
 
@@ -719,10 +719,13 @@ struct slot {
     struct vio_dev *dev;
     struct vio_mmio mmio;
     struct host_mutex lock;
-    struct host_loop *loop; /* its queues are served there */
-    struct disk *disk;      /* NULL: the device is none */
-    struct bell *bell;      /* one a queue */
-    struct host_event rung; /* some bell was rung by hand */
+    struct host_loop *loop; /* its queues are served there: the VM's or its own */
+    struct host_loop own;
+    struct host_thread thread; /* of its own loop */
+    bool running;              /* the thread does */
+    struct disk *disk;         /* NULL: the device is none */
+    struct bell *bell;         /* one a queue */
+    struct host_event rung;    /* some bell was rung by hand */
 };
 
 /* The doorbell of a queue. */
@@ -775,7 +778,8 @@ enum stage {
 
      buses, memory, configuration   everybody reads, nobody writes
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
-     disk.todo, loop, lines         the I/O thread
+     disk.todo                      the thread of its slot's loop
+     loop, lines                    the I/O thread
      cpu[i].open                    under cpus_lock
      status, bell.rung, stage       anybody, atomically
 
@@ -984,7 +988,7 @@ static void bell_ring(struct bell *b)
     host_event_raise(&b->slot->rung);
 }
 
-/* >>disks: the I/O thread carries requests out, without the device's lock ------------------- */
+/* >>disks: their threads carry requests out, without the device's lock --------------------- */
 
 /* With the device's lock held: only remembers the request. */
 static void disk_submit(void *ctx, struct vio_blk_req *req)
@@ -1082,10 +1086,50 @@ static int bell_hang(struct bell *b, const struct vmm_doorbell *where)
     return host_watch_add(s->loop, &b->watch);
 }
 
-/* What is the same on all transports. */
-static int slot_init(struct slot *s, struct vm *vm, struct vio_dev *dev, struct disk *disk)
+static void *slot_main(void *ctx)
 {
-    *s = (struct slot){.vm = vm, .dev = dev, .disk = disk, .loop = &vm->loop};
+    struct slot *s = ctx;
+
+    if (host_loop_run(s->loop))
+        vm_end(s->vm, ST_FAILED);
+    return NULL;
+}
+
+/* Threads for the slots with a loop of their own. */
+static int start_slots(struct vm *vm)
+{
+    int err = 0;
+
+    for (unsigned i = 0; i < vm->nslots && !err; i++) {
+        struct slot *s = &vm->slot[i];
+        if (s->loop != &s->own)
+            continue;
+        err = host_thread_start(&s->thread, slot_main, s, s->dev->cls->name);
+        s->running = !err;
+    }
+    return err ? vmm_err(vm->log, err, "cannot start a thread for each device: %s", strerror(-err))
+               : 0;
+}
+
+/* What they have begun they finish. */
+static void stop_slots(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nslots; i++)
+        host_loop_stop(vm->slot[i].loop);
+    for (unsigned i = 0; i < vm->nslots; i++)
+        if (vm->slot[i].running)
+            host_thread_join(&vm->slot[i].thread);
+}
+
+/* What is the same on all transports. own_loop: serving it may block, so it gets a thread. */
+static int slot_init(struct slot *s, struct vm *vm, struct vio_dev *dev, bool own_loop)
+{
+    int err;
+
+    *s = (struct slot){.vm = vm, .dev = dev, .loop = own_loop ? &s->own : &vm->loop};
+    err = own_loop ? host_loop_init(&s->own, vm->log) : 0;
+    if (err)
+        return err;
     s->bell = calloc(dev->nqueues, sizeof *s->bell);
     if (!s->bell)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
@@ -1119,10 +1163,10 @@ static int slot_plug_mmio(struct slot *s)
 }
 
 /* Puts a device into the next slot. */
-static int slot_plug(struct vm *vm, struct vio_dev *dev, struct disk *disk)
+static int slot_plug(struct vm *vm, struct vio_dev *dev, bool own_loop)
 {
     struct slot *s = &vm->slot[vm->nslots++];
-    int err = slot_init(s, vm, dev, disk);
+    int err = slot_init(s, vm, dev, own_loop);
 
     return err ? err : slot_plug_mmio(s);
 }
@@ -1141,7 +1185,10 @@ static int plug_disk(struct vm *vm, unsigned i)
     desc.serial = serial;
     d->slot = &vm->slot[vm->nslots];
     err = vio_blk_init(&d->blk, &desc);
-    return err ? err : slot_plug(vm, &d->blk.dev, d);
+    if (!err)
+        err = slot_plug(vm, &d->blk.dev, true);
+    d->slot->disk = d;
+    return err;
 }
 
 static size_t rng_fill(void *ctx, void *buf, size_t len)
@@ -1162,13 +1209,13 @@ static int plug_virtio(struct vm *vm)
     if (!err)
         err = vio_rng_init(&vm->rng, &rng);
     if (!err)
-        err = slot_plug(vm, &vm->rng.dev, NULL);
+        err = slot_plug(vm, &vm->rng.dev, false);
     if (err || vm->cfg->console != CONSOLE_VIRTIO)
         return err;
     vm->terminal = (struct line){.vm = vm, .rx = console_rx, .tx_ready = console_tx_ready};
     vm->terminal.lock = host_mutex_lock(&vm->slot[vm->nslots].lock);
     err = vio_console_init(&vm->console, &console);
-    return err ? err : slot_plug(vm, &vm->console.dev, NULL);
+    return err ? err : slot_plug(vm, &vm->console.dev, false);
 }
 
 /* >>machine: who answers where -------------------------------------------------------------- */
@@ -1590,7 +1637,9 @@ static int run_cpus(struct vm *vm)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
     host_mutex_init(&vm->cpus_lock);
     host_gate_init(&vm->others_open, vm->cfg->ncpus - 1);
-    err = start_cpus(vm);
+    err = start_slots(vm);
+    if (!err)
+        err = start_cpus(vm);
     if (err)
         vm_end(vm, ST_UNFIT);
     if (host_thread_start(&io, io_main, vm, "io")) {
@@ -1601,6 +1650,7 @@ static int run_cpus(struct vm *vm)
         cpu_main(&vm->cpu[0]);
     for (unsigned i = 1; i <= vm->nthreads; i++)
         host_thread_join(&vm->cpu[i].thread);
+    stop_slots(vm);
     host_thread_join(&io);
     free(vm->cpu);
     return err;
