@@ -1,10 +1,12 @@
 /* dev_virtio.h - virtio 1.2 devices for a VMM                     MIT licence, see LICENSE
 
    WHAT IT IS      A virtio core that knows no transport (split rings, INDIRECT_DESC, EVENT_IDX,
-                   VERSION_1), the transport virtio-mmio (version 2), and the devices console, blk
-                   and rng. It never opens, waits or allocates. It follows "Virtual I/O Device
-                   (VIRTIO) Version 1.2", whose sections the comments name. Not here: legacy
-                   (pre-1.0) devices and drivers, packed rings, several ports on a console.
+                   VERSION_1, RING_RESET), the transports virtio-mmio (version 2) and virtio-pci
+                   (modern), and the devices console, blk and rng. It never opens, waits or
+                   allocates. It follows "Virtual I/O Device (VIRTIO) Version 1.2", whose sections
+                   the comments name. Not here: legacy (pre-1.0) devices and drivers, packed rings,
+                   several ports on a console; and NOTIFICATION_DATA, which would put the driver's
+                   position into the written value: a doorbell that the kernel catches drops it.
 
    QUICK START     static uint8_t ram[1 << 16];
                    static struct vmm_mem mem;
@@ -39,7 +41,7 @@
                    set in the implementing file only:
                    VIO_RNG_MAX        random bytes for one request; default 65536
 
-   DEPENDS ON      vmm.h alone.
+   DEPENDS ON      vmm.h; dev_pci.h for virtio-pci: include that first, or do without.
 
    THREADS         A device and its transport are one single-threaded state machine: hold one lock
                    around every call that concerns it (vmm_io.lock does so for registers).
@@ -142,10 +144,11 @@ struct vio_dev {
 #define VIO_CONFIG (~0u) /* instead of a queue: the configuration changed */
 
 /* feature bits of the core, section 6 */
-#define VIO_F_INDIRECT  (1ULL << 28)
-#define VIO_F_EVENT_IDX (1ULL << 29)
-#define VIO_F_VERSION_1 (1ULL << 32)
-#define VIO_F_CORE      (VIO_F_INDIRECT | VIO_F_EVENT_IDX | VIO_F_VERSION_1)
+#define VIO_F_INDIRECT   (1ULL << 28)
+#define VIO_F_EVENT_IDX  (1ULL << 29)
+#define VIO_F_VERSION_1  (1ULL << 32)
+#define VIO_F_RING_RESET (1ULL << 40)
+#define VIO_F_CORE       (VIO_F_INDIRECT | VIO_F_EVENT_IDX | VIO_F_VERSION_1 | VIO_F_RING_RESET)
 
 /* A chain of buffers that the driver offered: nread that it filled, then nwrite to be filled. */
 struct vio_chain {
@@ -217,6 +220,49 @@ struct vio_mmio {
 VMM_DEF void vio_mmio_init(struct vio_mmio *t, const struct vio_mmio_desc *desc);
 VMM_DEF uint64_t vio_mmio_read(void *t, uint64_t off, unsigned len);
 VMM_DEF void vio_mmio_write(void *t, uint64_t off, unsigned len, uint64_t val);
+
+#ifdef DEV_PCI_H
+/* virtio-pci (section 4.1), modern only: there if dev_pci.h was included before this header. */
+#define VIO_PCI_QUEUES_MAX 64
+#define VIO_PCI_BAR        0 /* where all registers are; 32 bits wide */
+#define VIO_PCI_LEN        0x8000
+/* Doorbell of queue q: 2 bytes at this offset in the BAR, any value; dev->nqueues of them. */
+#define VIO_PCI_NOTIFY(q) (0x4000 + 4 * (q))
+
+/* Call-backs may be NULL; see pci_desc for the locks that they come with. */
+struct vio_pci_desc {
+    struct vio_dev *dev;
+    const struct vmm_mem *mem;
+    unsigned slot;        /* device number, 1 to 31; 0: the lowest that is free */
+    struct vmm_msi msi;   /* vector 0: configuration, 1 + q: queue q, unless the driver shares */
+    struct vmm_lock lock; /* the device's */
+    void (*kick)(void *ctx, unsigned q); /* as in vio_mmio_desc */
+    /* The BAR is now at gpa, or PCI_NOWHERE: the doorbells move along. */
+    void (*moved)(void *ctx, uint64_t gpa);
+    /* The message of queue q, or of VIO_CONFIG, may have changed: ask vio_pci_message. For who has
+       the kernel interrupt without asking this device. */
+    void (*routed)(void *ctx, unsigned q);
+    void *ctx;
+    const struct vmm_log *log; /* NULL: silent */
+};
+
+struct vio_pci {
+    struct pci_dev pci;
+    struct vio_pci_desc desc;
+    struct pci_vector vectors[1 + VIO_PCI_QUEUES_MAX];
+    uint16_t queue_vector[VIO_PCI_QUEUES_MAX], config_vector;
+    uint32_t features_sel, accepted_sel;
+    uint16_t queue_sel;
+    uint8_t isr;
+    unsigned cfg_cap; /* of the window in configuration space, its offset there */
+};
+
+/* Between this and the driver stands pci_plug(root, &t->pci). -E2BIG: more than VIO_PCI_QUEUES_MAX
+   queues. */
+VMM_DEF int vio_pci_init(struct vio_pci *t, const struct vio_pci_desc *desc);
+/* True: queue q, or VIO_CONFIG, interrupts with this message. False: masked, or not by MSI-X. */
+VMM_DEF bool vio_pci_message(const struct vio_pci *t, unsigned q, uint64_t *addr, uint32_t *data);
+#endif
 
 /* Console (section 5.3): one port, queue 0 to the guest, queue 1 from it. */
 struct vio_console_desc {
@@ -462,9 +508,16 @@ static void vio__queue_stop(struct vio_dev *d, unsigned q)
     struct vio_queue *vq = &d->queues[q];
     uint16_t out = vq->stale + (uint16_t)(vq->next - vq->used_idx);
 
-    *vq = (struct vio_queue){.max = vq->max, .stale = out};
+    *vq = (struct vio_queue){.max = vq->max, .size = vio__queue_max(vq), .stale = out};
     if (d->cls->stop)
         d->cls->stop(d, q);
+}
+
+/* The driver resets one queue (2.6.1). It waits until all chains are back, then starts anew. */
+static void vio__queue_reset(struct vio_dev *d, unsigned q, uint32_t val)
+{
+    if (val == 1 && d->accepted & VIO_F_RING_RESET)
+        vio__queue_stop(d, q);
 }
 
 VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q)
@@ -781,6 +834,30 @@ static void vio__config_write(struct vio_dev *d, size_t off, size_t len, const v
         d->cls->config_write(d, off, len, val);
 }
 
+/* Binds a device to its transport, as after a reset. */
+static void vio__attach(struct vio_dev *d, const struct vmm_mem *mem, const struct vmm_log *log,
+                        void (*interrupt)(void *transport, unsigned q), void *transport)
+{
+    d->mem = mem;
+    d->log = log;
+    d->interrupt = interrupt;
+    d->transport = transport;
+    for (unsigned q = 0; q < d->nqueues; q++)
+        d->queues[q].size = vio__queue_max(&d->queues[q]);
+}
+
+/* The driver rang for queue q, and no doorbell of the hypervisor caught it. */
+static void vio__notify(struct vio_dev *d, uint64_t q, void (*kick)(void *ctx, unsigned q),
+                        void *ctx)
+{
+    if (q >= d->nqueues)
+        return;
+    if (kick)
+        kick(ctx, (unsigned)q);
+    else
+        vio_queue_run(d, (unsigned)q);
+}
+
 /* >>mmio: 4.2.2, the register table */
 enum {
     VIO__MMIO_MAGIC = 0x00,
@@ -803,6 +880,7 @@ enum {
     VIO__MMIO_DEVICE = 0xa0, /* likewise */
     VIO__MMIO_SHM_LEN = 0xb0,
     VIO__MMIO_SHM_BASE = 0xb8,
+    VIO__MMIO_QUEUE_RESET = 0xc0,
     VIO__MMIO_GENERATION = 0xfc,
     VIO__MMIO_CONFIG = 0x100
 };
@@ -818,10 +896,7 @@ static void vio__mmio_interrupt(void *transport, unsigned q)
 VMM_DEF void vio_mmio_init(struct vio_mmio *t, const struct vio_mmio_desc *desc)
 {
     *t = (struct vio_mmio){.desc = *desc};
-    desc->dev->mem = desc->mem;
-    desc->dev->log = desc->log;
-    desc->dev->interrupt = vio__mmio_interrupt;
-    desc->dev->transport = t;
+    vio__attach(desc->dev, desc->mem, desc->log, vio__mmio_interrupt, t);
 }
 
 /* The queue that QueueSel names, or NULL. */
@@ -850,6 +925,8 @@ static uint32_t vio__mmio_reg_read(const struct vio_mmio *t, uint64_t off)
         return vq ? vio__queue_max(vq) : 0;
     case VIO__MMIO_QUEUE_READY: /* 0 promises that the device lets go of the rings' buffers */
         return vq && (vq->ready || vq->stale);
+    case VIO__MMIO_QUEUE_RESET:
+        return vq && vq->stale;
     case VIO__MMIO_ISR:
         return t->isr;
     case VIO__MMIO_STATUS:
@@ -889,6 +966,8 @@ static void vio__mmio_queue_write(struct vio_mmio *t, uint64_t off, uint32_t val
         vio__queue_start(t->desc.dev, t->queue_sel);
     else if (off == VIO__MMIO_QUEUE_READY)
         vio__queue_stop(t->desc.dev, t->queue_sel);
+    else if (off == VIO__MMIO_QUEUE_RESET)
+        vio__queue_reset(t->desc.dev, t->queue_sel, val);
     if (vq->ready)
         return; /* 4.2.2.2: a queue in use is not to be changed */
     if (off == VIO__MMIO_QUEUE_SIZE)
@@ -901,16 +980,6 @@ static void vio__mmio_queue_write(struct vio_mmio *t, uint64_t off, uint32_t val
         gpa = &vq->device_gpa;
     if (gpa)
         vmm_put32((uint8_t *)gpa + (off & 4), val);
-}
-
-static void vio__mmio_notify(struct vio_mmio *t, uint32_t q)
-{
-    if (q >= t->desc.dev->nqueues)
-        return;
-    if (t->desc.kick)
-        t->desc.kick(t->desc.ctx, q);
-    else
-        vio_queue_run(t->desc.dev, q);
 }
 
 static void vio__mmio_reg_write(struct vio_mmio *t, uint64_t off, uint32_t val)
@@ -929,7 +998,7 @@ static void vio__mmio_reg_write(struct vio_mmio *t, uint64_t off, uint32_t val)
         t->queue_sel = val;
         break;
     case VIO_MMIO_NOTIFY:
-        vio__mmio_notify(t, val);
+        vio__notify(t->desc.dev, val, t->desc.kick, t->desc.ctx);
         break;
     case VIO__MMIO_ACK:
         t->isr &= ~val;
@@ -953,6 +1022,396 @@ VMM_DEF void vio_mmio_write(void *t, uint64_t off, unsigned len, uint64_t val)
     else if (len == 4)
         vio__mmio_reg_write(m, off, (uint32_t)val);
 }
+
+#ifdef DEV_PCI_H
+/* >>pci: 4.1. One BAR holds all, a page for each structure. Every queue has a doorbell of its own,
+   so the hypervisor need not look at the value written. */
+enum {
+    VIO__PCI_COMMON = 0x0000,
+    VIO__PCI_ISR = 0x1000,
+    VIO__PCI_CONFIG = 0x2000,
+    VIO__PCI_MSIX = 0x3000,
+    VIO__PCI_PAGE = 0x1000,
+    VIO__PCI_MULTIPLIER = VIO_PCI_NOTIFY(1) - VIO_PCI_NOTIFY(0),
+    VIO__PCI_NO_VECTOR = 0xffff
+};
+
+/* 4.1.4: a capability in configuration space, without its first two bytes */
+struct vio__pci_cap {
+    uint8_t len, type, bar, id, pad[2];
+    uint8_t off[4], bytes[4];
+    uint8_t more[4]; /* NOTIFY: multiplier; PCI: the data of the window */
+};
+enum { VIO__CAP_COMMON = 1, VIO__CAP_NOTIFY, VIO__CAP_ISR, VIO__CAP_DEVICE, VIO__CAP_PCI };
+
+/* 4.1.4.3 */
+struct vio__pci_common {
+    uint32_t features_sel, features, accepted_sel, accepted;
+    uint16_t config_vector, nqueues;
+    uint8_t status, generation;
+    uint16_t queue_sel, size, vector, enable, notify_off;
+    uint64_t desc, driver, device;
+    uint16_t notify_data, reset;
+    uint32_t pad;
+};
+
+_Static_assert(sizeof(struct vio__pci_cap) == 18, "4.1.4");
+_Static_assert(offsetof(struct vio__pci_common, reset) == 58, "4.1.4.3");
+
+/* The interrupt vector that the driver chose for queue q or for VIO_CONFIG. */
+static unsigned vio__pci_vector(const struct vio_pci *t, unsigned q)
+{
+    return q == VIO_CONFIG ? t->config_vector : t->queue_vector[q];
+}
+
+VMM_DEF bool vio_pci_message(const struct vio_pci *t, unsigned q, uint64_t *addr, uint32_t *data)
+{
+    return pci_msix_get(&t->pci, vio__pci_vector(t, q), addr, data);
+}
+
+static void vio__pci_isr(struct vio_pci *t, uint8_t isr)
+{
+    t->isr = isr;
+    pci_intx_set(&t->pci, isr);
+}
+
+/* 4.1.5.3 and 4.1.5.4: the cause of a queue shows in the ISR only where that is how to tell. */
+static void vio__pci_interrupt(void *transport, unsigned q)
+{
+    struct vio_pci *t = transport;
+    bool msix = pci_msix_enabled(&t->pci);
+
+    if (q == VIO_CONFIG)
+        vio__pci_isr(t, t->isr | 2);
+    else if (!msix)
+        vio__pci_isr(t, t->isr | 1);
+    if (msix)
+        pci_msix_send(&t->pci, vio__pci_vector(t, q));
+}
+
+static void vio__pci_routed(struct vio_pci *t, unsigned q)
+{
+    if (t->desc.routed)
+        t->desc.routed(t->desc.ctx, q);
+}
+
+static void vio__pci_msix_changed(void *ctx, unsigned vector)
+{
+    struct vio_pci *t = ctx;
+
+    if (t->config_vector == vector)
+        vio__pci_routed(t, VIO_CONFIG);
+    for (unsigned q = 0; q < t->desc.dev->nqueues; q++)
+        if (t->queue_vector[q] == vector)
+            vio__pci_routed(t, q);
+}
+
+/* 4.1.5.1.2: a vector that there is not reads back as none. */
+static void vio__pci_vector_write(struct vio_pci *t, unsigned q, uint16_t val)
+{
+    uint16_t *vector = q == VIO_CONFIG ? &t->config_vector : &t->queue_vector[q];
+
+    *vector = val < t->pci.desc.msix.nvectors ? val : VIO__PCI_NO_VECTOR;
+    vio__pci_routed(t, q);
+}
+
+static void vio__pci_status_write(struct vio_pci *t, uint8_t val)
+{
+    vio__status_write(t->desc.dev, val);
+    if (val)
+        return;
+    vio__pci_isr(t, 0);
+    vio__pci_vector_write(t, VIO_CONFIG, VIO__PCI_NO_VECTOR);
+    for (unsigned q = 0; q < t->desc.dev->nqueues; q++)
+        vio__pci_vector_write(t, q, VIO__PCI_NO_VECTOR);
+}
+
+static void vio__pci_reset(void *ctx)
+{
+    vio__pci_status_write(ctx, 0);
+}
+
+static void vio__pci_moved(void *ctx, unsigned bar, uint64_t gpa)
+{
+    struct vio_pci *t = ctx;
+
+    if (bar == VIO_PCI_BAR && t->desc.moved)
+        t->desc.moved(t->desc.ctx, gpa);
+}
+
+/* What the common structure reads as. */
+static struct vio__pci_common vio__pci_common(const struct vio_pci *t)
+{
+    const struct vio_dev *d = t->desc.dev;
+    struct vio__pci_common c = {.features_sel = t->features_sel,
+                                .features = vio__features_read(d, t->features_sel),
+                                .accepted_sel = t->accepted_sel,
+                                .config_vector = t->config_vector,
+                                .nqueues = (uint16_t)d->nqueues,
+                                .status = vio__status_read(d),
+                                .generation = (uint8_t)d->generation,
+                                .queue_sel = t->queue_sel};
+
+    if (t->accepted_sel < 2)
+        c.accepted = (uint32_t)(d->accepted >> (32 * t->accepted_sel));
+    if (t->queue_sel < d->nqueues) {
+        const struct vio_queue *vq = &d->queues[t->queue_sel];
+        c.size = (uint16_t)vq->size;
+        c.vector = t->queue_vector[t->queue_sel];
+        c.enable = vq->ready;
+        c.notify_off = t->queue_sel;
+        c.desc = vq->desc_gpa;
+        c.driver = vq->driver_gpa;
+        c.device = vq->device_gpa;
+        c.reset = vq->stale != 0;
+    }
+    return c;
+}
+
+/* The driver wrote the queue's field at `off`, which reads as in `c` now. */
+static void vio__pci_queue_write(struct vio_pci *t, size_t off, const struct vio__pci_common *c)
+{
+    struct vio_dev *d = t->desc.dev;
+    unsigned q = t->queue_sel;
+    struct vio_queue *vq = &d->queues[q];
+
+    if (q >= d->nqueues)
+        return;
+    if (off == offsetof(struct vio__pci_common, vector))
+        vio__pci_vector_write(t, q, c->vector);
+    else if (off == offsetof(struct vio__pci_common, enable) && c->enable == 1)
+        vio__queue_start(d, q);
+    else if (off == offsetof(struct vio__pci_common, reset))
+        vio__queue_reset(d, q, c->reset);
+    if (vq->ready)
+        return; /* a queue in use is not to be changed */
+    if (off == offsetof(struct vio__pci_common, size))
+        vq->size = c->size;
+    else if (off == offsetof(struct vio__pci_common, desc))
+        vq->desc_gpa = c->desc;
+    else if (off == offsetof(struct vio__pci_common, driver))
+        vq->driver_gpa = c->driver;
+    else if (off == offsetof(struct vio__pci_common, device))
+        vq->device_gpa = c->device;
+}
+
+/* The driver wrote the field at `off`, which reads as in `c` now. */
+static void vio__pci_field_write(struct vio_pci *t, size_t off, const struct vio__pci_common *c)
+{
+    switch (off) {
+    case offsetof(struct vio__pci_common, features_sel):
+        t->features_sel = c->features_sel;
+        break;
+    case offsetof(struct vio__pci_common, accepted_sel):
+        t->accepted_sel = c->accepted_sel;
+        break;
+    case offsetof(struct vio__pci_common, accepted):
+        vio__features_write(t->desc.dev, t->accepted_sel, c->accepted);
+        break;
+    case offsetof(struct vio__pci_common, config_vector):
+        vio__pci_vector_write(t, VIO_CONFIG, c->config_vector);
+        break;
+    case offsetof(struct vio__pci_common, status):
+        vio__pci_status_write(t, c->status);
+        break;
+    case offsetof(struct vio__pci_common, queue_sel):
+        t->queue_sel = c->queue_sel;
+        break;
+    default:
+        vio__pci_queue_write(t, off, c);
+    }
+}
+
+/* A write of any width: each field that it touches is written as a whole, its other bytes as they
+   read. */
+static void vio__pci_common_write(struct vio_pci *t, size_t off, size_t len, uint64_t val)
+{
+    static const uint8_t field[] = {0,  4,  8,  12, 16, 18, 20, 21, 22, 24,
+                                    26, 28, 30, 32, 40, 48, 56, 58, 60, 64};
+
+    for (unsigned i = 0; i + 1 < sizeof field; i++) {
+        struct vio__pci_common c = vio__pci_common(t);
+        if (off >= field[i + 1] || off + len <= field[i])
+            continue;
+        memcpy((uint8_t *)&c + off, &val, off + len > sizeof c ? sizeof c - off : len);
+        vio__pci_field_write(t, field[i], &c);
+    }
+}
+
+static uint64_t vio__pci_read(void *ctx, uint64_t off, unsigned len)
+{
+    struct vio_pci *t = ctx;
+    size_t at = (size_t)off % VIO__PCI_PAGE;
+    uint64_t val = 0;
+
+    if (off < VIO__PCI_COMMON + sizeof(struct vio__pci_common)) {
+        struct vio__pci_common c = vio__pci_common(t);
+        memcpy(&val, (uint8_t *)&c + at, at + len > sizeof c ? sizeof c - at : len);
+    } else if (off == VIO__PCI_ISR) { /* 4.1.4.5: a read takes it back */
+        val = t->isr;
+        vio__pci_isr(t, 0);
+    } else if (off - at == VIO__PCI_CONFIG) {
+        vio__config_read(t->desc.dev, at, len, &val);
+    }
+    return val;
+}
+
+static void vio__pci_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
+{
+    struct vio_pci *t = ctx;
+    size_t at = (size_t)off % VIO__PCI_PAGE;
+
+    if (off < VIO__PCI_COMMON + sizeof(struct vio__pci_common))
+        vio__pci_common_write(t, at, len, val);
+    else if (off - at == VIO__PCI_CONFIG)
+        vio__config_write(t->desc.dev, at, len, &val);
+    else if (off >= VIO_PCI_NOTIFY(0) && (off - VIO_PCI_NOTIFY(0)) % VIO__PCI_MULTIPLIER == 0)
+        vio__notify(t->desc.dev, (off - VIO_PCI_NOTIFY(0)) / VIO__PCI_MULTIPLIER, t->desc.kick,
+                    t->desc.ctx);
+}
+
+/* 4.1.4.9: a window in configuration space on to the BAR, for who cannot map it. Where it looks, if
+   the driver aims well. */
+static bool vio__pci_aim(const struct vio_pci *t, uint32_t *off, uint32_t *len)
+{
+    const uint8_t *cap = t->pci.config + t->cfg_cap + 2;
+
+    *off = vmm_get32(cap + offsetof(struct vio__pci_cap, off));
+    *len = vmm_get32(cap + offsetof(struct vio__pci_cap, bytes));
+    return cap[offsetof(struct vio__pci_cap, bar)] == VIO_PCI_BAR &&
+           (*len == 1 || *len == 2 || *len == 4) && *off % *len == 0 && *off < VIO_PCI_LEN;
+}
+
+/* Is a look at configuration space one through the window? The latter's four bytes are one dword. */
+static uint8_t *vio__pci_window(struct vio_pci *t, unsigned off)
+{
+    unsigned data = t->cfg_cap + 2 + offsetof(struct vio__pci_cap, more);
+
+    return off >= data && off < data + 4 ? t->pci.config + data : NULL;
+}
+
+static bool vio__pci_config_read(void *ctx, unsigned off, unsigned len, uint32_t *val)
+{
+    struct vio_pci *t = ctx;
+    uint8_t *data = vio__pci_window(t, off);
+    uint32_t at, width;
+
+    (void)len, (void)val;
+    if (data && vio__pci_aim(t, &at, &width)) {
+        uint64_t v = vio__pci_read(t, at, width);
+        memcpy(data, &v, width);
+    }
+    return false; /* what is there now is the answer */
+}
+
+static bool vio__pci_config_write(void *ctx, unsigned off, unsigned len, uint32_t val)
+{
+    struct vio_pci *t = ctx;
+    uint8_t *data = vio__pci_window(t, off);
+    uint32_t at, width;
+
+    if (!data)
+        return false;
+    memcpy(data + off % 4, &val, len);
+    if (vio__pci_aim(t, &at, &width))
+        vio__pci_write(t, at, width, vmm_get32(data) & vmm_ones(width));
+    return true;
+}
+
+static int vio__pci_add_cap(struct vio_pci *t, uint8_t type, uint32_t off, uint32_t bytes)
+{
+    struct vio__pci_cap cap = {.type = type, .bar = VIO_PCI_BAR}, writable = {0};
+    unsigned len = offsetof(struct vio__pci_cap, more);
+
+    if (type == VIO__CAP_NOTIFY || type == VIO__CAP_PCI)
+        len = sizeof cap;
+    cap.len = (uint8_t)(len + 2);
+    vmm_put32(cap.off, off);
+    vmm_put32(cap.bytes, bytes);
+    if (type == VIO__CAP_NOTIFY)
+        vmm_put32(cap.more, VIO__PCI_MULTIPLIER);
+    if (type == VIO__CAP_PCI) {
+        writable.bar = 0xff;
+        memset(writable.off, 0xff, sizeof writable.off);
+        memset(writable.bytes, 0xff, sizeof writable.bytes);
+    }
+    return pci_add_cap(&t->pci, 9, &cap, len, &writable);
+}
+
+static int vio__pci_add_caps(struct vio_pci *t)
+{
+    static const struct {
+        uint8_t type;
+        uint32_t off, bytes;
+    } caps[] = {
+        {VIO__CAP_COMMON, VIO__PCI_COMMON, sizeof(struct vio__pci_common)},
+        {VIO__CAP_ISR, VIO__PCI_ISR, 1},
+        {VIO__CAP_DEVICE, VIO__PCI_CONFIG, VIO__PCI_PAGE},
+        {VIO__CAP_NOTIFY, VIO_PCI_NOTIFY(0),
+         VIO_PCI_NOTIFY(VIO_PCI_QUEUES_MAX) - VIO_PCI_NOTIFY(0)},
+        {VIO__CAP_PCI, 0, 0},
+    };
+    int at = 0;
+
+    for (unsigned i = 0; i < sizeof caps / sizeof caps[0] && at >= 0; i++)
+        at = vio__pci_add_cap(t, caps[i].type, caps[i].off, caps[i].bytes);
+    t->cfg_cap = at < 0 ? 0 : (unsigned)at;
+    return at < 0 ? at : 0;
+}
+
+static uint32_t vio__pci_class(uint32_t id)
+{
+    static const struct {
+        uint32_t id, class_code;
+    } t[] = {{1, 0x020000}, {2, 0x010000}, {3, 0x078000}}; /* Ethernet, SCSI, communication */
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
+        if (t[i].id == id)
+            return t[i].class_code;
+    return 0x00ff00; /* none of the known kinds */
+}
+
+VMM_DEF int vio_pci_init(struct vio_pci *t, const struct vio_pci_desc *desc)
+{
+    struct vio_dev *dev = desc->dev;
+    struct pci_desc is = {.name = dev->cls->name,
+                          .slot = desc->slot,
+                          .vendor = 0x1af4,
+                          .device = (uint16_t)(0x1040 + dev->cls->id),
+                          .subvendor = 0x1af4,
+                          .subdevice = (uint16_t)(0x1040 + dev->cls->id),
+                          .class_code = vio__pci_class(dev->cls->id),
+                          .revision = 1,
+                          .intx = true,
+                          .msi = desc->msi,
+                          .lock = desc->lock,
+                          .moved = vio__pci_moved,
+                          .msix_changed = vio__pci_msix_changed,
+                          .reset = vio__pci_reset,
+                          .config_read = vio__pci_config_read,
+                          .config_write = vio__pci_config_write,
+                          .ctx = t,
+                          .log = desc->log};
+    int err;
+
+    if (dev->nqueues > VIO_PCI_QUEUES_MAX)
+        return vmm_err(desc->log, -E2BIG, "virtio-%s: %u queues are too many for PCI",
+                       dev->cls->name, dev->nqueues);
+    *t = (struct vio_pci){.desc = *desc, .config_vector = VIO__PCI_NO_VECTOR};
+    memset(t->queue_vector, 0xff, sizeof t->queue_vector); /* likewise */
+    is.bar[VIO_PCI_BAR] =
+        (struct pci_bar){.len = VIO_PCI_LEN, .read = vio__pci_read, .write = vio__pci_write};
+    is.msix = (struct pci_msix_desc){.nvectors = 1 + dev->nqueues,
+                                     .vectors = t->vectors,
+                                     .table_bar = VIO_PCI_BAR,
+                                     .pba_bar = VIO_PCI_BAR,
+                                     .table_off = VIO__PCI_MSIX};
+    is.msix.pba_off = VIO__PCI_MSIX + 16 * is.msix.nvectors;
+    vio__attach(dev, desc->mem, desc->log, vio__pci_interrupt, t);
+    err = pci_init(&t->pci, &is);
+    return err ? err : vio__pci_add_caps(t);
+}
+#endif /* DEV_PCI_H */
 
 /* >>console: 5.3. A chain stays in the ring until all of it is out: the only state is a count. */
 enum { VIO__CONSOLE_RX, VIO__CONSOLE_TX };
