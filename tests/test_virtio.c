@@ -11,10 +11,11 @@ enum { BASE = 0x100000, SIZE = 0x200000, NQ = 2, QLEN = 8 };
 enum { DESC = 0x0000, AVAIL = 0x4000, USED = 0x8000, QSTEP = 0x10000, DATA = 0x40000 };
 enum { NEXT = 1, WRITE = 2, INDIRECT = 4 };
 enum { ACK = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64 };
-#define F_INDIRECT  (1ULL << 28)
-#define F_EVENT_IDX (1ULL << 29)
-#define F_VERSION_1 (1ULL << 32)
-#define F_ALL       (F_INDIRECT | F_EVENT_IDX | F_VERSION_1)
+#define F_INDIRECT   (1ULL << 28)
+#define F_EVENT_IDX  (1ULL << 29)
+#define F_VERSION_1  (1ULL << 32)
+#define F_RING_RESET (1ULL << 40)
+#define F_ALL        (F_INDIRECT | F_EVENT_IDX | F_VERSION_1)
 
 static _Alignas(4096) uint8_t ram[SIZE];
 static struct vmm_mem mem;
@@ -207,7 +208,7 @@ static void test_registers(void)
     for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
         CHECK_EQ(rd(fixed[i].off), fixed[i].val);
     wr(0x14, 1);
-    CHECK_EQ(rd(0x10), 1); /* VERSION_1 */
+    CHECK_EQ(rd(0x10), 1 | 1 << 8); /* VERSION_1, RING_RESET */
     wr(0x14, 2);
     CHECK_EQ(rd(0x10), 0);
     wr(0x30, 1);
@@ -236,7 +237,7 @@ static void test_features(void)
     plug_rng();
     CHECK(!negotiate(0));
     CHECK(!negotiate(F_INDIRECT | F_EVENT_IDX)); /* a legacy driver */
-    CHECK(!negotiate(F_VERSION_1 | 1ULL << 40));
+    CHECK(!negotiate(F_VERSION_1 | 1ULL << 41));
     CHECK(!negotiate(F_VERSION_1 | 1));
     CHECK(negotiate(F_VERSION_1));
     CHECK(negotiate(F_ALL));
@@ -1341,6 +1342,34 @@ static void test_blk_queue_stop_in_flight(void)
     CHECK_EQ(request(IN, 0, 512), OK);
 }
 
+static void test_blk_queue_reset_in_flight(void)
+{
+    plug_blk(false);
+    at_once = false;
+    go(F_ALL);
+    request(IN, 0, 512);
+    wr(0xc0, 1); /* not without the feature */
+    CHECK_EQ(rd(0xc0), 0);
+    CHECK_EQ(rd(0x44), 1);
+    complete();
+    CHECK_EQ(used_idx(0), 1);
+    go(F_ALL | F_RING_RESET);
+    request(IN, 0, 512);
+    request(IN, 1, 512);
+    wr(0xc0, 1);
+    CHECK_EQ(rd(0xc0), 1);
+    complete();
+    CHECK_EQ(rd(0xc0), 1);
+    complete();
+    CHECK_EQ(rd(0xc0), 0);
+    CHECK_EQ(rd(0x44), 0);
+    CHECK_EQ(used_idx(0), 0);
+    CHECK_EQ(rd(0x70), ACK | DRIVER | FEATURES_OK | DRIVER_OK);
+    queue_up(0);
+    at_once = true;
+    CHECK_EQ(request(IN, 0, 512), OK);
+}
+
 static void test_blk_needs_reset_in_flight(void)
 {
     plug_blk(false);
@@ -1387,6 +1416,7 @@ int main(void)
     test_blk_reset_in_flight();
     test_blk_impatient_driver();
     test_blk_queue_stop_in_flight();
+    test_blk_queue_reset_in_flight();
     test_blk_needs_reset_in_flight();
     CHECK_DONE("test_virtio");
 }
