@@ -112,8 +112,9 @@ struct pci_desc {
     void (*msix_changed)(void *ctx, unsigned vector);
     /* The machine was reset: the header is already as after power-on. */
     void (*reset)(void *ctx);
-    /* A look at configuration space [off, off + len), within one dword: true: answered here. For
-       capabilities with side effects, the extended space (off 256 to 4095), and passthrough. */
+    /* An access to configuration space [off, off + len), 1 to 4 bytes within one dword, is shown
+       here first; true: it is done. For capabilities with side effects, for the extended space
+       (off 256 to 4095), and for passthrough. */
     bool (*config_read)(void *ctx, unsigned off, unsigned len, uint32_t *val);
     bool (*config_write)(void *ctx, unsigned off, unsigned len, uint32_t val);
     void *ctx;
@@ -126,11 +127,12 @@ struct pci_dev {
     unsigned slot;
     uint8_t config[256]; /* little-endian, as the guest reads it */
     /* private */
-    uint8_t writable[256]; /* the bits of config that the guest may change */
-    uint64_t bar_gpa[6];   /* where each BAR is decoded, or PCI_NOWHERE */
-    uint64_t bar_home[6];  /* where pci_plug put it */
-    uint8_t msi_cap, msix_cap, last_cap, next_free; /* offsets in config; 0: none */
-    bool intx_level;                                /* what the device wants of its pin */
+    uint8_t writable[256];     /* the bits of config that the guest may change */
+    uint8_t power_on[256];     /* config as pci_plug left it */
+    uint64_t bar_gpa[6];       /* where each BAR is decoded, or PCI_NOWHERE */
+    uint8_t msi_cap, msix_cap; /* where in config; 0: none */
+    uint8_t last_cap;          /* 0: the list is empty */
+    unsigned caps_end;         /* where in config the next capability goes */
 };
 
 /* Guest-physical space for BARs. */
@@ -192,20 +194,813 @@ VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigne
 VMM_DEF int pci_plug(struct pci_root *r, struct pci_dev *d);
 
 /* For devices, with their lock held, from any thread. */
-/* Sets the level of INTA#. Harmless while the guest uses MSI or MSI-X: nothing is seen of it. */
+/* Sets the level of INTA#. It stays inside while the guest has disabled INTx, or enabled MSI or
+   MSI-X. */
 VMM_DEF void pci_intx_set(struct pci_dev *d, bool level);
 /* Sends a message; a masked one stays pending until the guest unmasks it. Nothing happens for a
    vector that there is not, nor while the guest has not enabled MSI, MSI-X. */
 VMM_DEF void pci_msi_send(struct pci_dev *d, unsigned vector);
 VMM_DEF void pci_msix_send(struct pci_dev *d, unsigned vector);
-/* Has the guest enabled it? Then it expects no INTx. */
+/* Has the guest enabled it? Then INTx is silent. */
 VMM_DEF bool pci_msi_enabled(const struct pci_dev *d);
 VMM_DEF bool pci_msix_enabled(const struct pci_dev *d);
 /* True: the vector would be delivered now, as this message. False: masked or disabled; who bypasses
    pci_msix_send (an irqfd) must then come back to it. */
 VMM_DEF bool pci_msix_get(const struct pci_dev *d, unsigned vector, uint64_t *addr, uint32_t *data);
+/* What a guest's access to BAR `bar` would do, wherever that is. Beyond its end: all ones, lost. */
+VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len);
+VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
+                           uint64_t val);
 
 #ifdef __cplusplus
 }
 #endif
 #endif /* DEV_PCI_H */
+
+#if defined(VMM_IMPLEMENTATION) || defined(DEV_PCI_IMPLEMENTATION)
+#ifndef PCI__IMPLEMENTED
+#define PCI__IMPLEMENTED
+
+/* >>header: offsets and bits of configuration space, "PCI Local Bus Specification 3.0", chapter 6 */
+enum {
+    PCI__COMMAND = 0x04,
+    PCI__STATUS = 0x06,
+    PCI__BAR0 = 0x10,
+    PCI__CAPS = 0x34,
+    PCI__LINE = 0x3c,
+    PCI__PIN = 0x3d,
+    PCI__HEADER_LEN = 0x40,
+
+    PCI__CMD_MEMORY = 1 << 1,
+    PCI__CMD_MASTER = 1 << 2,
+    PCI__CMD_NO_INTX = 1 << 10,
+    PCI__STATUS_INTX = 1 << 3,
+    PCI__STATUS_CAPS = 1 << 4,
+    PCI__BAR_IS64 = 4,
+    PCI__BAR_PREFETCH = 8
+};
+
+/* offsets in the capabilities, 6.8.1 and 6.8.2 */
+enum {
+    PCI__MSI = 0x05,
+    PCI__MSI_CTRL = 2,
+    PCI__MSI_ADDR = 4,
+    PCI__MSI_DATA = 12,
+    PCI__MSI_MASK = 16,
+    PCI__MSI_PENDING = 20,
+    PCI__MSI_LEN = 24,
+    PCI__MSI_ON = 1,
+
+    PCI__MSIX = 0x11,
+    PCI__MSIX_CTRL = 2,
+    PCI__MSIX_LEN = 12,
+    PCI__MSIX_ON = 1 << 15,
+    PCI__MSIX_ALL_MASKED = 1 << 14,
+    PCI__ENTRY_LEN = 16,
+    PCI__ENTRY_MASKED = 1
+};
+
+static bool pci__command(const struct pci_dev *d, unsigned bit)
+{
+    return vmm_get16(d->config + PCI__COMMAND) & bit;
+}
+
+static unsigned pci__msi_ctrl(const struct pci_dev *d)
+{
+    return d->msi_cap ? vmm_get16(d->config + d->msi_cap + PCI__MSI_CTRL) : 0;
+}
+
+static unsigned pci__msix_ctrl(const struct pci_dev *d)
+{
+    return d->msix_cap ? vmm_get16(d->config + d->msix_cap + PCI__MSIX_CTRL) : 0;
+}
+
+VMM_DEF bool pci_msi_enabled(const struct pci_dev *d)
+{
+    return pci__msi_ctrl(d) & PCI__MSI_ON;
+}
+
+VMM_DEF bool pci_msix_enabled(const struct pci_dev *d)
+{
+    return pci__msix_ctrl(d) & PCI__MSIX_ON;
+}
+
+/* >>intx: four lines that many devices share; each has a bit in the set of those that pull it. */
+
+/* Devices set their bits under different locks, so the line may be set by two threads at a time:
+   whoever set it last looks whether it is still true, and sets it again if not. */
+static void pci__line_pull(struct pci_root *r, unsigned line, unsigned slot, bool level)
+{
+    uint32_t *set = &r->asserted[line], bit = 1u << slot;
+    bool any;
+
+    if (level)
+        __atomic_or_fetch(set, bit, __ATOMIC_SEQ_CST);
+    else
+        __atomic_and_fetch(set, ~bit, __ATOMIC_SEQ_CST);
+    do {
+        any = __atomic_load_n(set, __ATOMIC_SEQ_CST) != 0;
+        vmm_irq_set(&r->desc.intx[line], any);
+    } while (any != (__atomic_load_n(set, __ATOMIC_SEQ_CST) != 0));
+}
+
+/* Passes on what the device wants, if the guest lets it. */
+static void pci__intx_update(struct pci_dev *d)
+{
+    bool wanted = d->config[PCI__STATUS] & PCI__STATUS_INTX;
+    bool level =
+        wanted && !pci__command(d, PCI__CMD_NO_INTX) && !pci_msi_enabled(d) && !pci_msix_enabled(d);
+    unsigned line = d->slot % 4;
+    uint32_t bit = 1u << d->slot;
+
+    if (!d->root || !d->desc.intx)
+        return;
+    if (level != !!(__atomic_load_n(&d->root->asserted[line], __ATOMIC_SEQ_CST) & bit))
+        pci__line_pull(d->root, line, d->slot, level);
+}
+
+VMM_DEF void pci_intx_set(struct pci_dev *d, bool level)
+{
+    if (!d->desc.intx)
+        return;
+    d->config[PCI__STATUS] &= (uint8_t)~PCI__STATUS_INTX;
+    d->config[PCI__STATUS] |= level ? PCI__STATUS_INTX : 0;
+    pci__intx_update(d);
+}
+
+/* >>msi: 6.8.1, the layout with 64-bit address and mask bits. A message is a write by the device,
+   so it waits for the bus master bit, too. */
+
+/* The vectors that the guest allows, as a power of two; the device may have more. */
+static unsigned pci__msi_allowed(const struct pci_dev *d)
+{
+    unsigned ctrl = pci__msi_ctrl(d), most = ctrl >> 1 & 7, log2 = ctrl >> 4 & 7;
+
+    return 1u << (log2 < most ? log2 : most);
+}
+
+static void pci__msi_deliver(struct pci_dev *d, unsigned vector)
+{
+    const uint8_t *cap = d->config + d->msi_cap;
+    uint32_t data = vmm_get16(cap + PCI__MSI_DATA);
+
+    data = (data & ~(pci__msi_allowed(d) - 1)) | vector;
+    vmm_msi_send(&d->desc.msi, vector, vmm_get64(cap + PCI__MSI_ADDR), data);
+}
+
+/* Delivers what is pending and may go. */
+static void pci__msi_flush(struct pci_dev *d)
+{
+    uint8_t *cap = d->config + d->msi_cap;
+    uint32_t ready = vmm_get32(cap + PCI__MSI_PENDING) & ~vmm_get32(cap + PCI__MSI_MASK);
+
+    if (!pci_msi_enabled(d) || !pci__command(d, PCI__CMD_MASTER))
+        return;
+    vmm_put32(cap + PCI__MSI_PENDING, vmm_get32(cap + PCI__MSI_PENDING) & ~ready);
+    for (unsigned v = 0; v < pci__msi_allowed(d); v++)
+        if (ready & 1u << v)
+            pci__msi_deliver(d, v);
+}
+
+VMM_DEF void pci_msi_send(struct pci_dev *d, unsigned vector)
+{
+    uint8_t *pending = d->config + d->msi_cap + PCI__MSI_PENDING;
+
+    if (!pci_msi_enabled(d) || vector >= d->desc.nmsi)
+        return;
+    vector &= pci__msi_allowed(d) - 1;
+    vmm_put32(pending, vmm_get32(pending) | 1u << vector);
+    pci__msi_flush(d);
+}
+
+/* >>msix: 6.8.2 */
+
+/* Messages may go, but for vectors masked one by one. */
+static bool pci__msix_live(const struct pci_dev *d)
+{
+    return (pci__msix_ctrl(d) & (PCI__MSIX_ON | PCI__MSIX_ALL_MASKED)) == PCI__MSIX_ON &&
+           pci__command(d, PCI__CMD_MASTER);
+}
+
+VMM_DEF bool pci_msix_get(const struct pci_dev *d, unsigned vector, uint64_t *addr, uint32_t *data)
+{
+    const struct pci_vector *v = d->desc.msix.vectors;
+
+    if (vector >= d->desc.msix.nvectors || !pci__msix_live(d) || v[vector].ctrl & PCI__ENTRY_MASKED)
+        return false;
+    *addr = v[vector].addr;
+    *data = v[vector].data;
+    return true;
+}
+
+/* Delivers a vector that is pending, if it may go. */
+static void pci__msix_flush(struct pci_dev *d, unsigned vector)
+{
+    struct pci_vector *v = &d->desc.msix.vectors[vector];
+    uint64_t addr;
+    uint32_t data;
+
+    if (!v->pending || !pci_msix_get(d, vector, &addr, &data))
+        return;
+    v->pending = false;
+    vmm_msi_send(&d->desc.msi, vector, addr, data);
+}
+
+VMM_DEF void pci_msix_send(struct pci_dev *d, unsigned vector)
+{
+    if (vector >= d->desc.msix.nvectors || !pci_msix_enabled(d))
+        return;
+    d->desc.msix.vectors[vector].pending = true;
+    pci__msix_flush(d, vector);
+}
+
+/* A table entry, or what all of them hang on, changed: tells the owner, delivers what waited. */
+static void pci__msix_changed(struct pci_dev *d, unsigned vector)
+{
+    if (d->desc.msix_changed)
+        d->desc.msix_changed(d->desc.ctx, vector);
+    pci__msix_flush(d, vector);
+}
+
+/* Message control or the bus master bit changed. Disabled, MSI-X forgets what was pending. */
+static void pci__msix_update(struct pci_dev *d, bool was_live)
+{
+    const struct pci_msix_desc *m = &d->desc.msix;
+
+    for (unsigned v = 0; v < m->nvectors && !pci_msix_enabled(d); v++)
+        m->vectors[v].pending = false;
+    for (unsigned v = 0; v < m->nvectors && was_live != pci__msix_live(d); v++)
+        pci__msix_changed(d, v);
+}
+
+static void pci__entry_get(const struct pci_vector *v, uint8_t entry[PCI__ENTRY_LEN])
+{
+    vmm_put64(entry, v->addr);
+    vmm_put32(entry + 8, v->data);
+    vmm_put32(entry + 12, v->ctrl);
+}
+
+/* An access to the table; in accesses that touch two entries nobody answers. */
+static uint64_t pci__table_access(struct pci_dev *d, uint64_t off, unsigned len, bool write,
+                                  uint64_t val)
+{
+    uint64_t vector = off / PCI__ENTRY_LEN, got = 0;
+    unsigned at = off % PCI__ENTRY_LEN;
+    uint8_t entry[PCI__ENTRY_LEN];
+    struct pci_vector *v;
+
+    if (vector >= d->desc.msix.nvectors || at + len > PCI__ENTRY_LEN)
+        return vmm_ones(len);
+    v = &d->desc.msix.vectors[vector];
+    pci__entry_get(v, entry);
+    memcpy(&got, entry + at, len);
+    if (!write)
+        return got;
+    memcpy(entry + at, &val, len);
+    v->addr = vmm_get64(entry) & ~(uint64_t)3;
+    v->data = vmm_get32(entry + 8);
+    v->ctrl = vmm_get32(entry + 12) & PCI__ENTRY_MASKED;
+    pci__msix_changed(d, (unsigned)vector);
+    return 0;
+}
+
+/* `len` bytes of pending bits from byte `off` on. */
+static uint64_t pci__pba_read(const struct pci_dev *d, uint64_t off, unsigned len)
+{
+    const struct pci_msix_desc *m = &d->desc.msix;
+    uint64_t got = 0;
+
+    for (unsigned i = 0; i < 8 * len && 8 * off + i < m->nvectors; i++)
+        got |= (uint64_t)m->vectors[8 * off + i].pending << i;
+    return got;
+}
+
+/* >>bars */
+
+static bool pci__overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
+{
+    return a < b + blen && b < a + alen;
+}
+
+/* An access within a BAR: to the table, to the pending bits, or to the device. */
+static uint64_t pci__bar_access(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
+                                bool write, uint64_t val)
+{
+    const struct pci_msix_desc *m = &d->desc.msix;
+    const struct pci_bar *b = &d->desc.bar[bar];
+    uint64_t table = m->nvectors * (uint64_t)PCI__ENTRY_LEN, pba = PCI_PBA_LEN(m->nvectors);
+
+    if (m->nvectors && bar == m->table_bar && pci__overlap(off, len, m->table_off, table))
+        return pci__table_access(d, off - m->table_off, len, write, val);
+    if (m->nvectors && bar == m->pba_bar && pci__overlap(off, len, m->pba_off, pba))
+        return write || off < m->pba_off ? vmm_ones(len) : pci__pba_read(d, off - m->pba_off, len);
+    if (!write)
+        return b->read ? b->read(d->desc.ctx, off, len) & vmm_ones(len) : 0;
+    if (b->write)
+        b->write(d->desc.ctx, off, len, val & vmm_ones(len));
+    return 0;
+}
+
+static bool pci__within(uint64_t off, unsigned len, uint64_t end)
+{
+    return off < end && len <= end - off;
+}
+
+VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len)
+{
+    return bar < 6 && pci__within(off, len, d->desc.bar[bar].len)
+               ? pci__bar_access(d, bar, off, len, false, 0)
+               : vmm_ones(len);
+}
+
+VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
+                           uint64_t val)
+{
+    if (bar < 6 && pci__within(off, len, d->desc.bar[bar].len))
+        pci__bar_access(d, bar, off, len, true, val);
+}
+
+/* Where a BAR would be decoded: at its address, if that lies in one of the windows. */
+static uint64_t pci__bar_target(const struct pci_dev *d, unsigned bar)
+{
+    const uint8_t *p = d->config + PCI__BAR0 + 4 * bar;
+    const struct pci_bar *b = &d->desc.bar[bar];
+    uint64_t gpa = (b->is64 ? vmm_get64(p) : vmm_get32(p)) & ~(b->len - 1);
+
+    for (unsigned i = 0; i < 2 && d->root && pci__command(d, PCI__CMD_MEMORY); i++) {
+        const struct pci_window *w = &d->root->window[i];
+        if (gpa >= w->base && gpa - w->base < w->len && b->len <= w->len - (gpa - w->base))
+            return gpa;
+    }
+    return PCI_NOWHERE;
+}
+
+/* Looks where each BAR is now, with both locks held. */
+static void pci__remap(struct pci_dev *d)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        uint64_t gpa = d->desc.bar[i].len ? pci__bar_target(d, i) : PCI_NOWHERE;
+        if (gpa == d->bar_gpa[i])
+            continue;
+        d->bar_gpa[i] = gpa;
+        if (d->desc.moved)
+            d->desc.moved(d->desc.ctx, i, gpa);
+    }
+}
+
+static bool pci__bar_holds(const struct pci_dev *d, unsigned bar, uint64_t gpa, unsigned len)
+{
+    return d->bar_gpa[bar] != PCI_NOWHERE && gpa >= d->bar_gpa[bar] &&
+           pci__within(gpa - d->bar_gpa[bar], len, d->desc.bar[bar].len);
+}
+
+/* The device at an address, under the root's lock; NULL: none. */
+static struct pci_dev *pci__find(const struct pci_root *r, uint64_t gpa, unsigned len,
+                                 unsigned *bar)
+{
+    for (unsigned i = 0; i < PCI_SLOTS; i++)
+        for (*bar = 0; r->slot[i] && *bar < 6; ++*bar)
+            if (pci__bar_holds(r->slot[i], *bar, gpa, len))
+                return r->slot[i];
+    return NULL;
+}
+
+/* Looks again under the device's lock, since between the two locks the BAR may have moved. */
+static uint64_t pci__window_access(struct pci_window *w, uint64_t off, unsigned len, bool write,
+                                   uint64_t val)
+{
+    uint64_t gpa = w->base + off, got = vmm_ones(len);
+    struct pci_dev *d;
+    unsigned bar;
+
+    vmm_enter(&w->root->desc.lock);
+    d = pci__find(w->root, gpa, len, &bar);
+    vmm_leave(&w->root->desc.lock);
+    if (!d)
+        return got;
+    vmm_enter(&d->desc.lock);
+    if (pci__bar_holds(d, bar, gpa, len))
+        got = pci__bar_access(d, bar, gpa - d->bar_gpa[bar], len, write, val);
+    vmm_leave(&d->desc.lock);
+    return got;
+}
+
+VMM_DEF uint64_t pci_window_read(void *window, uint64_t off, unsigned len)
+{
+    return pci__window_access((struct pci_window *)window, off, len, false, 0);
+}
+
+VMM_DEF void pci_window_write(void *window, uint64_t off, unsigned len, uint64_t val)
+{
+    pci__window_access((struct pci_window *)window, off, len, true, val);
+}
+
+/* >>config */
+
+/* After config changed: everything that hangs on it follows. */
+static void pci__config_changed(struct pci_dev *d, bool msix_was_live)
+{
+    pci__remap(d);
+    pci__intx_update(d);
+    if (d->msi_cap)
+        pci__msi_flush(d);
+    pci__msix_update(d, msix_was_live);
+}
+
+static void pci__config_write(struct pci_dev *d, unsigned off, unsigned len, uint32_t val)
+{
+    bool msix_was_live = pci__msix_live(d);
+
+    if (d->desc.config_write && d->desc.config_write(d->desc.ctx, off, len, val))
+        return;
+    if (off >= sizeof d->config)
+        return;
+    for (unsigned i = 0; i < len; i++) {
+        uint8_t mask = d->writable[off + i], byte = (uint8_t)(val >> 8 * i);
+        d->config[off + i] = (uint8_t)((d->config[off + i] & ~mask) | (byte & mask));
+    }
+    pci__config_changed(d, msix_was_live);
+}
+
+static uint32_t pci__config_read(const struct pci_dev *d, unsigned off, unsigned len)
+{
+    uint32_t val = 0;
+
+    if (d->desc.config_read && d->desc.config_read(d->desc.ctx, off, len, &val))
+        return val & (uint32_t)vmm_ones(len);
+    val = 0;
+    if (off < sizeof d->config)
+        memcpy(&val, d->config + off, len);
+    return val;
+}
+
+/* One access, in pieces that stay within a dword. Who is on the bus does not change any more, so
+   that an empty slot needs no lock. */
+static uint64_t pci__config_access(struct pci_root *r, uint64_t where, unsigned len, bool write,
+                                   uint64_t val)
+{
+    unsigned reg = where & 0xfff, function = where >> 12 & 7;
+    struct pci_dev *d = where < PCI_ECAM_LEN && !function ? r->slot[where >> 15] : NULL;
+    uint64_t got = 0;
+
+    if (!d || len > 0x1000 - reg)
+        return vmm_ones(len);
+    vmm_enter(&r->desc.lock);
+    vmm_enter(&d->desc.lock);
+    for (unsigned done = 0, n; done < len; done += n) {
+        n = 4 - (reg + done) % 4;
+        n = n < len - done ? n : len - done;
+        if (write)
+            pci__config_write(d, reg + done, n, (uint32_t)(val >> 8 * done & vmm_ones(n)));
+        else
+            got |= (uint64_t)pci__config_read(d, reg + done, n) << 8 * done;
+    }
+    vmm_leave(&d->desc.lock);
+    vmm_leave(&r->desc.lock);
+    return got;
+}
+
+VMM_DEF uint64_t pci_ecam_read(void *root, uint64_t off, unsigned len)
+{
+    return pci__config_access((struct pci_root *)root, off, len, false, 0);
+}
+
+VMM_DEF void pci_ecam_write(void *root, uint64_t off, unsigned len, uint64_t val)
+{
+    pci__config_access((struct pci_root *)root, off, len, true, val);
+}
+
+/* >>ports: configuration mechanism #1, 3.2.2.3.2: an address at 0xcf8, always four bytes, then data
+   at 0xcfc, where the two low address bits are those of the port. */
+#define PCI__PORT_DATA 4
+#define PCI__PORT_ON   0x80000000u
+#define PCI__PORT_BITS 0x80fffffcu
+
+static uint64_t pci__data_access(struct pci_root *r, unsigned lane, unsigned len, bool write,
+                                 uint64_t val)
+{
+    uint32_t address;
+
+    vmm_enter(&r->desc.lock);
+    address = r->address;
+    vmm_leave(&r->desc.lock);
+    if (!(address & PCI__PORT_ON) || address >> 16 & 0xff || lane + len > 4)
+        return vmm_ones(len);
+    return pci__config_access(r, (address & 0xff00) << 4 | (address & 0xfc) | lane, len, write,
+                              val);
+}
+
+static uint64_t pci__reset_access(struct pci_root *r, bool write, uint64_t val)
+{
+    const struct vmm_io *io = &r->desc.reset_port;
+    uint64_t got = vmm_ones(1);
+
+    vmm_enter(&io->lock);
+    if (write && io->write)
+        io->write(io->dev, 0, 1, val);
+    else if (!write && io->read)
+        got = io->read(io->dev, 0, 1);
+    vmm_leave(&io->lock);
+    return got;
+}
+
+static uint64_t pci__address_access(struct pci_root *r, bool write, uint64_t val)
+{
+    uint64_t got;
+
+    vmm_enter(&r->desc.lock);
+    if (write)
+        r->address = (uint32_t)val & PCI__PORT_BITS;
+    got = r->address;
+    vmm_leave(&r->desc.lock);
+    return got;
+}
+
+static uint64_t pci__port_access(struct pci_root *r, uint64_t off, unsigned len, bool write,
+                                 uint64_t val)
+{
+    if (off >= PCI__PORT_DATA)
+        return pci__data_access(r, (unsigned)off - PCI__PORT_DATA, len, write, val);
+    if (off == 0 && len == 4)
+        return pci__address_access(r, write, val);
+    if (off == 1 && len == 1)
+        return pci__reset_access(r, write, val);
+    return vmm_ones(len);
+}
+
+VMM_DEF uint64_t pci_port_read(void *root, uint64_t off, unsigned len)
+{
+    return pci__port_access((struct pci_root *)root, off, len, false, 0);
+}
+
+VMM_DEF void pci_port_write(void *root, uint64_t off, unsigned len, uint64_t val)
+{
+    pci__port_access((struct pci_root *)root, off, len, true, val);
+}
+
+/* >>device */
+
+static const char *pci__name(const struct pci_dev *d)
+{
+    return d->desc.name ? d->desc.name : "pci device";
+}
+
+static int pci__check_bars(const struct pci_dev *d)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        const struct pci_bar *b = &d->desc.bar[i];
+        bool pow2 = b->len >= 16 && !(b->len & (b->len - 1));
+        if (!b->len)
+            continue;
+        if (!pow2 || (!b->is64 && b->len >> 31 > 1) ||
+            (b->is64 && (i == 5 || d->desc.bar[i + 1].len)))
+            return vmm_err(d->desc.log, -EINVAL,
+                           "%s: BAR %u of %llu bytes cannot be: give a power of two from 16 on, "
+                           "and two places to 64 bits",
+                           pci__name(d), i, (unsigned long long)b->len);
+    }
+    return 0;
+}
+
+static int pci__check_msi(struct pci_dev *d)
+{
+    struct pci_msix_desc *m = &d->desc.msix;
+    uint64_t table = m->nvectors * (uint64_t)PCI__ENTRY_LEN, pba = PCI_PBA_LEN(m->nvectors);
+    unsigned nmsi = d->desc.nmsi;
+
+    if (nmsi > 32 || (nmsi & (nmsi - 1)))
+        return vmm_err(d->desc.log, -EINVAL, "%s: %u MSI vectors: give 1, 2, 4, 8, 16 or 32",
+                       pci__name(d), nmsi);
+    if (!m->nvectors)
+        return 0;
+    if (m->table_bar == m->pba_bar && !m->table_off && !m->pba_off)
+        m->pba_off = (uint32_t)table;
+    if (m->nvectors > PCI_VECTORS_MAX || !m->vectors || m->table_bar > 5 || m->pba_bar > 5 ||
+        m->table_off % 8 || m->pba_off % 8 ||
+        m->table_off + table > d->desc.bar[m->table_bar].len ||
+        m->pba_off + pba > d->desc.bar[m->pba_bar].len ||
+        (m->table_bar == m->pba_bar && pci__overlap(m->table_off, table, m->pba_off, pba)))
+        return vmm_err(d->desc.log, -EINVAL, "%s: the MSI-X table of %u vectors does not fit",
+                       pci__name(d), m->nvectors);
+    return 0;
+}
+
+static void pci__init_header(struct pci_dev *d)
+{
+    const struct pci_desc *desc = &d->desc;
+    unsigned command = PCI__CMD_MEMORY | PCI__CMD_MASTER | PCI__CMD_NO_INTX;
+
+    vmm_put16(d->config, desc->vendor);
+    vmm_put16(d->config + 2, desc->device);
+    vmm_put32(d->config + 8, desc->class_code << 8 | desc->revision);
+    vmm_put16(d->config + 0x2c, desc->subvendor);
+    vmm_put16(d->config + 0x2e, desc->subdevice);
+    vmm_put16(d->writable + PCI__COMMAND, (uint16_t)command);
+    d->config[PCI__PIN] = desc->intx;
+    d->writable[PCI__LINE] = 0xff; /* a note of the guest to itself */
+    for (unsigned i = 0; i < 6; i++) {
+        const struct pci_bar *b = &desc->bar[i];
+        uint8_t *at = d->config + PCI__BAR0 + 4 * i, *mask = d->writable + PCI__BAR0 + 4 * i;
+        d->bar_gpa[i] = PCI_NOWHERE;
+        if (!b->len)
+            continue;
+        *at = (uint8_t)((b->is64 ? PCI__BAR_IS64 : 0) | (b->prefetch ? PCI__BAR_PREFETCH : 0));
+        vmm_put32(mask, (uint32_t) ~(b->len - 1));
+        if (b->is64)
+            vmm_put64(mask, ~(b->len - 1));
+    }
+}
+
+/* Off at power-on, and every MSI-X vector masked. */
+static void pci__reset_vectors(struct pci_dev *d)
+{
+    struct pci_vector masked = {0, 0, PCI__ENTRY_MASKED, false};
+
+    for (unsigned i = 0; i < d->desc.msix.nvectors; i++)
+        d->desc.msix.vectors[i] = masked;
+}
+
+static int pci__add_msi(struct pci_dev *d)
+{
+    enum { IS64 = 1 << 7, MASKS = 1 << 8, ALLOWED = 7 << 4 };
+    uint8_t cap[PCI__MSI_LEN] = {0}, mask[PCI__MSI_LEN] = {0};
+    unsigned log2 = 0;
+    int at;
+
+    while (1u << log2 < d->desc.nmsi)
+        log2++;
+    vmm_put16(cap + PCI__MSI_CTRL, (uint16_t)(IS64 | MASKS | log2 << 1));
+    vmm_put16(mask + PCI__MSI_CTRL, PCI__MSI_ON | ALLOWED);
+    vmm_put64(mask + PCI__MSI_ADDR, ~(uint64_t)3);
+    vmm_put16(mask + PCI__MSI_DATA, 0xffff);
+    vmm_put32(mask + PCI__MSI_MASK, (uint32_t)(((uint64_t)1 << d->desc.nmsi) - 1));
+    at = pci_add_cap(d, PCI__MSI, cap + 2, sizeof cap - 2, mask + 2);
+    d->msi_cap = (uint8_t)(at < 0 ? 0 : at);
+    return at < 0 ? at : 0;
+}
+
+static int pci__add_msix(struct pci_dev *d)
+{
+    const struct pci_msix_desc *m = &d->desc.msix;
+    uint8_t cap[PCI__MSIX_LEN] = {0}, mask[PCI__MSIX_LEN] = {0};
+    int at;
+
+    vmm_put16(cap + PCI__MSIX_CTRL, (uint16_t)(m->nvectors - 1));
+    vmm_put16(mask + PCI__MSIX_CTRL, PCI__MSIX_ON | PCI__MSIX_ALL_MASKED);
+    vmm_put32(cap + 4, m->table_off | m->table_bar);
+    vmm_put32(cap + 8, m->pba_off | m->pba_bar);
+    at = pci_add_cap(d, PCI__MSIX, cap + 2, sizeof cap - 2, mask + 2);
+    d->msix_cap = (uint8_t)(at < 0 ? 0 : at);
+    return at < 0 ? at : 0;
+}
+
+VMM_DEF int pci_init(struct pci_dev *d, const struct pci_desc *desc)
+{
+    int err;
+
+    memset(d, 0, sizeof *d);
+    d->desc = *desc;
+    d->caps_end = PCI__HEADER_LEN;
+    err = pci__check_bars(d);
+    if (!err)
+        err = pci__check_msi(d);
+    if (err)
+        return err;
+    pci__init_header(d);
+    pci__reset_vectors(d);
+    if (desc->nmsi)
+        err = pci__add_msi(d);
+    return err || !desc->msix.nvectors ? err : pci__add_msix(d);
+}
+
+VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigned len,
+                        const void *writable)
+{
+    unsigned at = d->caps_end;
+
+    if (at + 2 > sizeof d->config || len > sizeof d->config - at - 2)
+        return vmm_err(d->desc.log, -ENOSPC, "%s: no room for capability 0x%x", pci__name(d), id);
+    d->config[d->last_cap ? d->last_cap + 1u : PCI__CAPS] = (uint8_t)at;
+    d->config[PCI__STATUS] |= PCI__STATUS_CAPS;
+    d->config[at] = id;
+    memcpy(d->config + at + 2, body, len);
+    if (writable)
+        memcpy(d->writable + at + 2, writable, len);
+    d->last_cap = (uint8_t)at;
+    d->caps_end = (at + 2 + len + 3) & ~3u;
+    return (int)at;
+}
+
+/* >>root */
+
+/* Space of its size, and no page shared with another; PCI_NOWHERE: there is none left. */
+static uint64_t pci__window_take(struct pci_window *w, uint64_t len)
+{
+    uint64_t align = len < 4096 ? 4096 : len;
+    uint64_t skip = -(w->base + w->used) & (align - 1);
+
+    if (!w->len || skip > w->len - w->used || align > w->len - w->used - skip)
+        return PCI_NOWHERE;
+    w->used += skip + align;
+    return w->base + w->used - align;
+}
+
+static int pci__place_bar(struct pci_root *r, struct pci_dev *d, unsigned bar)
+{
+    const struct pci_bar *b = &d->desc.bar[bar];
+    uint8_t *at = d->config + PCI__BAR0 + 4 * bar;
+    uint64_t gpa = b->is64 ? pci__window_take(&r->window[1], b->len) : PCI_NOWHERE;
+
+    if (gpa == PCI_NOWHERE)
+        gpa = pci__window_take(&r->window[0], b->len);
+    if (gpa == PCI_NOWHERE)
+        return vmm_err(r->desc.log, -ENOSPC, "%s: no address is left for BAR %u of %llu bytes",
+                       pci__name(d), bar, (unsigned long long)b->len);
+    vmm_put32(at, vmm_get32(at) | (uint32_t)gpa);
+    if (b->is64)
+        vmm_put32(at + 4, (uint32_t)(gpa >> 32));
+    return 0;
+}
+
+VMM_DEF int pci_plug(struct pci_root *r, struct pci_dev *d)
+{
+    unsigned slot = d->desc.slot ? d->desc.slot : 1;
+    int err = 0;
+
+    while (!d->desc.slot && slot < PCI_SLOTS && r->slot[slot])
+        slot++;
+    if (slot >= PCI_SLOTS)
+        return vmm_err(r->desc.log, -ENOSPC, "%s: the PCI bus is full: take fewer devices",
+                       pci__name(d));
+    if (r->slot[slot])
+        return vmm_err(r->desc.log, -EEXIST, "%s: PCI slot %u is taken by %s", pci__name(d), slot,
+                       pci__name(r->slot[slot]));
+    for (unsigned i = 0; i < 6 && !err; i++)
+        err = d->desc.bar[i].len ? pci__place_bar(r, d, i) : 0;
+    if (err)
+        return err;
+    memcpy(d->power_on, d->config, sizeof d->config);
+    d->slot = slot;
+    d->root = r;
+    r->slot[slot] = d;
+    return 0;
+}
+
+VMM_DEF void pci_root_init(struct pci_root *r, const struct pci_root_desc *desc)
+{
+    struct pci_desc bridge = {.name = "host bridge", .class_code = 0x060000};
+
+    memset(r, 0, sizeof *r);
+    r->desc = *desc;
+    bridge.vendor = desc->vendor || desc->device ? desc->vendor : 0x1234; /* nobody's, by custom */
+    bridge.device = desc->vendor || desc->device ? desc->device : 0x0b1d;
+    pci_init(&r->bridge, &bridge);
+    memcpy(r->bridge.power_on, r->bridge.config, sizeof r->bridge.config);
+    r->bridge.root = r;
+    r->slot[0] = &r->bridge;
+    r->window[0] = (struct pci_window){desc->mmio32.base, desc->mmio32.len, r, 0};
+    r->window[1] = (struct pci_window){desc->mmio64.base, desc->mmio64.len, r, 0};
+}
+
+VMM_DEF int pci_root_add_io(struct pci_root *r, struct vmm_bus *mmio, struct vmm_bus *ports)
+{
+    struct vmm_io port = {0xcf8, 8, pci_port_read, pci_port_write, r, {0}};
+    struct vmm_io ecam = {r->desc.ecam, PCI_ECAM_LEN, pci_ecam_read, pci_ecam_write, r, {0}};
+    int err = ports ? vmm_bus_add(ports, &port) : 0;
+
+    if (!err && mmio && r->desc.ecam)
+        err = vmm_bus_add(mmio, &ecam);
+    for (unsigned i = 0; i < 2 && mmio && !err; i++) {
+        struct pci_window *w = &r->window[i];
+        struct vmm_io io = {w->base, w->len, pci_window_read, pci_window_write, w, {0}};
+        err = w->len ? vmm_bus_add(mmio, &io) : 0;
+    }
+    return err;
+}
+
+static void pci__reset_dev(struct pci_dev *d)
+{
+    bool msix_was_live = pci__msix_live(d);
+
+    memcpy(d->config, d->power_on, sizeof d->config);
+    pci__reset_vectors(d);
+    pci__config_changed(d, msix_was_live);
+    if (d->desc.reset)
+        d->desc.reset(d->desc.ctx);
+}
+
+VMM_DEF void pci_reset(struct pci_root *r)
+{
+    vmm_enter(&r->desc.lock);
+    r->address = 0;
+    for (unsigned i = 0; i < PCI_SLOTS; i++)
+        if (r->slot[i]) {
+            vmm_enter(&r->slot[i]->desc.lock);
+            pci__reset_dev(r->slot[i]);
+            vmm_leave(&r->slot[i]->desc.lock);
+        }
+    vmm_leave(&r->desc.lock);
+}
+
+#endif /* PCI__IMPLEMENTED */
+#endif /* DEV_PCI_IMPLEMENTATION */
