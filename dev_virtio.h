@@ -2,8 +2,8 @@
 
    WHAT IT IS      A virtio core that knows no transport (split rings, INDIRECT_DESC, EVENT_IDX,
                    VERSION_1, RING_RESET), the transports virtio-mmio (version 2) and virtio-pci
-                   (modern), and the devices console, blk and rng. It never opens, waits or
-                   allocates. It follows "Virtual I/O Device (VIRTIO) Version 1.2", whose sections
+                   (modern), and the devices console, blk, net and rng. It never opens, waits
+                   or allocates. It follows "Virtual I/O Device (VIRTIO) Version 1.2", whose sections
                    the comments name. Not here: legacy (pre-1.0) devices and drivers, packed rings,
                    several ports on a console; and NOTIFICATION_DATA, which would put the driver's
                    position into the written value: a doorbell that the kernel catches drops it.
@@ -38,8 +38,10 @@
                                       (network, console), and struct vio_chain lives on stacks
                    VIO_BLK_SEGS_MAX   data buffers of one disk request; default 126
                    VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 32
+                   VIO_NET_PAIRS_MAX  pairs of queues of one network card; default 8
                    set in the implementing file only:
                    VIO_RNG_MAX        random bytes for one request; default 65536
+                   VIO_NET_BURST      frames for the guest until others have their turn; default 64
 
    DEPENDS ON      vmm.h; dev_pci.h for virtio-pci: include that first, or do without.
 
@@ -71,6 +73,10 @@
 #endif
 #ifndef VIO_BLK_INFLIGHT
 #define VIO_BLK_INFLIGHT 32
+#endif
+
+#ifndef VIO_NET_PAIRS_MAX
+#define VIO_NET_PAIRS_MAX 8
 #endif
 
 #ifdef __cplusplus
@@ -118,6 +124,7 @@ struct vio_queue {
     uint16_t signalled; /* used_idx at the last decision about an interrupt */
     uint16_t stale;     /* chains of a former life that are still out: no new life before 0 */
     bool ready, running;
+    bool away; /* set in class->start: somebody else serves the rings, till class->stop */
 };
 
 /* One device: the first member of every device's struct. */
@@ -187,6 +194,12 @@ VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *
 VMM_DEF void vio_end(struct vio_dev *d, unsigned q);
 /* True: chains taken from queue q still count; else leave the driver's memory alone. */
 VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q);
+/* Where the rings of a queue in service lie: for who serves them in the core's place. */
+struct vio_rings {
+    uint32_t size;
+    void *desc, *driver, *device;
+};
+VMM_DEF struct vio_rings vio_queue_rings(const struct vio_dev *d, unsigned q);
 /* Copies from the readable, to the writable part, at byte `off` of that part; returns bytes. */
 VMM_DEF size_t vio_chain_read(const struct vio_chain *c, uint64_t off, void *buf, size_t len);
 VMM_DEF size_t vio_chain_write(const struct vio_chain *c, uint64_t off, const void *buf,
@@ -325,6 +338,88 @@ VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc);
    status. */
 VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err);
 
+/* Network card (section 5.1): for pair i, queue 2i to the guest and 2i + 1 from it; then a control
+   queue. A frame is its Ethernet bytes behind a header of VIO_NET_HDR_LEN bytes (struct
+   virtio_net_hdr_v1, which is also what a Linux tap takes and gives). */
+#define VIO_NET_HDR_LEN   12
+#define VIO_NET_FRAME_MAX (VIO_NET_HDR_LEN + 65597) /* 65589 (5.1.6.3) and two VLAN tags */
+#define VIO_NET_MACS_MAX  16                        /* addresses in the receive filter */
+
+/* What a frame of more than one Ethernet packet may need, and a checksum still to be filled in. */
+enum vio_net_offload {
+    VIO_NET_CSUM = 1,
+    VIO_NET_TSO4 = 2, /* TCP over IPv4, ... */
+    VIO_NET_TSO6 = 4,
+    VIO_NET_ECN = 8,   /* such TCP with congestion notification */
+    VIO_NET_USO4 = 16, /* UDP over IPv4, ... */
+    VIO_NET_USO6 = 32
+};
+
+/* The other end of the cable. iov is guest memory, valid during the call. */
+struct vio_net_port {
+    /* Sends one frame. -EAGAIN: no room; the frame waits in its queue until vio_net_ready. With any
+       other result it is gone. */
+    int (*send)(void *ctx, unsigned pair, const struct vio_iov *iov, unsigned n);
+    /* Fills in the next frame of this pair; returns its bytes, at most VIO_NET_FRAME_MAX, for which
+       iov has room. 0 or negative: none now. */
+    int (*recv)(void *ctx, unsigned pair, const struct vio_iov *iov, unsigned n);
+    /* The guest takes frames with these offloads (enum vio_net_offload). NULL: none are offered. */
+    void (*set_offload)(void *ctx, unsigned offload);
+    /* Frames for the guest are spread over pairs 0 .. n-1. NULL: there is one. */
+    void (*set_pairs)(void *ctx, unsigned n);
+    /* Queue q, no control queue, comes into service. True: the port serves its rings itself from
+       now on (vhost), till stop, which returns when it has let go of them. Both may be NULL. */
+    bool (*start)(void *ctx, unsigned q);
+    void (*stop)(void *ctx, unsigned q);
+    void *ctx;
+};
+
+struct vio_net_desc {
+    struct vio_net_port port; /* send and recv are required */
+    bool bare;                /* the port's frames have no header; then no offloads */
+    unsigned offload;         /* what the port can do, both ways */
+    unsigned pairs;           /* up to VIO_NET_PAIRS_MAX; 0: 1 */
+    uint8_t mac[6];
+    uint16_t mtu;          /* 68 and up; 0: the guest is not told */
+    uint64_t features_off; /* of VIO_F_CORE and the card's own: what the port could not serve */
+    bool link_down;        /* at first */
+};
+
+struct vio_net_pair {
+    uint32_t want; /* bytes that the next frame is expected to have */
+    uint32_t held; /* bytes of the frame in spill that waits for the guest's buffers; 0: none */
+    bool starved;  /* the guest has too few buffers */
+    bool blocked;  /* the port had no room */
+    uint8_t spill[VIO_NET_FRAME_MAX];
+};
+
+struct vio_net {
+    struct vio_dev dev;
+    struct vio_queue queue[2 * VIO_NET_PAIRS_MAX + 1];
+    struct vio_net_desc desc;
+    uint8_t config[12]; /* struct vio__net_config */
+    unsigned npairs;    /* in use */
+    uint64_t away;      /* queues that the port serves, one bit each */
+    /* the receive filter */
+    bool promisc, allmulti, unfiltered; /* unfiltered: more addresses than fit */
+    unsigned nmacs;
+    uint8_t mac[VIO_NET_MACS_MAX][6];
+    struct vio_net_pair pair[VIO_NET_PAIRS_MAX];
+};
+
+/* -EINVAL: send or recv missing, too many pairs, an MTU below 68, or a multicast address. */
+VMM_DEF int vio_net_init(struct vio_net *n, const struct vio_net_desc *desc);
+/* The port has frames of this pair, or room for some again. Bounded: call again as long as it has.
+ */
+VMM_DEF void vio_net_ready(struct vio_net *n, unsigned pair);
+/* What the card waits for, for this pair: watch the port for nothing else. */
+enum { VIO_NET_RX = 1, VIO_NET_TX = 2 };
+VMM_DEF unsigned vio_net_waits(const struct vio_net *n, unsigned pair);
+/* The cable is in or out; while it is out, what the guest sends is lost. */
+VMM_DEF void vio_net_set_link(struct vio_net *n, bool up);
+/* Asks the guest to make itself known to the network, when that has forgotten it. */
+VMM_DEF void vio_net_announce(struct vio_net *n);
+
 /* Entropy source (section 5.4): queue 0. */
 struct vio_rng_desc {
     size_t (*fill)(void *ctx, void *buf, size_t len); /* never blocks; returns bytes; required */
@@ -351,6 +446,9 @@ VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc);
 
 #ifndef VIO_RNG_MAX
 #define VIO_RNG_MAX 65536
+#endif
+#ifndef VIO_NET_BURST
+#define VIO_NET_BURST 64
 #endif
 
 /* >>wire: what lies in guest memory and what the bits mean; little-endian, as every host of vmm. */
@@ -437,7 +535,7 @@ VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q)
     const uint8_t want = VIO__DRIVER_OK | VIO__FEATURES_OK;
 
     return (d->status & (want | VIO__NEEDS_RESET)) == want && d->queues[q].ready &&
-           !d->queues[q].stale;
+           !d->queues[q].stale && !d->queues[q].away;
 }
 
 VMM_DEF void vio_needs_reset(struct vio_dev *d, unsigned q, const char *what)
@@ -709,6 +807,13 @@ VMM_DEF void vio_queue_run(struct vio_dev *d, unsigned q)
     d->cls->queue(d, q);
     d->queues[q].running = false;
     vio_end(d, q);
+}
+
+VMM_DEF struct vio_rings vio_queue_rings(const struct vio_dev *d, unsigned q)
+{
+    const struct vio_queue *vq = &d->queues[q];
+
+    return (struct vio_rings){vq->size, vq->desc, vq->avail, vq->used};
 }
 
 /* Writes the bytes [off, off + len) of a list of buffers to `out`, as at most `max` buffers; `out`
@@ -1620,6 +1725,643 @@ VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err)
     if (waiting)
         vio_queue_run(&b->dev, 0);
     vio_end(&b->dev, 0);
+}
+
+/* >>net: 5.1. A frame for the guest is read straight into its buffers, as many as the last frames
+   needed, with a buffer of ours behind them. What runs over into that is put together there and
+   waits for the guest: so nothing is lost for want of room, and only one frame is ever held. */
+#define VIO__NET_F_CSUM           (1ULL << 0)
+#define VIO__NET_F_GUEST_CSUM     (1ULL << 1)
+#define VIO__NET_F_GUEST_OFFLOADS (1ULL << 2)
+#define VIO__NET_F_MTU            (1ULL << 3)
+#define VIO__NET_F_MAC            (1ULL << 5)
+#define VIO__NET_F_GUEST_TSO4     (1ULL << 7)
+#define VIO__NET_F_GUEST_TSO6     (1ULL << 8)
+#define VIO__NET_F_GUEST_ECN      (1ULL << 9)
+#define VIO__NET_F_HOST_TSO4      (1ULL << 11)
+#define VIO__NET_F_HOST_TSO6      (1ULL << 12)
+#define VIO__NET_F_HOST_ECN       (1ULL << 13)
+#define VIO__NET_F_MRG_RXBUF      (1ULL << 15)
+#define VIO__NET_F_STATUS         (1ULL << 16)
+#define VIO__NET_F_CTRL_VQ        (1ULL << 17)
+#define VIO__NET_F_CTRL_RX        (1ULL << 18)
+#define VIO__NET_F_GUEST_ANNOUNCE (1ULL << 21)
+#define VIO__NET_F_MQ             (1ULL << 22)
+#define VIO__NET_F_CTRL_MAC_ADDR  (1ULL << 23)
+#define VIO__NET_F_GUEST_USO4     (1ULL << 54)
+#define VIO__NET_F_GUEST_USO6     (1ULL << 55)
+#define VIO__NET_F_HOST_USO       (1ULL << 56)
+#define VIO__NET_F_ALWAYS                                                                          \
+    (VIO__NET_F_MAC | VIO__NET_F_MRG_RXBUF | VIO__NET_F_STATUS | VIO__NET_F_CTRL_VQ |              \
+     VIO__NET_F_CTRL_RX | VIO__NET_F_GUEST_ANNOUNCE | VIO__NET_F_CTRL_MAC_ADDR)
+
+/* header flags and types, 5.1.6 */
+enum { VIO__NET_NEEDS_CSUM = 1 };
+enum { VIO__NET_GSO_TCPV4 = 1, VIO__NET_GSO_TCPV6 = 4, VIO__NET_GSO_UDP = 5, VIO__NET_ECN = 0x80 };
+/* config.status */
+enum { VIO__NET_LINK_UP = 1, VIO__NET_ANNOUNCE = 2 };
+
+struct vio__net_hdr {
+    uint8_t flags, gso_type;
+    uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
+};
+
+struct vio__net_config {
+    uint8_t mac[6];
+    uint16_t status, max_pairs, mtu;
+};
+
+_Static_assert(sizeof(struct vio__net_hdr) == VIO_NET_HDR_LEN, "5.1.6");
+_Static_assert(sizeof(struct vio__net_config) == sizeof(((struct vio_net *)0)->config), "5.1.4");
+_Static_assert(VIO_NET_PAIRS_MAX >= 1 && VIO_NET_PAIRS_MAX <= 0x8000, "5.1.4.1");
+
+/* What an offload is called in features: from the guest, and to it. */
+static const struct {
+    unsigned offload;
+    uint64_t host, guest;
+} vio__net_offloads[] = {
+    {VIO_NET_CSUM, VIO__NET_F_CSUM, VIO__NET_F_GUEST_CSUM},
+    {VIO_NET_TSO4, VIO__NET_F_HOST_TSO4, VIO__NET_F_GUEST_TSO4},
+    {VIO_NET_TSO6, VIO__NET_F_HOST_TSO6, VIO__NET_F_GUEST_TSO6},
+    {VIO_NET_ECN, VIO__NET_F_HOST_ECN, VIO__NET_F_GUEST_ECN},
+    {VIO_NET_USO4, VIO__NET_F_HOST_USO, VIO__NET_F_GUEST_USO4},
+    {VIO_NET_USO6, VIO__NET_F_HOST_USO, VIO__NET_F_GUEST_USO6},
+};
+#define VIO__NET_NOFFLOADS (sizeof vio__net_offloads / sizeof vio__net_offloads[0])
+
+static struct vio__net_config vio__net_get_config(const struct vio_net *n)
+{
+    struct vio__net_config c;
+
+    memcpy(&c, n->config, sizeof c);
+    return c;
+}
+
+static void vio__net_put_config(struct vio_net *n, struct vio__net_config c)
+{
+    memcpy(n->config, &c, sizeof c);
+}
+
+/* Copies between a buffer and the front of a list of buffers; returns bytes. */
+static size_t vio__net_copy(const struct vio_iov *iov, unsigned n, bool to_iov, void *buf,
+                            size_t len)
+{
+    size_t done = 0;
+
+    for (unsigned i = 0; i < n && done < len; i++) {
+        size_t part = iov[i].len < len - done ? iov[i].len : len - done;
+        uint8_t *mine = (uint8_t *)buf + done;
+        memcpy(to_iov ? iov[i].base : mine, to_iov ? mine : iov[i].base, part);
+        done += part;
+    }
+    vio__fetched();
+    return done;
+}
+
+/* Frames from the guest. */
+
+/* 5.1.6.2: is this a header that the driver may send, with the features that it accepted? */
+static bool vio__net_hdr_ok(const struct vio_net *n, const struct vio__net_hdr *h, size_t len)
+{
+    uint64_t has = n->dev.accepted, need = 0;
+
+    switch (h->gso_type & ~VIO__NET_ECN) {
+    case 0:
+        break;
+    case VIO__NET_GSO_TCPV4:
+        need = VIO__NET_F_HOST_TSO4;
+        break;
+    case VIO__NET_GSO_TCPV6:
+        need = VIO__NET_F_HOST_TSO6;
+        break;
+    case VIO__NET_GSO_UDP:
+        need = VIO__NET_F_HOST_USO;
+        break;
+    default:
+        return false;
+    }
+    if (need && (!(h->flags & VIO__NET_NEEDS_CSUM) || !h->gso_size))
+        return false;
+    if (h->gso_type & VIO__NET_ECN)
+        need |= VIO__NET_F_HOST_ECN;
+    if (h->flags & VIO__NET_NEEDS_CSUM) {
+        need |= VIO__NET_F_CSUM;
+        if ((size_t)h->csum_start + h->csum_offset + 2 > len)
+            return false;
+    }
+    return (has & need) == need;
+}
+
+/* Bits that mean nothing here are not passed on, nor what only a hint may say. */
+static void vio__net_hdr_trim(struct vio__net_hdr *h, size_t len)
+{
+    h->flags &= VIO__NET_NEEDS_CSUM;
+    h->num_buffers = 0;
+    if (!h->gso_type)
+        h->gso_size = 0;
+    if (h->hdr_len > len)
+        h->hdr_len = (uint16_t)len;
+}
+
+static int vio__net_send(struct vio_net *n, unsigned pair, const struct vio_chain *c)
+{
+    struct vio_iov iov[1 + VIO_CHAIN_MAX];
+    struct vio__net_hdr h;
+    size_t len = (size_t)c->rlen - sizeof h;
+    unsigned niov;
+
+    if (!(vio__net_get_config(n).status & VIO__NET_LINK_UP))
+        return 0;
+    if (c->rlen > VIO_NET_FRAME_MAX ||
+        vio__net_copy(c->iov, c->nread, false, &h, sizeof h) < sizeof h || len < 14 ||
+        !vio__net_hdr_ok(n, &h, len)) {
+        if (vmm_spend(&n->dev.budget))
+            vmm_say(n->dev.log, VMM_LOG_WARN,
+                    "virtio-net: queue %u: a frame with a bad header or length was dropped",
+                    2 * pair + 1);
+        return 0;
+    }
+    vio__net_hdr_trim(&h, len);
+    iov[0] = (struct vio_iov){&h, sizeof h};
+    niov = 1 + vio__cut(c->iov, c->nread, sizeof h, len, iov + 1, VIO_CHAIN_MAX);
+    return n->desc.port.send(n->desc.port.ctx, pair, iov + n->desc.bare, niov - n->desc.bare);
+}
+
+static void vio__net_tx(struct vio_net *n, unsigned pair)
+{
+    unsigned q = 2 * pair + 1;
+    struct vio_chain c;
+
+    n->pair[pair].blocked = false;
+    while (vio_peek(&n->dev, q, &c)) {
+        if (vio__net_send(n, pair, &c) == -EAGAIN) {
+            n->pair[pair].blocked = true;
+            return;
+        }
+        vio_take(&n->dev, q);
+        vio_used(&n->dev, q, c.head, 0);
+    }
+}
+
+/* Frames to the guest. */
+
+/* Chains taken for one frame. */
+struct vio__net_rx {
+    unsigned q, nchains, niov;
+    uint64_t room; /* bytes */
+    bool full;     /* more chains would not help: they are too fragmented, or one is the limit */
+    struct vio_done chain[VIO_CHAIN_MAX];
+    struct vio_iov iov[VIO_CHAIN_MAX + 1];
+};
+
+/* Puts back all chains but the first `keep`. */
+static void vio__net_unpop(struct vio_net *n, struct vio__net_rx *rx, unsigned keep)
+{
+    while (rx->nchains > keep)
+        vio_unpop(&n->dev, rx->q, rx->chain[--rx->nchains].head);
+}
+
+/* Takes chains until there is room for `want` bytes. False: the driver lied. */
+static bool vio__net_gather(struct vio_net *n, struct vio__net_rx *rx, uint64_t want)
+{
+    struct vio_chain c;
+
+    while (rx->room < want && !rx->full && vio_pop(&n->dev, rx->q, &c)) {
+        rx->chain[rx->nchains++] = (struct vio_done){c.head, (uint32_t)c.wlen};
+        if (c.wlen < VIO_NET_HDR_LEN || c.wlen > UINT32_MAX) {
+            vio__net_unpop(n, rx, 0);
+            vio_needs_reset(&n->dev, rx->q, "a buffer for frames has no room for a header");
+            return false;
+        }
+        rx->full = rx->niov + c.nwrite > VIO_CHAIN_MAX;
+        if (rx->full) {
+            vio__net_unpop(n, rx, rx->nchains - 1);
+            break;
+        }
+        memcpy(rx->iov + rx->niov, c.iov + c.nread, c.nwrite * sizeof c.iov[0]);
+        rx->niov += c.nwrite;
+        rx->room += c.wlen;
+        rx->full = !(n->dev.accepted & VIO__NET_F_MRG_RXBUF) || rx->nchains == VIO_CHAIN_MAX;
+    }
+    return true;
+}
+
+/* 5.1.6.4: gives the chains that hold a frame of `len` bytes to the driver, all at once. */
+static void vio__net_give(struct vio_net *n, struct vio__net_rx *rx, uint32_t len)
+{
+    struct vio__net_hdr h;
+    unsigned used = 0;
+
+    for (uint32_t left = len; left; left -= rx->chain[used++].len)
+        if (rx->chain[used].len > left)
+            rx->chain[used].len = left;
+    vio__net_unpop(n, rx, used);
+    vio__net_copy(rx->iov, rx->niov, false, &h, sizeof h);
+    if (!(n->dev.accepted & VIO__NET_F_GUEST_CSUM))
+        h.flags = 0;
+    h.num_buffers = (uint16_t)used;
+    vio__net_copy(rx->iov, rx->niov, true, &h, sizeof h);
+    vio_used_all(&n->dev, rx->q, rx->chain, used);
+}
+
+/* 5.1.6.5.1, 5.1.6.5.2: does the guest want a frame that begins like this? */
+static bool vio__net_wanted(const struct vio_net *n, const uint8_t *frame, uint32_t len)
+{
+    const uint8_t *dst = frame + VIO_NET_HDR_LEN;
+    struct vio__net_config c = vio__net_get_config(n);
+
+    /* 5.1.4.1: nothing beyond the MTU, unless it is to be cut (room for two VLAN tags) */
+    if (n->dev.accepted & VIO__NET_F_MTU && !(frame[1] & ~VIO__NET_ECN) &&
+        len > VIO_NET_HDR_LEN + 14u + 8 + c.mtu)
+        return false;
+    if (n->promisc || n->unfiltered || !memcmp(dst, c.mac, 6) ||
+        !memcmp(dst, "\xff\xff\xff\xff\xff\xff", 6) || (n->allmulti && dst[0] & 1))
+        return true;
+    for (unsigned i = 0; i < n->nmacs; i++)
+        if (!memcmp(dst, n->mac[i], 6))
+            return true;
+    return false;
+}
+
+enum vio__net_step { VIO__NET_EMPTY, VIO__NET_STARVED, VIO__NET_GOON };
+
+/* Tries to give the guest the frame that is held. */
+static enum vio__net_step vio__net_unhold(struct vio_net *n, struct vio_net_pair *p,
+                                          struct vio__net_rx *rx)
+{
+    if (!vio__net_gather(n, rx, p->held))
+        return VIO__NET_STARVED;
+    if (rx->room < p->held && !rx->full) {
+        vio__net_unpop(n, rx, 0);
+        return VIO__NET_STARVED;
+    }
+    if (rx->room < p->held) { /* it will never fit */
+        vio__net_unpop(n, rx, 0);
+    } else {
+        vio__net_copy(rx->iov, rx->niov, true, p->spill, p->held);
+        vio__net_give(n, rx, p->held);
+    }
+    p->held = 0;
+    return VIO__NET_GOON;
+}
+
+/* One frame from the port into the chains taken, and what they have no room for into the spill. */
+static uint32_t vio__net_recv(struct vio_net *n, unsigned pair, struct vio__net_rx *rx)
+{
+    uint32_t room = rx->room < VIO_NET_FRAME_MAX ? (uint32_t)rx->room : VIO_NET_FRAME_MAX;
+    struct vio_iov iov[VIO_CHAIN_MAX + 1];
+    struct vio__net_hdr none = {0};
+    uint32_t skip = n->desc.bare ? sizeof none : 0;
+    unsigned niov = vio__cut(rx->iov, rx->niov, skip, room - skip, iov, VIO_CHAIN_MAX);
+    int got;
+
+    if (room < VIO_NET_FRAME_MAX)
+        iov[niov++] = (struct vio_iov){n->pair[pair].spill + room, VIO_NET_FRAME_MAX - room};
+    if (n->desc.bare)
+        vio__net_copy(rx->iov, rx->niov, true, &none, sizeof none);
+    got = n->desc.port.recv(n->desc.port.ctx, pair, iov, niov);
+    return got > 0 && (uint32_t)got <= VIO_NET_FRAME_MAX - skip ? (uint32_t)got + skip : 0;
+}
+
+/* One frame from the port to the guest. */
+static enum vio__net_step vio__net_rx_one(struct vio_net *n, unsigned pair)
+{
+    struct vio_net_pair *p = &n->pair[pair];
+    struct vio__net_rx rx;
+    uint8_t front[VIO_NET_HDR_LEN + 14] = {0};
+    uint32_t len;
+
+    rx.q = 2 * pair;
+    rx.nchains = rx.niov = 0;
+    rx.room = 0;
+    rx.full = false;
+    if (p->held)
+        return vio__net_unhold(n, p, &rx);
+    if (!vio__net_gather(n, &rx, p->want ? p->want : 1) || !rx.nchains)
+        return VIO__NET_STARVED;
+    len = vio__net_recv(n, pair, &rx);
+    if (len > rx.room) { /* put it together; it may still be filtered below */
+        vio__net_copy(rx.iov, rx.niov, false, p->spill, (size_t)rx.room);
+        memcpy(front, p->spill, sizeof front);
+    } else if (len) {
+        vio__net_copy(rx.iov, rx.niov, false, front, len < sizeof front ? len : sizeof front);
+    }
+    if (len < sizeof front || !vio__net_wanted(n, front, len)) {
+        vio__net_unpop(n, &rx, 0);
+        return len ? VIO__NET_GOON : VIO__NET_EMPTY;
+    }
+    p->want = len > p->want - p->want / 8 ? len : p->want - p->want / 8;
+    if (len > rx.room) {
+        p->held = len;
+        vio__net_unpop(n, &rx, 0);
+    } else {
+        vio__net_give(n, &rx, len);
+    }
+    return VIO__NET_GOON;
+}
+
+/* As many frames as there are, but not for ever. */
+static void vio__net_rx(struct vio_net *n, unsigned pair)
+{
+    enum vio__net_step step = VIO__NET_GOON;
+
+    if (pair >= n->npairs || !(vio__net_get_config(n).status & VIO__NET_LINK_UP))
+        return;
+    for (unsigned i = 0; i < VIO_NET_BURST && step == VIO__NET_GOON; i++)
+        step = vio__net_rx_one(n, pair);
+    n->pair[pair].starved = step == VIO__NET_STARVED;
+}
+
+/* The control queue, 5.1.6.5: class, command, its data; the answer is one byte. */
+enum {
+    VIO__NET_RX_PROMISC = 0x000,
+    VIO__NET_RX_ALLMULTI = 0x001,
+    VIO__NET_MAC_TABLE = 0x100,
+    VIO__NET_MAC_ADDR = 0x101,
+    VIO__NET_ANNOUNCE_ACK = 0x300,
+    VIO__NET_PAIRS = 0x400,
+    VIO__NET_OFFLOADS = 0x500
+};
+enum { VIO__NET_OK = 0, VIO__NET_ERR = 1 };
+
+/* Switches on what the guest takes now (bits of features). */
+static void vio__net_guest_offloads(struct vio_net *n, uint64_t bits)
+{
+    unsigned offload = 0;
+
+    for (unsigned i = 0; i < VIO__NET_NOFFLOADS; i++)
+        if (bits & vio__net_offloads[i].guest)
+            offload |= vio__net_offloads[i].offload;
+    if (n->desc.port.set_offload)
+        n->desc.port.set_offload(n->desc.port.ctx, offload);
+}
+
+static bool vio__net_set_offloads(struct vio_net *n, const struct vio_chain *c)
+{
+    uint64_t bits, all = 0;
+
+    for (unsigned i = 0; i < VIO__NET_NOFFLOADS; i++)
+        all |= vio__net_offloads[i].guest;
+    if (vio_chain_read(c, 2, &bits, sizeof bits) < sizeof bits || bits & ~(all & n->dev.accepted))
+        return false;
+    vio__net_guest_offloads(n, bits);
+    return true;
+}
+
+static void vio__net_use_pairs(struct vio_net *n, unsigned npairs)
+{
+    n->npairs = npairs;
+    if (n->desc.port.set_pairs)
+        n->desc.port.set_pairs(n->desc.port.ctx, npairs);
+}
+
+static bool vio__net_set_pairs(struct vio_net *n, const struct vio_chain *c)
+{
+    uint16_t npairs;
+
+    if (vio_chain_read(c, 2, &npairs, sizeof npairs) < sizeof npairs || !npairs ||
+        npairs > n->desc.pairs)
+        return false;
+    vio__net_use_pairs(n, npairs);
+    return true;
+}
+
+static bool vio__net_set_mode(const struct vio_chain *c, bool *mode)
+{
+    uint8_t on;
+
+    if (vio_chain_read(c, 2, &on, 1) < 1 || on > 1)
+        return false;
+    *mode = on;
+    return true;
+}
+
+static bool vio__net_set_mac(struct vio_net *n, const struct vio_chain *c)
+{
+    struct vio__net_config config = vio__net_get_config(n);
+
+    if (vio_chain_read(c, 2, config.mac, 6) < 6 || config.mac[0] & 1)
+        return false;
+    vio__net_put_config(n, config);
+    return true;
+}
+
+/* Two tables, of which we keep what fits: with more addresses everything passes, as the driver has
+   to expect (5.1.6.5.2). */
+static bool vio__net_set_macs(struct vio_net *n, const struct vio_chain *c)
+{
+    uint8_t mac[VIO_NET_MACS_MAX][6];
+    uint64_t off = 2, total = 0;
+    unsigned kept = 0;
+
+    for (unsigned table = 0; table < 2; table++) {
+        uint32_t count;
+        if (vio_chain_read(c, off, &count, 4) < 4 || count > (c->rlen - off - 4) / 6)
+            return false;
+        off += 4;
+        if (kept + (uint64_t)count <= VIO_NET_MACS_MAX)
+            kept += (unsigned)vio_chain_read(c, off, mac[kept], 6 * (size_t)count) / 6;
+        off += 6 * (uint64_t)count;
+        total += count;
+    }
+    memcpy(n->mac, mac, 6 * (size_t)kept);
+    n->nmacs = kept;
+    n->unfiltered = total > VIO_NET_MACS_MAX;
+    return true;
+}
+
+static bool vio__net_command(struct vio_net *n, const struct vio_chain *c)
+{
+    struct vio__net_config config = vio__net_get_config(n);
+    uint8_t cmd[2];
+
+    if (vio_chain_read(c, 0, cmd, 2) < 2)
+        return false;
+    switch (cmd[0] << 8 | cmd[1]) {
+    case VIO__NET_RX_PROMISC:
+        return vio__net_set_mode(c, &n->promisc);
+    case VIO__NET_RX_ALLMULTI:
+        return vio__net_set_mode(c, &n->allmulti);
+    case VIO__NET_MAC_TABLE:
+        return vio__net_set_macs(n, c);
+    case VIO__NET_MAC_ADDR:
+        return vio__net_set_mac(n, c);
+    case VIO__NET_ANNOUNCE_ACK:
+        config.status &= (uint16_t)~VIO__NET_ANNOUNCE;
+        vio__net_put_config(n, config);
+        return true;
+    case VIO__NET_PAIRS:
+        return vio__net_set_pairs(n, c);
+    case VIO__NET_OFFLOADS:
+        return vio__net_set_offloads(n, c);
+    default:
+        return false;
+    }
+}
+
+static void vio__net_control(struct vio_net *n, unsigned q)
+{
+    struct vio_chain c;
+
+    while (vio_pop(&n->dev, q, &c)) {
+        uint8_t answer = vio__net_command(n, &c) ? VIO__NET_OK : VIO__NET_ERR;
+        vio_used(&n->dev, q, c.head, (uint32_t)vio_chain_write(&c, 0, &answer, 1));
+    }
+}
+
+/* The card as a device. */
+
+/* 5.1.2: pairs that the driver knows of; the control queue comes after them. */
+static unsigned vio__net_known_pairs(const struct vio_net *n)
+{
+    return n->dev.accepted & VIO__NET_F_MQ ? n->desc.pairs : 1;
+}
+
+static void vio__net_queue(struct vio_dev *d, unsigned q)
+{
+    struct vio_net *n = (struct vio_net *)d;
+    unsigned npairs = vio__net_known_pairs(n);
+
+    if (q == 2 * npairs)
+        vio__net_control(n, q);
+    else if (q / 2 < npairs && q % 2)
+        vio__net_tx(n, q / 2);
+    else if (q / 2 < npairs)
+        vio__net_rx(n, q / 2);
+}
+
+static void vio__net_driver_ready(struct vio_dev *d)
+{
+    struct vio_net *n = (struct vio_net *)d;
+
+    vio__net_guest_offloads(n, d->accepted);
+    vio__net_use_pairs(n, 1);
+}
+
+static void vio__net_start(struct vio_dev *d, unsigned q)
+{
+    struct vio_net *n = (struct vio_net *)d;
+
+    if (q / 2 < vio__net_known_pairs(n) && n->desc.port.start)
+        d->queues[q].away = n->desc.port.start(n->desc.port.ctx, q);
+    n->away |= (uint64_t)d->queues[q].away << q;
+}
+
+static void vio__net_stop(struct vio_dev *d, unsigned q)
+{
+    struct vio_net *n = (struct vio_net *)d;
+
+    if (n->away >> q & 1)
+        n->desc.port.stop(n->desc.port.ctx, q);
+    n->away &= ~(1ULL << q);
+    if (q / 2 < n->desc.pairs)
+        n->pair[q / 2].held = 0;
+}
+
+/* The filter lets everything pass until the driver sets it: not every driver does. */
+static void vio__net_reset(struct vio_dev *d)
+{
+    struct vio_net *n = (struct vio_net *)d;
+    struct vio__net_config c = vio__net_get_config(n);
+
+    memcpy(c.mac, n->desc.mac, sizeof c.mac);
+    c.status &= VIO__NET_LINK_UP;
+    vio__net_put_config(n, c);
+    n->promisc = true;
+    n->allmulti = n->unfiltered = false;
+    n->nmacs = 0;
+    n->npairs = 1;
+    for (unsigned i = 0; i < n->desc.pairs; i++) {
+        n->pair[i].want = 0;
+        n->pair[i].starved = n->pair[i].blocked = false;
+    }
+}
+
+static const struct vio_class vio__net_class = {.id = 1,
+                                                .name = "net",
+                                                .queue = vio__net_queue,
+                                                .ready = vio__net_driver_ready,
+                                                .start = vio__net_start,
+                                                .stop = vio__net_stop,
+                                                .reset = vio__net_reset};
+
+static uint64_t vio__net_features(const struct vio_net_desc *desc)
+{
+    uint64_t f = VIO__NET_F_ALWAYS;
+
+    for (unsigned i = 0; i < VIO__NET_NOFFLOADS && !desc->bare && desc->port.set_offload; i++)
+        if (desc->offload & vio__net_offloads[i].offload)
+            f |= vio__net_offloads[i].host | vio__net_offloads[i].guest | VIO__NET_F_GUEST_OFFLOADS;
+    if (desc->mtu)
+        f |= VIO__NET_F_MTU;
+    if (desc->pairs > 1)
+        f |= VIO__NET_F_MQ;
+    return f & ~desc->features_off;
+}
+
+VMM_DEF int vio_net_init(struct vio_net *n, const struct vio_net_desc *desc)
+{
+    struct vio__net_config c = {.mtu = desc->mtu};
+
+    if (!desc->port.send || !desc->port.recv || desc->pairs > VIO_NET_PAIRS_MAX ||
+        desc->mac[0] & 1 || (desc->mtu && desc->mtu < 68))
+        return -EINVAL;
+    memset(n, 0, offsetof(struct vio_net, pair)); /* the pairs' big buffers stay untouched */
+    n->desc = *desc;
+    n->desc.pairs = desc->pairs ? desc->pairs : 1;
+    c.max_pairs = (uint16_t)n->desc.pairs;
+    c.status = desc->link_down ? 0 : VIO__NET_LINK_UP;
+    vio__net_put_config(n, c);
+    n->dev = (struct vio_dev){.cls = &vio__net_class,
+                              .queues = n->queue,
+                              .nqueues = 2 * n->desc.pairs + 1,
+                              .features = vio__net_features(&n->desc),
+                              .features_off = desc->features_off & VIO_F_CORE,
+                              .config = n->config,
+                              .config_len = sizeof n->config};
+    for (unsigned i = 0; i < n->desc.pairs; i++)
+        n->pair[i].held = 0;
+    vio__net_reset(&n->dev);
+    return 0;
+}
+
+VMM_DEF void vio_net_ready(struct vio_net *n, unsigned pair)
+{
+    if (n->pair[pair].blocked)
+        vio_queue_run(&n->dev, 2 * pair + 1);
+    vio_queue_run(&n->dev, 2 * pair);
+}
+
+VMM_DEF unsigned vio_net_waits(const struct vio_net *n, unsigned pair)
+{
+    const struct vio_net_pair *p = &n->pair[pair];
+    bool up = vio__net_get_config(n).status & VIO__NET_LINK_UP;
+    bool rx = up && pair < n->npairs && !p->starved && vio_live(&n->dev, 2 * pair);
+
+    return (rx ? VIO_NET_RX : 0u) |
+           (p->blocked && vio_live(&n->dev, 2 * pair + 1) ? VIO_NET_TX : 0u);
+}
+
+VMM_DEF void vio_net_set_link(struct vio_net *n, bool up)
+{
+    struct vio__net_config c = vio__net_get_config(n);
+
+    if (up == (c.status & VIO__NET_LINK_UP))
+        return;
+    c.status ^= VIO__NET_LINK_UP;
+    vio__net_put_config(n, c);
+    vio_config_changed(&n->dev);
+}
+
+VMM_DEF void vio_net_announce(struct vio_net *n)
+{
+    struct vio__net_config c = vio__net_get_config(n);
+
+    if (!(n->dev.accepted & VIO__NET_F_GUEST_ANNOUNCE))
+        return;
+    c.status |= VIO__NET_ANNOUNCE;
+    vio__net_put_config(n, c);
+    vio_config_changed(&n->dev);
 }
 
 /* >>rng: 5.4 */
