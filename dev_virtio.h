@@ -4,9 +4,9 @@
                    VERSION_1, RING_RESET), the transports virtio-mmio (version 2) and virtio-pci
                    (modern), and the devices console, blk, net and rng. It never opens, waits
                    or allocates. It follows "Virtual I/O Device (VIRTIO) Version 1.2", whose sections
-                   the comments name. Not here: legacy (pre-1.0) devices and drivers, packed rings,
-                   several ports on a console; and NOTIFICATION_DATA, which would put the driver's
-                   position into the written value: a doorbell that the kernel catches drops it.
+                   the comments name. Not here: legacy (pre-1.0) devices and drivers, packed rings;
+                   and NOTIFICATION_DATA, which would put the driver's position into the written
+                   value: a doorbell that the kernel catches drops it.
 
    QUICK START     static uint8_t ram[1 << 16];
                    static struct vmm_mem mem;
@@ -36,6 +36,7 @@
                                       size of a queue: drivers make chains as long as a device
                                       tells them (seg_max of disks) or of less than 20 buffers
                                       (network, console), and struct vio_chain lives on stacks
+                   VIO_CONSOLE_PORTS_MAX  ports of a console; default 31
                    VIO_BLK_SEGS_MAX   data buffers of one disk request; default 126
                    VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 32
                    VIO_NET_PAIRS_MAX  pairs of queues of one network card; default 8
@@ -68,6 +69,10 @@
 #ifndef VIO_CHAIN_MAX
 #define VIO_CHAIN_MAX 256
 #endif
+#ifndef VIO_CONSOLE_PORTS_MAX
+#define VIO_CONSOLE_PORTS_MAX 31
+#endif
+#define VIO_CONSOLE_NAME_MAX 63
 #ifndef VIO_BLK_SEGS_MAX
 #define VIO_BLK_SEGS_MAX 126 /* with header and status, 128 descriptors */
 #endif
@@ -277,23 +282,52 @@ VMM_DEF int vio_pci_init(struct vio_pci *t, const struct vio_pci_desc *desc);
 VMM_DEF bool vio_pci_message(const struct vio_pci *t, unsigned q, uint64_t *addr, uint32_t *data);
 #endif
 
-/* Console (section 5.3): one port, queue 0 to the guest, queue 1 from it. */
+/* Console (section 5.3). Alone it is the guest's terminal, which works as soon as its driver probes.
+   With ports (MULTIPORT) it is a bundle of channels that the guest finds by name; a port that is a
+   console appears later, once control messages went to and fro. */
+struct vio_console_port {
+    struct vmm_stream out; /* what the guest writes there; write NULL: it is lost */
+    const char *name;      /* at most VIO_CONSOLE_NAME_MAX bytes, kept by reference; NULL: none */
+    bool console;          /* a terminal like /dev/hvc0; else a channel, /dev/vport0p1 in Linux */
+    bool closed;           /* nobody is there on the host's side yet: see vio_console_open */
+};
+
 struct vio_console_desc {
-    struct vmm_stream out; /* write NULL: output is lost */
+    struct vmm_stream out; /* without ports: the terminal's; write NULL: output is lost */
+    uint16_t cols, rows;   /* of the terminal, or of port 0; 0: not known */
+    const struct vio_console_port *ports; /* copied */
+    unsigned nports;                      /* 0: the device is one terminal */
 };
 
 struct vio_console {
     struct vio_dev dev;
-    struct vio_queue queue[2];
-    struct vmm_stream out;
-    uint64_t tx_done; /* bytes of the first chain in queue 1 that are out already */
+    struct vio_queue queue[2 + 2 * VIO_CONSOLE_PORTS_MAX];
+    uint8_t config[12];
+    unsigned nports;
+    struct vio_console_state {
+        struct vio_console_port desc;
+        uint64_t tx_done; /* bytes of the first chain from the guest that are out already */
+        uint16_t cols, rows;
+        uint8_t todo;      /* messages that wait for a buffer of the driver's */
+        bool ready, wants; /* the driver has the port; somebody in the guest opened it */
+    } port[VIO_CONSOLE_PORTS_MAX];
 };
 
+/* -EINVAL: more than VIO_CONSOLE_PORTS_MAX ports, or a name that is too long. */
 VMM_DEF int vio_console_init(struct vio_console *c, const struct vio_console_desc *desc);
-/* Input for the guest; returns how many bytes it had room for. Fewer: wait for out.rx_room. */
-VMM_DEF size_t vio_console_rx(struct vio_console *c, const void *buf, size_t len);
+/* `port` counts from 0, below the desc's nports; without ports it is 0. */
+/* Input for the guest; returns how many bytes it had room for: none while nobody there has the port
+   open. Fewer: wait for out.rx_room. */
+VMM_DEF size_t vio_console_rx(struct vio_console *c, unsigned port, const void *buf, size_t len);
 /* out.write took less than it was given and would take more now. */
-VMM_DEF void vio_console_tx_ready(struct vio_console *c);
+VMM_DEF void vio_console_tx_ready(struct vio_console *c, unsigned port);
+/* Somebody came to, or left, the host's side of a port: tells the guest, whose writers wait and
+   whose readers see an end while nobody is there. */
+VMM_DEF void vio_console_open(struct vio_console *c, unsigned port, bool open);
+/* The terminal has another size. Of port 0 the configuration tells it; of any port that is a console
+   a message does, with columns first as the specification has it (Linux reads rows first, but for a
+   few versions: a terminal that is to be resized should be a device of its own). */
+VMM_DEF void vio_console_resize(struct vio_console *c, unsigned port, uint16_t cols, uint16_t rows);
 
 /* Disk (section 5.2): queue 0. */
 enum vio_blk_op { VIO_BLK_READ, VIO_BLK_WRITE, VIO_BLK_FLUSH };
@@ -484,6 +518,16 @@ struct vio__used {
     struct vio__used_elem ring[]; /* size entries, then a 16-bit avail_event */
 };
 
+struct vio__console_config {
+    uint16_t cols, rows;
+    uint32_t max_nr_ports, emerg_wr;
+};
+
+struct vio__console_ctrl {
+    uint32_t port;
+    uint16_t event, value;
+};
+
 struct vio__blk_hdr {
     uint32_t type, reserved;
     uint64_t sector;
@@ -499,6 +543,10 @@ struct vio__blk_config {
 _Static_assert(sizeof(struct vio__desc) == 16, "2.7.5");
 _Static_assert(sizeof(struct vio__avail) == 4, "2.7.6");
 _Static_assert(sizeof(struct vio__used) == 4 && sizeof(struct vio__used_elem) == 8, "2.7.8");
+_Static_assert(sizeof(struct vio__console_ctrl) == 8, "5.3.6.2");
+_Static_assert(sizeof(struct vio__console_config) == sizeof(((struct vio_console *)0)->config),
+               "5.3.4");
+_Static_assert(VIO_CONSOLE_PORTS_MAX >= 1, "a console has a port");
 _Static_assert(sizeof(struct vio__blk_hdr) == 16, "5.2.6");
 _Static_assert(sizeof(struct vio__blk_config) == sizeof(((struct vio_blk *)0)->config), "5.2.4");
 _Static_assert(VIO_QUEUE_MAX >= 2 && VIO_QUEUE_MAX <= 32768 &&
@@ -1518,18 +1566,170 @@ VMM_DEF int vio_pci_init(struct vio_pci *t, const struct vio_pci_desc *desc)
 }
 #endif /* DEV_PCI_H */
 
-/* >>console: 5.3. A chain stays in the ring until all of it is out: the only state is a count. */
-enum { VIO__CONSOLE_RX, VIO__CONSOLE_TX };
+/* >>console: 5.3. A chain from the guest stays in the ring until all of it is out: the only state is
+   a count. What the guest is to be told is not queued but remembered as bits, for its driver may
+   have no buffer for a message for long. */
+#define VIO__CONSOLE_F_SIZE      (1ULL << 0)
+#define VIO__CONSOLE_F_MULTIPORT (1ULL << 1)
+#define VIO__CONSOLE_F_EMERG     (1ULL << 2)
+
+#define VIO__CONSOLE_QUEUE 64 /* entries: Linux fills a queue of input with pages */
+
+/* Queues: 0 and 1 are port 0's, 2 and 3 carry messages, 2n + 2 and 2n + 3 are port n's. */
+enum { VIO__CONSOLE_TELL = 2, VIO__CONSOLE_HEAR = 3 };
+
+enum { /* messages from the driver */
+       VIO__CONSOLE_DEVICE_READY = 0,
+       VIO__CONSOLE_PORT_READY = 3,
+       VIO__CONSOLE_PORT_OPEN = 6
+};
+
+enum { /* bits of todo, in the order in which they are told */
+       VIO__CONSOLE_ADD = 1,
+       VIO__CONSOLE_IS = 2,
+       VIO__CONSOLE_NAME = 4,
+       VIO__CONSOLE_SIZE = 8,
+       VIO__CONSOLE_CLOSED = 16,
+       VIO__CONSOLE_OPENED = 32
+};
+
+/* The messages to the driver, by bit number of todo (5.3.6.2). */
+static const struct vio__console_ctrl vio__console_said[] = {{0, 1, 0}, {0, 4, 1}, {0, 7, 1},
+                                                             {0, 5, 0}, {0, 6, 0}, {0, 6, 1}};
+
+static bool vio__console_multi(const struct vio_console *c)
+{
+    return c->dev.accepted & VIO__CONSOLE_F_MULTIPORT;
+}
+
+/* The queue of a port's input; the one of its output follows. */
+static unsigned vio__console_rxq(unsigned port)
+{
+    return port ? 2 * port + 2 : 0;
+}
+
+/* Tells one thing about a port, in a chain of the driver's. */
+static void vio__console_say(struct vio_console *c, unsigned port, const struct vio_chain *chain)
+{
+    struct vio_console_state *p = &c->port[port];
+    const uint16_t size[] = {p->cols, p->rows};
+    struct vio__console_ctrl m;
+    unsigned i = 0;
+    size_t n;
+
+    while (!(p->todo & 1u << i))
+        i++;
+    m = vio__console_said[i];
+    m.port = port;
+    n = vio_chain_write(chain, 0, &m, sizeof m);
+    if (1u << i == VIO__CONSOLE_NAME)
+        n += vio_chain_write(chain, n, p->desc.name, strlen(p->desc.name));
+    else if (1u << i == VIO__CONSOLE_SIZE)
+        n += vio_chain_write(chain, n, size, sizeof size);
+    p->todo &= (uint8_t) ~(1u << i);
+    vio_used(&c->dev, VIO__CONSOLE_TELL, chain->head, (uint32_t)n);
+}
+
+/* Tells what waits to be told, as far as the driver has buffers for it. */
+static void vio__console_tell(struct vio_console *c)
+{
+    struct vio_chain chain;
+
+    for (unsigned i = 0; i < c->nports; i++)
+        while (c->port[i].todo && vio_pop(&c->dev, VIO__CONSOLE_TELL, &chain))
+            vio__console_say(c, i, &chain);
+}
+
+/* The same at any other time than in a run of that queue. */
+static void vio__console_tell_now(struct vio_console *c)
+{
+    if (!vio__console_multi(c) || !vio_begin(&c->dev, VIO__CONSOLE_TELL))
+        return;
+    vio__console_tell(c);
+    vio_end(&c->dev, VIO__CONSOLE_TELL);
+}
+
+/* The driver is there and knows nothing, not even of ports that it knew before. */
+static void vio__console_announce(struct vio_console *c)
+{
+    for (unsigned i = 0; i < c->nports; i++) {
+        c->port[i].ready = c->port[i].wants = false;
+        c->port[i].todo = VIO__CONSOLE_ADD;
+    }
+}
+
+/* The driver has set up a port, or (value 0) could not. */
+static void vio__console_port_ready(struct vio_console_state *p, bool ok)
+{
+    p->ready = ok;
+    p->todo = 0;
+    if (!ok)
+        return;
+    if (p->desc.console)
+        p->todo |= VIO__CONSOLE_IS;
+    if (p->desc.name)
+        p->todo |= VIO__CONSOLE_NAME;
+    if (p->desc.console && p->cols)
+        p->todo |= VIO__CONSOLE_SIZE;
+    if (!p->desc.closed)
+        p->todo |= VIO__CONSOLE_OPENED;
+}
+
+/* One message from the driver. */
+static void vio__console_hear(struct vio_console *c, const struct vio__console_ctrl *m)
+{
+    struct vio_console_state *p = &c->port[m->port < c->nports ? m->port : 0];
+
+    if (m->event == VIO__CONSOLE_DEVICE_READY) {
+        if (m->value)
+            vio__console_announce(c);
+    } else if (m->port >= c->nports) {
+        if (vmm_spend(&c->dev.budget))
+            vmm_say(c->dev.log, VMM_LOG_WARN,
+                    "virtio-console: the driver speaks of port %u, which does not exist", m->port);
+    } else if (m->event == VIO__CONSOLE_PORT_READY) {
+        vio__console_port_ready(p, m->value);
+    } else if (m->event == VIO__CONSOLE_PORT_OPEN) {
+        p->wants = m->value;
+        if (p->wants && p->desc.out.rx_room)
+            p->desc.out.rx_room(p->desc.out.ctx);
+    }
+}
+
+/* Serves the two queues of messages. */
+static void vio__console_control(struct vio_console *c, unsigned q)
+{
+    struct vio__console_ctrl m;
+    struct vio_chain chain;
+
+    if (!vio__console_multi(c))
+        return;
+    if (q == VIO__CONSOLE_TELL) {
+        vio__console_tell(c);
+        return;
+    }
+    while (vio_pop(&c->dev, q, &chain)) {
+        size_t n = vio_chain_read(&chain, 0, &m, sizeof m);
+        vio_used(&c->dev, q, chain.head, 0);
+        if (n < sizeof m) {
+            vio_needs_reset(&c->dev, q, "a message is too short");
+            return;
+        }
+        vio__console_hear(c, &m);
+    }
+    vio__console_tell_now(c);
+}
 
 /* Sends what is left of a chain; false: the stream takes no more for now. */
-static bool vio__console_send(struct vio_console *c, struct vio_chain *chain)
+static bool vio__console_send(struct vio_console_state *p, struct vio_chain *chain)
 {
+    const struct vmm_stream *out = &p->desc.out;
     unsigned n =
-        vio__cut(chain->iov, chain->nread, c->tx_done, UINT64_MAX, chain->iov, VIO_CHAIN_MAX);
+        vio__cut(chain->iov, chain->nread, p->tx_done, UINT64_MAX, chain->iov, VIO_CHAIN_MAX);
 
-    for (unsigned i = 0; i < n && c->out.write; i++) {
-        size_t took = c->out.write(c->out.ctx, chain->iov[i].base, chain->iov[i].len);
-        c->tx_done += took;
+    for (unsigned i = 0; i < n && out->write; i++) {
+        size_t took = out->write(out->ctx, chain->iov[i].base, chain->iov[i].len);
+        p->tx_done += took;
         if (took < chain->iov[i].len)
             return false;
     }
@@ -1539,55 +1739,153 @@ static bool vio__console_send(struct vio_console *c, struct vio_chain *chain)
 static void vio__console_queue(struct vio_dev *d, unsigned q)
 {
     struct vio_console *c = (struct vio_console *)d;
+    struct vio_console_state *p = &c->port[q < 2 ? 0 : q / 2 - 1];
     struct vio_chain chain;
 
-    if (q == VIO__CONSOLE_RX) {
-        if (c->out.rx_room)
-            c->out.rx_room(c->out.ctx);
+    if (q == VIO__CONSOLE_TELL || q == VIO__CONSOLE_HEAR) {
+        vio__console_control(c, q);
         return;
     }
-    while (vio_peek(d, q, &chain) && vio__console_send(c, &chain)) {
+    if (q % 2 == 0) {
+        if (p->desc.out.rx_room)
+            p->desc.out.rx_room(p->desc.out.ctx);
+        return;
+    }
+    while (vio_peek(d, q, &chain) && vio__console_send(p, &chain)) {
         vio_take(d, q);
         vio_used(d, q, chain.head, 0);
-        c->tx_done = 0;
+        p->tx_done = 0;
     }
 }
 
 static void vio__console_stop(struct vio_dev *d, unsigned q)
 {
-    if (q == VIO__CONSOLE_TX)
-        ((struct vio_console *)d)->tx_done = 0;
+    if (q % 2 && q != VIO__CONSOLE_HEAR)
+        ((struct vio_console *)d)->port[q < 2 ? 0 : q / 2 - 1].tx_done = 0;
 }
 
-static const struct vio_class vio__console_class = {
-    .id = 3, .name = "console", .queue = vio__console_queue, .stop = vio__console_stop};
+/* Linux looks at the size when it changes, not before. */
+static void vio__console_ready(struct vio_dev *d)
+{
+    if (d->accepted & VIO__CONSOLE_F_SIZE && ((struct vio_console *)d)->port[0].cols)
+        vio_config_changed(d);
+}
+
+static void vio__console_reset(struct vio_dev *d)
+{
+    struct vio_console *c = (struct vio_console *)d;
+
+    for (unsigned i = 0; i < c->nports; i++) {
+        c->port[i].ready = c->port[i].wants = false;
+        c->port[i].todo = 0;
+    }
+}
+
+/* 5.3.4: the low byte of emerg_wr is written out at any time, for there is no queue yet. */
+static void vio__console_config_write(struct vio_dev *d, size_t off, size_t len, const void *val)
+{
+    const struct vmm_stream *out = &((struct vio_console *)d)->port[0].desc.out;
+
+    if (off == offsetof(struct vio__console_config, emerg_wr) && len <= 4 && out->write)
+        out->write(out->ctx, val, 1);
+}
+
+static const struct vio_class vio__console_class = {.id = 3,
+                                                    .name = "console",
+                                                    .queue = vio__console_queue,
+                                                    .ready = vio__console_ready,
+                                                    .stop = vio__console_stop,
+                                                    .reset = vio__console_reset,
+                                                    .config_write = vio__console_config_write};
 
 VMM_DEF int vio_console_init(struct vio_console *c, const struct vio_console_desc *desc)
 {
-    *c = (struct vio_console){.out = desc->out};
-    c->dev = (struct vio_dev){.cls = &vio__console_class, .queues = c->queue, .nqueues = 2};
+    struct vio__console_config config = {
+        .cols = desc->cols, .rows = desc->rows, .max_nr_ports = desc->nports};
+
+    if (desc->nports > VIO_CONSOLE_PORTS_MAX)
+        return -EINVAL;
+    memset(c, 0, sizeof *c);
+    memcpy(c->config, &config, sizeof config);
+    c->port[0].desc.out = desc->out;
+    for (unsigned i = 0; i < desc->nports; i++) {
+        if (desc->ports[i].name && strlen(desc->ports[i].name) > VIO_CONSOLE_NAME_MAX)
+            return -EINVAL;
+        c->port[i].desc = desc->ports[i];
+    }
+    c->port[0].cols = desc->cols;
+    c->port[0].rows = desc->rows;
+    c->nports = desc->nports ? desc->nports : 1;
+    c->dev = (struct vio_dev){.cls = &vio__console_class,
+                              .queues = c->queue,
+                              .nqueues = desc->nports ? 2 + 2 * desc->nports : 2,
+                              .features = VIO__CONSOLE_F_SIZE | VIO__CONSOLE_F_EMERG |
+                                          (desc->nports ? VIO__CONSOLE_F_MULTIPORT : 0),
+                              .config = c->config,
+                              .config_len = sizeof c->config};
+    for (unsigned q = 0; q < c->dev.nqueues; q++)
+        c->queue[q].max = VIO__CONSOLE_QUEUE;
     return 0;
 }
 
-VMM_DEF size_t vio_console_rx(struct vio_console *c, const void *buf, size_t len)
+VMM_DEF size_t vio_console_rx(struct vio_console *c, unsigned port, const void *buf, size_t len)
 {
+    unsigned q = vio__console_rxq(port);
     struct vio_chain chain;
     size_t done = 0;
 
-    if (!vio_begin(&c->dev, VIO__CONSOLE_RX))
+    if ((vio__console_multi(c) ? !c->port[port].wants : port > 0) || !vio_begin(&c->dev, q))
         return 0;
-    while (done < len && vio_pop(&c->dev, VIO__CONSOLE_RX, &chain)) {
+    while (done < len && vio_pop(&c->dev, q, &chain)) {
         size_t n = vio_chain_write(&chain, 0, (const uint8_t *)buf + done, len - done);
-        vio_used(&c->dev, VIO__CONSOLE_RX, chain.head, (uint32_t)n);
+        vio_used(&c->dev, q, chain.head, (uint32_t)n);
         done += n;
     }
-    vio_end(&c->dev, VIO__CONSOLE_RX);
+    vio_end(&c->dev, q);
     return done;
 }
 
-VMM_DEF void vio_console_tx_ready(struct vio_console *c)
+VMM_DEF void vio_console_tx_ready(struct vio_console *c, unsigned port)
 {
-    vio_queue_run(&c->dev, VIO__CONSOLE_TX);
+    vio_queue_run(&c->dev, vio__console_rxq(port) + 1);
+}
+
+/* Whoever left and came back since the driver last had a buffer is told as both: a new listener. */
+VMM_DEF void vio_console_open(struct vio_console *c, unsigned port, bool open)
+{
+    struct vio_console_state *p = &c->port[port];
+
+    if (p->desc.closed == !open)
+        return;
+    p->desc.closed = !open;
+    if (!p->ready)
+        return;
+    if (open)
+        p->todo |= VIO__CONSOLE_OPENED;
+    else if (p->todo & VIO__CONSOLE_OPENED)
+        p->todo &= (uint8_t)~VIO__CONSOLE_OPENED;
+    else
+        p->todo |= VIO__CONSOLE_CLOSED;
+    vio__console_tell_now(c);
+}
+
+VMM_DEF void vio_console_resize(struct vio_console *c, unsigned port, uint16_t cols, uint16_t rows)
+{
+    struct vio_console_state *p = &c->port[port];
+
+    if (p->cols == cols && p->rows == rows)
+        return;
+    p->cols = cols;
+    p->rows = rows;
+    if (port == 0) {
+        vmm_put16(c->config + offsetof(struct vio__console_config, cols), cols);
+        vmm_put16(c->config + offsetof(struct vio__console_config, rows), rows);
+        vio_config_changed(&c->dev);
+    }
+    if (p->ready && p->desc.console) {
+        p->todo |= VIO__CONSOLE_SIZE;
+        vio__console_tell_now(c);
+    }
 }
 
 /* >>blk: 5.2. Requests wait in the ring while all of the pool is under way. */

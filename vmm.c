@@ -960,12 +960,12 @@ static void com1_tx_ready(struct vm *vm)
 
 static size_t console_rx(struct vm *vm, const void *buf, size_t len)
 {
-    return vio_console_rx(&vm->console, buf, len);
+    return vio_console_rx(&vm->console, 0, buf, len);
 }
 
 static void console_tx_ready(struct vm *vm)
 {
-    vio_console_tx_ready(&vm->console);
+    vio_console_tx_ready(&vm->console, 0);
 }
 
 /* Ctrl-A and a key on the terminal. */

@@ -66,7 +66,7 @@ static void room(void *ctx)
 {
     promise(!ctx);
     if (f.mood & 2)
-        promise(vio_console_rx(&f.con, "input", 5) <= 5);
+        promise(vio_console_rx(&f.con, 0, "input", 5) <= 5);
 }
 
 static void finish(unsigned i, int err)
@@ -221,11 +221,11 @@ static void step(void)
         break;
     case 11:
         f.mood = byte();
-        vio_console_tx_ready(&f.con);
+        vio_console_tx_ready(&f.con, 0);
         io_thread();
         break;
     case 12:
-        promise(vio_console_rx(&f.con, "some input from the host", 24) <= 24);
+        promise(vio_console_rx(&f.con, 0, "some input from the host", 24) <= 24);
         break;
     case 13:
         if (f.npending)
@@ -251,7 +251,7 @@ static void start(uint8_t how)
     vmm_mem_add(&f.mem, BASE, RAM, f.low);
     vmm_mem_add(&f.mem, BASE + RAM + HOLE, RAM, f.high);
     vio_rng_init(&f.rng, &(struct vio_rng_desc){.fill = touch});
-    vio_console_init(&f.con, &(struct vio_console_desc){{listen, room, NULL}});
+    vio_console_init(&f.con, &(struct vio_console_desc){.out = {listen, room, NULL}});
     vio_blk_init(&f.blk, &(struct vio_blk_desc){.capacity = CAPACITY,
                                                 .read_only = how & 16,
                                                 .serial = "fuzz",
@@ -281,7 +281,7 @@ static void end(void)
     vmm_put16(ram(12), 2);
     offer(0, 1);
     io_thread();
-    vio_console_rx(&f.con, "x", 1);
+    vio_console_rx(&f.con, 0, "x", 1);
     promise(vmm_get16(ram(0x102)) == 1);
 }
 

@@ -894,7 +894,7 @@ static void plug_console(void)
 {
     nsent = rooms = 0;
     out_room = sizeof sent;
-    vio_console_init(&con, &(struct vio_console_desc){{out_write, out_rx_room, NULL}});
+    vio_console_init(&con, &(struct vio_console_desc){.out = {out_write, out_rx_room, NULL}});
     plug(&con.dev, false);
 }
 
@@ -925,12 +925,12 @@ static void test_console_tx(void)
     CHECK_EQ(nsent, 15);
     CHECK_EQ(used_idx(1), 1);
     out_room = 6;
-    vio_console_tx_ready(&con);
+    vio_console_tx_ready(&con, 0);
     ring(1); /* changes nothing */
     CHECK_EQ(nsent, 21);
     CHECK_EQ(used_idx(1), 1);
     out_room = 100;
-    vio_console_tx_ready(&con);
+    vio_console_tx_ready(&con, 0);
     CHECK_EQ(nsent, 24);
     CHECK(!memcmp(sent + 12, "hello, world", 12));
     CHECK_EQ(used_idx(1), 2);
@@ -953,9 +953,9 @@ static void test_console_tx(void)
 static void test_console_rx(void)
 {
     plug_console();
-    CHECK_EQ(vio_console_rx(&con, "x", 1), 0); /* no driver */
+    CHECK_EQ(vio_console_rx(&con, 0, "x", 1), 0); /* no driver */
     go(F_ALL);
-    CHECK_EQ(vio_console_rx(&con, "x", 1), 0); /* no buffers */
+    CHECK_EQ(vio_console_rx(&con, 0, "x", 1), 0); /* no buffers */
     desc(0, 0, BASE + DATA, 2, WRITE | NEXT, 1);
     desc(0, 1, BASE + DATA + 0x100, 2, WRITE, 0);
     desc(0, 2, BASE + DATA + 0x200, 8, WRITE, 0);
@@ -964,7 +964,7 @@ static void test_console_rx(void)
     ring(0);
     CHECK_EQ(rooms, 1);
     CHECK_EQ(used_idx(0), 0);
-    CHECK_EQ(vio_console_rx(&con, "abcde", 5), 5);
+    CHECK_EQ(vio_console_rx(&con, 0, "abcde", 5), 5);
     CHECK_EQ(used_idx(0), 2);
     CHECK_EQ(used_len(0, 0), 4);
     CHECK_EQ(used_len(0, 1), 1);
@@ -972,12 +972,12 @@ static void test_console_rx(void)
     CHECK(!memcmp(at(BASE + DATA + 0x100), "cd", 2));
     CHECK(!memcmp(at(BASE + DATA + 0x200), "e", 2));
     CHECK_EQ(irqs, 1);
-    CHECK_EQ(vio_console_rx(&con, "f", 1), 0);
+    CHECK_EQ(vio_console_rx(&con, 0, "f", 1), 0);
     offer(0, 2);
     ring(0);
     CHECK_EQ(rooms, 2);
-    CHECK_EQ(vio_console_rx(&con, "0123456789", 10), 8);
-    CHECK_EQ(vio_console_rx(&con, NULL, 0), 0);
+    CHECK_EQ(vio_console_rx(&con, 0, "0123456789", 10), 8);
+    CHECK_EQ(vio_console_rx(&con, 0, NULL, 0), 0);
 }
 
 /* >>blk */
