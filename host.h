@@ -4,8 +4,8 @@
                    hypervisor: one I/O loop, timers, signals, clocks, entropy, threads, guest RAM,
                    mapped files, disk images, and byte streams for guest consoles (terminal, file,
                    Unix socket, pseudo-terminal) with a raw mode that is undone on every way out.
-                   Today for Linux (epoll, eventfd, timerfd, signalfd); what another system does
-                   differently stands between the marks >>linux and >>posix.
+                   Today for Linux (epoll, io_uring, eventfd, timerfd, signalfd); what another
+                   system does differently stands between the marks >>linux and >>posix.
 
    QUICK START     // an echo: what comes in goes out again, until the loop has run for 50 ms
                    static struct host_loop loop;
@@ -31,6 +31,8 @@
    CONFIGURATION   set everywhere, before the first include:
                    HOST_STREAM_OUT   bytes of a stream's output ring; default 16384
                    HOST_STREAM_IN    bytes of a stream's input buffer; default 1024
+                   HOST_LOOP_EDGES   HOST_EDGE watches that a loop's io_uring serves, more of them
+                                     go the usual way; default 32
                    set in the implementing file only:
                    HOST_STACK_LEN    bytes of a thread's stack; default 131072
                    HOST_STREAM_LAG   ns that output of a busy stream is collected; default 2000000
@@ -42,8 +44,9 @@
    DEPENDS ON      vmm.h. The declarations need no header of the system; the implementation libc.
 
    THREADS         Everything runs on the thread of its loop, or before host_loop_run and after it.
-                   Any thread may call host_loop_stop, host_event_raise, host_stream_write,
-                   host_stream_poke, host_disk_*, host_random, the clocks, and what a mutex is for.
+                   Any thread may call host_loop_stop, host_event_raise, host_bell_*,
+                   host_stream_write, host_stream_poke, host_disk_rw, host_disk_flush, host_random,
+                   the clocks, and what a mutex is for.
                    No callback is called with a lock of host.h held.
    MEMORY          The caller owns every object; none moves while it is in use. Nothing is allocated
                    but RAM, file mappings and thread stacks.
@@ -70,6 +73,9 @@
 #ifndef HOST_STREAM_IN
 #define HOST_STREAM_IN 1024
 #endif
+#ifndef HOST_LOOP_EDGES
+#define HOST_LOOP_EDGES 32
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -80,7 +86,8 @@ extern "C" {
 enum host_ready {
     HOST_IN = 1,  /* there is something to read, or its end */
     HOST_OUT = 2, /* a write would not block */
-    HOST_HUP = 4  /* the other side is gone, or an error; reported whenever any bit is asked for */
+    HOST_HUP = 4, /* the other side is gone, or an error; reported whenever any bit is asked for */
+    HOST_EDGE = 8 /* with HOST_IN, for a bell: each ring is reported once; no need to take it */
 };
 
 struct host_watch {
@@ -99,6 +106,26 @@ struct host_event {
     unsigned raised;
 };
 
+/* The io_uring of a loop. */
+struct host__ring {
+    int fd;       /* -1: none */
+    bool asked;   /* the kernel was asked to report poll_fd */
+    bool begun;   /* by the thread that runs the loop, to which the ring belongs then */
+    bool dirty;   /* some edge wants to be started or ended */
+    void *shared; /* the two queues, and the entries of the first */
+    void *sqes;
+    size_t shared_len, sqes_len;
+    unsigned *sq_head, *sq_tail, *cq_head, *cq_tail;
+    unsigned sq_mask, cq_mask, sq_len;
+    void *cqes;
+    unsigned queued;   /* entries that the kernel has not seen yet */
+    unsigned inflight; /* disk operations that it works on */
+    struct host__edge {
+        struct host_watch *watch; /* NULL: deleted */
+        bool armed, ending;
+    } edge[HOST_LOOP_EDGES];
+};
+
 struct host_loop {
     const struct vmm_log *log;
     int poll_fd;
@@ -107,6 +134,13 @@ struct host_loop {
     unsigned woken, stopping;
     void *batch; /* what is being dispatched, so that a deleted watch is not called */
     int nbatch;
+    uintptr_t runner; /* the thread in host_loop_run; atomic */
+    int bell[8];      /* to be rung before the loop waits again */
+    unsigned nbells;
+    struct host__ring ring;
+    struct host__ops {
+        struct host_disk_op *first, *last;
+    } jobs, asks; /* operations to be done by the loop's thread, to be handed to the ring */
 };
 
 /* All zero before the first host_timer_set. */
@@ -126,6 +160,10 @@ struct host_signals {
 VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log);
 /* After everything that uses the loop was taken from it. */
 VMM_DEF void host_loop_fini(struct host_loop *l);
+/* Before the first host_loop_run: has an io_uring do this loop's waiting and its disk operations,
+   with one system call for all that is to be begun and waited for. -errno: this host has none (or
+   forbids it, or one older than Linux 5.17); the loop then works as before. */
+VMM_DEF int host_loop_async(struct host_loop *l);
 /* Calls back until host_loop_stop. Every callback runs on the calling thread. */
 VMM_DEF int host_loop_run(struct host_loop *l);
 /* Ends the current or, when none is under way, the next host_loop_run. Any thread. */
@@ -148,6 +186,9 @@ VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev);
    eventfd. The caller closes it. */
 VMM_DEF int host_bell_open(void);      /* -errno */
 VMM_DEF void host_bell_ring(int bell); /* any thread */
+/* The same, but on the loop's own thread only before the loop waits again: for several interrupts in
+   a row the guest is interrupted once, and with an io_uring that is no system call of its own. */
+VMM_DEF void host_bell_post(struct host_loop *l, int bell);
 VMM_DEF bool host_bell_take(int bell); /* rearms it; false: it had not been rung */
 
 /* Calls fn once, in ns nanoseconds; replaces what was set before. */
@@ -227,10 +268,17 @@ VMM_DEF int host_file_open(struct host_file *f, const char *what, const char *pa
 VMM_DEF void host_file_close(struct host_file *f); /* also when all zero */
 
 /* >>disk: a regular file or a block device in sectors of 512 bytes. */
+enum {
+    HOST_DISK_RO = 1,    /* never written */
+    HOST_DISK_DIRECT = 2 /* transfers bypass the host's page cache */
+};
+
 struct host_disk {
-    int fd;
+    int fd;       /* O_DIRECT if that was asked for */
+    int plain_fd; /* not O_DIRECT, for what is not aligned; else the same as fd */
     bool ro;
-    uint64_t len; /* bytes; 0: not open */
+    uint64_t len;    /* bytes; 0: not open */
+    uint32_t sector; /* bytes of a logical block: 512, of a block device what it says */
     uint64_t dev, ino;
 };
 
@@ -239,9 +287,9 @@ struct host_iov { /* is a struct iovec */
     size_t len;
 };
 
-/* Opens and locks it: many readers or one writer, among those who lock at all. -EBUSY: in use,
-   -EROFS: not writable. */
-VMM_DEF int host_disk_open(struct host_disk *d, const char *path, bool ro,
+/* Opens and locks it: many readers or one writer, among those who lock at all. flags: HOST_DISK_*.
+   -EBUSY: in use, -EROFS: not writable, -EINVAL: also a file system without O_DIRECT. */
+VMM_DEF int host_disk_open(struct host_disk *d, const char *path, unsigned flags,
                            const struct vmm_log *log);
 /* Both are the same file, by whatever names. */
 VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b);
@@ -252,6 +300,44 @@ VMM_DEF int host_disk_rw(const struct host_disk *d, bool write, const struct hos
 /* What was written before survives a power cut. */
 VMM_DEF int host_disk_flush(const struct host_disk *d);
 VMM_DEF void host_disk_close(struct host_disk *d); /* also when all zero */
+
+/* The same without waiting. A loop with an io_uring lets the kernel do what the kernel can do
+   without a thread of its own, or slowly; buffered writes, which are copies into the page cache, and
+   everything where there is no io_uring, are done one by one on the loop's thread. Hence a loop and
+   a thread for each disk. */
+enum host_disk_kind {
+    HOST_DISK_READ,
+    HOST_DISK_WRITE,
+    HOST_DISK_FLUSH,   /* what was done before survives a power cut */
+    HOST_DISK_DISCARD, /* the space may be given back: a hint */
+    HOST_DISK_ZERO     /* reads as zeroes from now on */
+};
+
+/* Fill the first part; the rest zero. */
+struct host_disk_op {
+    enum host_disk_kind kind;
+    bool unmap; /* ZERO: its space may be given back */
+    const struct host_disk *disk;
+    const struct host_iov *iov; /* READ, WRITE; stays until done */
+    unsigned n;
+    uint64_t off, len; /* bytes; len: DISCARD, ZERO */
+    /* On the loop's thread, never from within host_disk_submit: 0 or -errno, as host_disk_rw. */
+    void (*done)(struct host_disk_op *op, int err);
+    void *ctx;
+    /* private */
+    struct host_disk_op *next;
+    struct host_iov rest; /* what is left of an element */
+    size_t skip;          /* bytes of the first element that are done */
+    int fd, err;
+    bool by_hand; /* zeroes have to be written */
+};
+
+/* Begins an operation. On the loop's thread, or before that runs. Operations end in any order: who
+   wants a write on disk flushes after it is done. */
+VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op);
+/* On the thread that ran the loop, after host_loop_run: waits for the operations that the kernel
+   works on, whose done is called, and forgets those not begun. */
+VMM_DEF void host_disk_drain(struct host_loop *l);
 
 /* >>stream: where a guest console comes from and goes to.
        stdio       standard input and output; a terminal is put into raw mode, and there Ctrl-A is
@@ -338,6 +424,7 @@ VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw 
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -348,9 +435,12 @@ VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw 
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <linux/falloc.h>
+#include <linux/io_uring.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #else
 #error "host.h: not ported to this system yet"
@@ -372,7 +462,10 @@ VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw 
 #define HOST_STREAM_RETRY 200000000
 #endif
 
-#define HOST__BATCH    16   /* descriptors reported by one wait */
+#define HOST__BATCH    16 /* descriptors reported by one wait */
+#define HOST__RING_LEN 64 /* what an io_uring is asked at once */
+#define HOST__JOBS     8  /* blocking steps before a loop looks around again */
+#define HOST__ZEROES   65536
 #define HOST__IOV_MAX  1024 /* what the system takes at once, IOV_MAX everywhere */
 #define HOST__SIP      256  /* bytes that a terminal reported writable is trusted to take */
 #define HOST__RAM_UNIT ((uintptr_t)2 << 20)
@@ -392,7 +485,8 @@ static int host__poll_set(int poll_fd, struct host_watch *w, unsigned from, unsi
     int op = !from ? EPOLL_CTL_ADD : to ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     struct epoll_event e = {.data.ptr = w};
 
-    e.events = (to & HOST_IN ? EPOLLIN : 0u) | (to & HOST_OUT ? EPOLLOUT : 0u);
+    e.events = (to & HOST_IN ? EPOLLIN : 0u) | (to & HOST_OUT ? EPOLLOUT : 0u) |
+               (to & HOST_EDGE ? EPOLLET : 0u);
     return epoll_ctl(poll_fd, op, w->fd, &e) ? -errno : 0;
 }
 
@@ -406,11 +500,11 @@ static void host__poll_forget(struct host_loop *l, const struct host_watch *w)
             batch[i].data.ptr = NULL;
 }
 
-/* Waits once and calls back whoever is ready. */
-static int host__poll_wait(struct host_loop *l)
+/* Waits once, for at most `ms` (-1: for ever), and calls back whoever is ready. */
+static int host__poll_wait(struct host_loop *l, int ms)
 {
     struct epoll_event batch[HOST__BATCH];
-    int n = epoll_wait(l->poll_fd, batch, HOST__BATCH, -1);
+    int n = epoll_wait(l->poll_fd, batch, HOST__BATCH, ms);
 
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
@@ -496,10 +590,316 @@ static int host__own_stdout(void)
 /* Block devices opened with it refuse a second user, such as a mounted file system. */
 #define HOST__O_EXCL O_EXCL
 
+/* Has the range of a file or device read as zeroes, and gives its space back if `punch`. */
+static int host__zero_range(int fd, bool punch, uint64_t off, uint64_t len)
+{
+    int mode = (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
+
+    return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+}
+
+/* >>ring: the io_uring of a loop. Its submission queue is filled in one place, just before the
+   loop waits, with what was asked for since: edges, bells, disk operations. What finds no room
+   waits in its list for the next time. user_data says what a completion is about. */
+enum {
+    HOST__TAG_OP,   /* the address of a disk operation, which is a multiple of 4 */
+    HOST__TAG_POLL, /* poll_fd is readable */
+    HOST__TAG_EDGE, /* the number of the edge in the bits above */
+    HOST__TAG_NONE, /* nobody waits for it */
+    HOST__TAG_MASK = 3
+};
+
+static void host__op_ended(struct host_loop *l, struct host_disk_op *op, int res);
+static const struct host_iov *host__op_iov(struct host_disk_op *op, unsigned *n);
+
+/* A free entry, all zero, or NULL: the queue is full. */
+static struct io_uring_sqe *host__sqe(struct host__ring *r)
+{
+    unsigned tail = *r->sq_tail;
+    struct io_uring_sqe *e = (struct io_uring_sqe *)r->sqes + (tail & r->sq_mask);
+
+    if (tail - __atomic_load_n(r->sq_head, __ATOMIC_ACQUIRE) == r->sq_len)
+        return NULL;
+    memset(e, 0, sizeof *e);
+    /* The kernel looks only when this thread calls it: the entry may be announced empty. */
+    __atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+    r->queued++;
+    return e;
+}
+
+/* Starts or ends edge i, as its owner wants; false: no room. */
+static bool host__edge_change(struct host__ring *r, unsigned i)
+{
+    struct host__edge *edge = &r->edge[i];
+    bool start = edge->watch && !edge->armed, end = !edge->watch && edge->armed && !edge->ending;
+    struct io_uring_sqe *e = start || end ? host__sqe(r) : NULL;
+
+    if (!e)
+        return !start && !end;
+    if (start) {
+        e->opcode = IORING_OP_POLL_ADD;
+        e->fd = edge->watch->fd;
+        e->len = IORING_POLL_ADD_MULTI;
+        e->poll32_events = POLLIN;
+        e->user_data = i << 2 | HOST__TAG_EDGE;
+        edge->armed = true;
+        return true;
+    }
+    e->opcode = IORING_OP_POLL_REMOVE;
+    e->addr = i << 2 | HOST__TAG_EDGE;
+    e->user_data = HOST__TAG_NONE;
+    edge->ending = true;
+    return true;
+}
+
+static bool host__edges_fill(struct host__ring *r)
+{
+    for (unsigned i = 0; r->dirty && i < HOST_LOOP_EDGES; i++)
+        if (!host__edge_change(r, i))
+            return false;
+    r->dirty = false;
+    return true;
+}
+
+/* Asks once for poll_fd: whatever is ready when it is asked again is reported again. */
+static bool host__poll_fill(struct host_loop *l)
+{
+    struct io_uring_sqe *e = l->ring.asked ? NULL : host__sqe(&l->ring);
+
+    if (!e)
+        return l->ring.asked;
+    e->opcode = IORING_OP_POLL_ADD;
+    e->fd = l->poll_fd;
+    e->poll32_events = POLLIN;
+    e->user_data = HOST__TAG_POLL;
+    l->ring.asked = true;
+    return true;
+}
+
+static bool host__bells_fill(struct host_loop *l)
+{
+    static const uint64_t one = 1;
+
+    while (l->nbells) {
+        struct io_uring_sqe *e = host__sqe(&l->ring);
+        if (!e)
+            return false;
+        e->opcode = IORING_OP_WRITE;
+        e->fd = l->bell[--l->nbells];
+        e->addr = (uintptr_t)&one;
+        e->len = sizeof one;
+        e->flags = IOSQE_CQE_SKIP_SUCCESS;
+        e->user_data = HOST__TAG_NONE;
+    }
+    return true;
+}
+
+static void host__sqe_op(struct io_uring_sqe *e, struct host_disk_op *op)
+{
+    unsigned n;
+
+    e->fd = op->fd;
+    e->user_data = (uintptr_t)op;
+    if (op->kind == HOST_DISK_FLUSH) {
+        e->opcode = IORING_OP_FSYNC;
+        e->fsync_flags = IORING_FSYNC_DATASYNC;
+        return;
+    }
+    e->off = op->off;
+    if (op->kind == HOST_DISK_READ || op->kind == HOST_DISK_WRITE) {
+        e->opcode = op->kind == HOST_DISK_READ ? IORING_OP_READV : IORING_OP_WRITEV;
+        e->addr = (uintptr_t)host__op_iov(op, &n);
+        e->len = n;
+        return;
+    }
+    e->opcode = IORING_OP_FALLOCATE;
+    e->addr = op->len;
+    e->len =
+        FALLOC_FL_KEEP_SIZE |
+        (op->kind == HOST_DISK_DISCARD || op->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+}
+
+static bool host__asks_fill(struct host_loop *l)
+{
+    for (struct host_disk_op *op; (op = l->asks.first); l->ring.inflight++) {
+        struct io_uring_sqe *e = host__sqe(&l->ring);
+        if (!e)
+            return false;
+        l->asks.first = op->next;
+        host__sqe_op(e, op);
+    }
+    return true;
+}
+
+/* One system call: begins what was queued and, if `wait`, waits until something has ended. A full
+   or busy kernel is no error: the caller takes completions and comes back. */
+static int host__ring_enter(struct host__ring *r, bool wait)
+{
+    long n = syscall(SYS_io_uring_enter, r->fd, r->queued, wait ? 1 : 0, IORING_ENTER_GETEVENTS,
+                     NULL, 0);
+
+    if (n < 0)
+        return errno == EINTR || errno == EBUSY || errno == EAGAIN ? 0 : -errno;
+    r->queued -= (unsigned)n;
+    return 0;
+}
+
+/* A multishot poll has something to report, or has ended: on our wish, or because the kernel had
+   no room for a report. One that cannot be had is left to the loop's usual way. */
+static void host__edge_event(struct host_loop *l, unsigned i, int res, unsigned flags)
+{
+    struct host__edge *edge = &l->ring.edge[i];
+    struct host_watch *w = edge->watch;
+
+    if (!(flags & IORING_CQE_F_MORE)) {
+        edge->armed = edge->ending = false;
+        l->ring.dirty = true;
+    }
+    if (w && res < 0 && res != -ECANCELED) {
+        edge->watch = NULL;
+        host__poll_set(l->poll_fd, w, 0, w->armed);
+    } else if (w) {
+        w->ready(w->ctx, HOST_IN);
+    }
+}
+
+static int host__ring_event(struct host_loop *l, const struct io_uring_cqe *c)
+{
+    switch (c->user_data & HOST__TAG_MASK) {
+    case HOST__TAG_OP:
+        l->ring.inflight--;
+        host__op_ended(l, (struct host_disk_op *)(uintptr_t)c->user_data, c->res);
+        return 0;
+    case HOST__TAG_POLL:
+        l->ring.asked = false;
+        return host__poll_wait(l, 0);
+    case HOST__TAG_EDGE:
+        host__edge_event(l, (unsigned)(c->user_data >> 2), c->res, c->flags);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+/* Takes the completions that are there now. */
+static int host__ring_reap(struct host_loop *l)
+{
+    struct host__ring *r = &l->ring;
+    unsigned head = *r->cq_head, n = __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE) - head;
+    int rc = 0;
+
+    while (n-- && !rc) {
+        struct io_uring_cqe c = ((struct io_uring_cqe *)r->cqes)[head & r->cq_mask];
+        __atomic_store_n(r->cq_head, ++head, __ATOMIC_RELEASE);
+        rc = host__ring_event(l, &c);
+    }
+    return rc;
+}
+
+/* Begins all that was asked for, waits if the loop has nothing else to do, and calls back. */
+static int host__ring_turn(struct host_loop *l, bool wait)
+{
+    struct host__ring *r = &l->ring;
+    bool all;
+    int rc;
+
+    if (!r->begun && syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0))
+        return -errno;
+    r->begun = true;
+    all = host__edges_fill(r) && host__poll_fill(l) && host__bells_fill(l) && host__asks_fill(l);
+    rc = host__ring_enter(r, wait && all);
+    return rc ? rc : host__ring_reap(l);
+}
+
+/* Takes over an edge watch, or its end; false: not ours. */
+static bool host__ring_edge(struct host__ring *r, struct host_watch *w, unsigned events)
+{
+    struct host__edge *at = NULL;
+
+    for (unsigned i = 0; r->fd >= 0 && !at && i < HOST_LOOP_EDGES; i++)
+        if (events ? !r->edge[i].watch && !r->edge[i].armed : r->edge[i].watch == w)
+            at = &r->edge[i];
+    if (!at)
+        return false;
+    at->watch = events ? w : NULL;
+    r->dirty = true;
+    return true;
+}
+
+static void host__ring_close(struct host__ring *r)
+{
+    if (r->fd < 0)
+        return;
+    if (r->shared)
+        munmap(r->shared, r->shared_len);
+    if (r->sqes)
+        munmap(r->sqes, r->sqes_len);
+    close(r->fd);
+    r->fd = -1;
+}
+
+static void *host__ring_map(const struct host__ring *r, size_t len, off_t what)
+{
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, what);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Where the kernel has put everything. */
+static int host__ring_find(struct host__ring *r, const struct io_uring_params *p)
+{
+    size_t sq_end = p->sq_off.array + p->sq_entries * sizeof(unsigned);
+    size_t cq_end = p->cq_off.cqes + p->cq_entries * sizeof(struct io_uring_cqe);
+    uint8_t *base;
+
+    r->shared_len = sq_end > cq_end ? sq_end : cq_end;
+    r->sqes_len = p->sq_entries * sizeof(struct io_uring_sqe);
+    r->shared = host__ring_map(r, r->shared_len, IORING_OFF_SQ_RING);
+    r->sqes = host__ring_map(r, r->sqes_len, IORING_OFF_SQES);
+    base = (uint8_t *)r->shared;
+    if (!base || !r->sqes)
+        return -ENOMEM;
+    r->sq_head = (unsigned *)(void *)(base + p->sq_off.head);
+    r->sq_tail = (unsigned *)(void *)(base + p->sq_off.tail);
+    r->cq_head = (unsigned *)(void *)(base + p->cq_off.head);
+    r->cq_tail = (unsigned *)(void *)(base + p->cq_off.tail);
+    r->cqes = base + p->cq_off.cqes;
+    r->sq_len = p->sq_entries;
+    r->sq_mask = p->sq_entries - 1;
+    r->cq_mask = p->cq_entries - 1;
+    for (unsigned i = 0; i < r->sq_len; i++)
+        ((unsigned *)(void *)(base + p->sq_off.array))[i] = i;
+    return 0;
+}
+
+/* Made by one thread and run by another: it belongs to nobody until it is begun. The kernel does
+   least when it may assume that one thread alone uses it, and works only while that one waits. */
+static int host__ring_open(struct host__ring *r)
+{
+    const unsigned need = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_CQE_SKIP;
+    struct io_uring_params p = {.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+                                         IORING_SETUP_DEFER_TASKRUN};
+    int rc;
+
+    r->fd = (int)syscall(SYS_io_uring_setup, HOST__RING_LEN, &p);
+    if (r->fd < 0 && errno == EINVAL) { /* before Linux 6.1 */
+        p = (struct io_uring_params){.flags = IORING_SETUP_R_DISABLED};
+        r->fd = (int)syscall(SYS_io_uring_setup, HOST__RING_LEN, &p);
+    }
+    if (r->fd < 0)
+        return -errno;
+    rc = (p.features & need) == need ? host__ring_find(r, &p) : -ENOSYS;
+    if (rc)
+        host__ring_close(r);
+    return rc;
+}
+
 /* >>posix: from here on every Unix is much the same. Lacking on some, and easily stood in for:
    accept4, SOCK_CLOEXEC, MSG_NOSIGNAL, F_DUPFD_CLOEXEC, ptsname_r, fdatasync, MAP_NORESERVE. */
 
 /* >>loop */
+
+static bool host__jobs_run(struct host_loop *l);
 
 /* Dormant means not registered at all: a system that always reports hang-ups could not be silenced
    otherwise. */
@@ -510,7 +910,8 @@ VMM_DEF int host_watch_set(struct host_loop *l, struct host_watch *w, unsigned e
     w->events = events;
     if (events == w->armed)
         return 0;
-    rc = host__poll_set(l->poll_fd, w, w->armed, events);
+    if (!((events | w->armed) & HOST_EDGE) || !host__ring_edge(&l->ring, w, events))
+        rc = host__poll_set(l->poll_fd, w, w->armed, events);
     if (!rc)
         w->armed = events;
     if (!events)
@@ -558,6 +959,7 @@ VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log)
 
     memset(l, 0, sizeof *l);
     l->log = log;
+    l->ring.fd = -1;
     l->wake = (struct host_watch){-1, HOST_IN, host__loop_woken, l, 0};
     l->poll_fd = host__poll_open();
     if (l->poll_fd >= 0)
@@ -570,8 +972,14 @@ VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log)
     return vmm_err(log, rc, "the I/O loop gets no descriptors; raise ulimit -n");
 }
 
+VMM_DEF int host_loop_async(struct host_loop *l)
+{
+    return host__ring_open(&l->ring);
+}
+
 VMM_DEF void host_loop_fini(struct host_loop *l)
 {
+    host__ring_close(&l->ring);
     if (l->wake.fd >= 0)
         close(l->wake.fd);
     if (l->poll_fd >= 0)
@@ -579,14 +987,55 @@ VMM_DEF void host_loop_fini(struct host_loop *l)
     l->wake.fd = l->poll_fd = -1;
 }
 
+_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "host_thread.handle is too small");
+
+/* Which thread this is; never 0. */
+static uintptr_t host__self(void)
+{
+    pthread_t id = pthread_self();
+    uintptr_t self = 0;
+
+    memcpy(&self, &id, sizeof id);
+    return self;
+}
+
+VMM_DEF void host_bell_post(struct host_loop *l, int bell)
+{
+    if (__atomic_load_n(&l->runner, __ATOMIC_RELAXED) != host__self()) {
+        host_bell_ring(bell);
+        return;
+    }
+    for (unsigned i = 0; i < l->nbells; i++)
+        if (l->bell[i] == bell)
+            return;
+    if (l->nbells == sizeof l->bell / sizeof l->bell[0])
+        host_bell_ring(l->bell[--l->nbells]);
+    l->bell[l->nbells++] = bell;
+}
+
+/* Everything once: what this thread has to do by itself, then all that is to be waited for. */
+static int host__loop_turn(struct host_loop *l)
+{
+    bool more = host__jobs_run(l);
+
+    if (l->ring.fd >= 0)
+        return host__ring_turn(l, !more);
+    while (l->nbells)
+        host_bell_ring(l->bell[--l->nbells]);
+    return host__poll_wait(l, more ? 0 : -1);
+}
+
 VMM_DEF int host_loop_run(struct host_loop *l)
 {
-    while (!__atomic_exchange_n(&l->stopping, 0, __ATOMIC_SEQ_CST)) {
-        int rc = host__poll_wait(l);
-        if (rc)
-            return vmm_err(l->log, rc, "the I/O loop cannot wait: %s", strerror(-rc));
-    }
-    return 0;
+    int rc = 0;
+
+    __atomic_store_n(&l->runner, host__self(), __ATOMIC_RELAXED);
+    while (!rc && !__atomic_exchange_n(&l->stopping, 0, __ATOMIC_SEQ_CST))
+        rc = host__loop_turn(l);
+    __atomic_store_n(&l->runner, 0, __ATOMIC_RELAXED);
+    while (l->nbells)
+        host_bell_ring(l->bell[--l->nbells]);
+    return rc ? vmm_err(l->log, rc, "the I/O loop cannot wait: %s", strerror(-rc)) : 0;
 }
 
 VMM_DEF void host_loop_stop(struct host_loop *l)
@@ -737,7 +1186,6 @@ VMM_DEF size_t host_random(void *buf, size_t len)
 /* >>thread */
 
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(struct host_mutex), "host_mutex is too small");
-_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "host_thread.handle is too small");
 
 static void host__mutex_enter(void *ctx)
 {
@@ -984,6 +1432,18 @@ static int host__disk_refused(const struct vmm_log *log, const char *path, bool 
     return host__cannot_open(log, "disk", path, err);
 }
 
+/* Logical block and identity. */
+static void host__disk_know(struct host_disk *d, const struct stat *st)
+{
+    int sector = 0;
+
+    d->sector = 512;
+    if (S_ISBLK(st->st_mode) && !ioctl(d->fd, BLKSSZGET, &sector) && sector >= 512)
+        d->sector = (uint32_t)sector;
+    d->dev = (uint64_t)(S_ISBLK(st->st_mode) ? st->st_rdev : st->st_dev);
+    d->ino = S_ISBLK(st->st_mode) ? 0 : (uint64_t)st->st_ino;
+}
+
 /* Kind, length and lock of an open disk. */
 static int host__disk_check(struct host_disk *d, const char *path, const struct vmm_log *log)
 {
@@ -1008,25 +1468,49 @@ static int host__disk_check(struct host_disk *d, const char *path, const struct 
                        "disk '%s' is in use, by another program or as another disk here; use a "
                        "copy, or attach it read-only everywhere",
                        path);
-    d->dev = (uint64_t)(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev);
-    d->ino = S_ISBLK(st.st_mode) ? 0 : (uint64_t)st.st_ino;
+    host__disk_know(d, &st);
     d->len = (uint64_t)len;
     return 0;
 }
 
-VMM_DEF int host_disk_open(struct host_disk *d, const char *path, bool ro,
+/* A second way to the same file, past the page cache. */
+static int host__disk_direct(struct host_disk *d, const char *path, const struct vmm_log *log)
+{
+    struct stat st;
+
+    d->fd = open(path, (d->ro ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (d->fd < 0 && errno == EINVAL)
+        return vmm_err(log, -EINVAL,
+                       "disk '%s' is on a file system without direct I/O; leave cache=none out",
+                       path);
+    if (d->fd < 0)
+        return host__disk_refused(log, path, d->ro, errno);
+    if (!fstat(d->fd, &st) && (S_ISBLK(st.st_mode) || (uint64_t)st.st_ino == d->ino))
+        return 0;
+    return vmm_err(log, -EBUSY, "disk '%s' was replaced while it was opened; try again", path);
+}
+
+VMM_DEF int host_disk_open(struct host_disk *d, const char *path, unsigned flags,
                            const struct vmm_log *log)
 {
     int rc;
 
     memset(d, 0, sizeof *d);
-    d->ro = ro;
-    d->fd = open(path, (ro ? O_RDONLY : O_RDWR | HOST__O_EXCL) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    d->ro = flags & HOST_DISK_RO;
+    d->fd =
+        open(path, (d->ro ? O_RDONLY : O_RDWR | HOST__O_EXCL) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    d->plain_fd = d->fd;
     if (d->fd < 0)
-        return host__disk_refused(log, path, ro, errno);
+        return host__disk_refused(log, path, d->ro, errno);
     rc = host__disk_check(d, path, log);
-    if (rc)
+    if (!rc && flags & HOST_DISK_DIRECT)
+        rc = host__disk_direct(d, path, log);
+    if (!rc)
+        return 0;
+    if (d->fd >= 0 && d->fd != d->plain_fd)
         close(d->fd);
+    close(d->plain_fd);
+    d->len = 0;
     return rc;
 }
 
@@ -1035,70 +1519,270 @@ VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b
     return a->dev == b->dev && a->ino == b->ino;
 }
 
-/* One system call's worth of iov[0..n), of whose first element `skip` bytes are done. Only whole
-   elements can be handed over as a vector; the rest of a broken one goes alone. */
-static ssize_t host__disk_step(const struct host_disk *d, bool write, const struct host_iov *iov,
-                               unsigned n, size_t skip, uint64_t off)
+VMM_DEF void host_disk_close(struct host_disk *d)
 {
-    struct host_iov rest = {(uint8_t *)iov->base + skip, iov->len - skip};
-    const struct iovec *v = (const struct iovec *)(const void *)(skip ? &rest : iov);
-    int count = skip ? 1 : (int)(n < HOST__IOV_MAX ? n : HOST__IOV_MAX);
-    ssize_t done;
+    if (d->len && d->fd != d->plain_fd)
+        close(d->fd);
+    if (d->len)
+        close(d->plain_fd);
+    d->len = 0;
+}
+
+/* >>disk operations: begun (host__op_begin), then carried on step by step, each of which is a
+   system call of ours or of the kernel's, until one returns 0 or -errno. */
+
+static bool host__op_transfers(const struct host_disk_op *op)
+{
+    return op->kind == HOST_DISK_READ || op->kind == HOST_DISK_WRITE;
+}
+
+/* `done` more bytes are done; empty elements are skipped. */
+static void host__op_advance(struct host_disk_op *op, size_t done)
+{
+    op->off += done;
+    op->skip += done;
+    for (; op->n && op->skip >= op->iov->len; op->iov++, op->n--)
+        op->skip -= op->iov->len;
+}
+
+/* What is left, as one system call takes it. Only whole elements can be handed over as a vector;
+   the rest of a broken one goes alone. */
+static const struct host_iov *host__op_iov(struct host_disk_op *op, unsigned *n)
+{
+    if (!op->skip) {
+        *n = op->n < HOST__IOV_MAX ? op->n : HOST__IOV_MAX;
+        return op->iov;
+    }
+    *n = 1;
+    op->rest.base = (uint8_t *)op->iov->base + op->skip;
+    op->rest.len = op->iov->len - op->skip;
+    return &op->rest;
+}
+
+/* Whether the disk takes it at all. */
+static int host__op_check(const struct host_disk_op *op)
+{
+    const struct host_disk *d = op->disk;
+    uint64_t left = d->len - op->off;
+
+    if (op->kind == HOST_DISK_FLUSH)
+        return 0;
+    if (op->kind != HOST_DISK_READ && d->ro)
+        return -EROFS;
+    if (op->off > d->len)
+        return -EIO;
+    if (!host__op_transfers(op))
+        return op->len > left ? -EIO : 0;
+    for (unsigned i = 0; i < op->n; i++) {
+        if (op->iov[i].len > left)
+            return -EIO;
+        left -= op->iov[i].len;
+    }
+    return 0;
+}
+
+/* Fit for O_DIRECT on any file system and device. */
+static bool host__op_aligned(const struct host_disk_op *op)
+{
+    uint64_t bits = op->off;
+
+    for (unsigned i = 0; i < op->n; i++)
+        bits |= (uintptr_t)op->iov[i].base | op->iov[i].len;
+    return bits % 4096 == 0;
+}
+
+/* 1: there is something to do; 0 or -errno: it has ended. */
+static int host__op_begin(struct host_disk_op *op)
+{
+    const struct host_disk *d = op->disk;
+    bool direct = d->fd != d->plain_fd && host__op_transfers(op) && host__op_aligned(op);
+    int rc = host__op_check(op);
+
+    op->fd = direct ? d->fd : d->plain_fd;
+    op->skip = 0;
+    op->by_hand = false;
+    if (rc)
+        return rc;
+    if (op->kind == HOST_DISK_FLUSH)
+        return !d->ro;
+    if (!host__op_transfers(op))
+        return op->len > 0;
+    host__op_advance(op, 0);
+    return op->n > 0;
+}
+
+/* A step of a transfer moved `res` bytes, or failed. 1: more to do. */
+static int host__op_moved(struct host_disk_op *op, ssize_t res)
+{
+    if (res <= 0)
+        return res ? (int)res : -EIO; /* 0: the file ends before the disk does */
+    host__op_advance(op, (size_t)res);
+    return op->n > 0;
+}
+
+static int host__op_transfer(struct host_disk_op *op)
+{
+    unsigned n;
+    const struct iovec *v = (const struct iovec *)(const void *)host__op_iov(op, &n);
+    ssize_t res;
 
     do
-        done = write ? pwritev(d->fd, v, count, (off_t)off) : preadv(d->fd, v, count, (off_t)off);
-    while (done < 0 && errno == EINTR);
-    if (done == 0)
-        return -EIO; /* the file ends before the disk does */
-    return done < 0 ? -errno : done;
+        res = op->kind == HOST_DISK_WRITE ? pwritev(op->fd, v, (int)n, (off_t)op->off)
+                                          : preadv(op->fd, v, (int)n, (off_t)op->off);
+    while (res < 0 && errno == EINTR);
+    if (res < 0 && errno == EINVAL && op->fd != op->disk->plain_fd) {
+        op->fd = op->disk->plain_fd; /* it wants more alignment than there is */
+        return 1;
+    }
+    return host__op_moved(op, res < 0 ? -errno : res);
+}
+
+/* Zeroes for a file system that cannot make them: at most 1 MiB of them. */
+static int host__op_zeroes(struct host_disk_op *op)
+{
+    static uint8_t zeroes[HOST__ZEROES]; /* not const: it costs no room in the program */
+    struct iovec v[16];
+    uint64_t left = op->len;
+    int n = 0;
+    ssize_t res;
+
+    for (; n < 16 && left; left -= v[n++].iov_len)
+        v[n] = (struct iovec){zeroes, left < sizeof zeroes ? (size_t)left : sizeof zeroes};
+    do
+        res = pwritev(op->fd, v, n, (off_t)op->off);
+    while (res < 0 && errno == EINTR);
+    if (res <= 0)
+        return res ? -errno : -EIO;
+    op->off += (uint64_t)res;
+    op->len -= (uint64_t)res;
+    return op->len > 0;
+}
+
+/* DISCARD and ZERO, with what the file system offers: a hole, zeroes, or neither. */
+static int host__op_erase(struct host_disk_op *op)
+{
+    bool punch = op->kind == HOST_DISK_DISCARD || op->unmap;
+    int rc;
+
+    if (op->by_hand)
+        return host__op_zeroes(op);
+    do
+        rc = host__zero_range(op->fd, punch, op->off, op->len);
+    while (rc == -EINTR);
+    if (rc != -EOPNOTSUPP)
+        return rc;
+    if (op->kind == HOST_DISK_DISCARD)
+        return 0;
+    op->by_hand = !op->unmap;
+    op->unmap = false;
+    return 1;
+}
+
+static int host__op_sync(const struct host_disk_op *op)
+{
+    int rc;
+
+    do
+        rc = fdatasync(op->fd);
+    while (rc && errno == EINTR);
+    return rc ? -errno : 0;
+}
+
+/* One system call for it, on this thread. 1: more to do. */
+static int host__op_step(struct host_disk_op *op)
+{
+    if (op->kind == HOST_DISK_FLUSH)
+        return host__op_sync(op);
+    return host__op_transfers(op) ? host__op_transfer(op) : host__op_erase(op);
+}
+
+/* All of it, on this thread. */
+static int host__op_do(struct host_disk_op *op)
+{
+    int rc = host__op_begin(op);
+
+    while (rc > 0)
+        rc = host__op_step(op);
+    return rc;
 }
 
 VMM_DEF int host_disk_rw(const struct host_disk *d, bool write, const struct host_iov *iov,
                          unsigned n, uint64_t off)
 {
-    uint64_t left = d->len - off;
-    size_t done = 0; /* bytes of the current element and those after it */
+    struct host_disk_op op = {.kind = write ? HOST_DISK_WRITE : HOST_DISK_READ,
+                              .disk = d,
+                              .iov = iov,
+                              .n = n,
+                              .off = off};
 
-    if (write && d->ro)
-        return -EROFS;
-    if (off > d->len)
-        return -EIO;
-    for (unsigned i = 0; i < n; i++) {
-        if (iov[i].len > left)
-            return -EIO;
-        left -= iov[i].len;
-    }
-    for (;;) {
-        ssize_t step;
-        for (; n && done >= iov->len; iov++, n--)
-            done -= iov->len;
-        if (!n)
-            return 0;
-        step = host__disk_step(d, write, iov, n, done, off);
-        if (step < 0)
-            return (int)step;
-        done += (size_t)step;
-        off += (uint64_t)step;
-    }
+    return host__op_do(&op);
 }
 
 VMM_DEF int host_disk_flush(const struct host_disk *d)
 {
-    int rc;
+    struct host_disk_op op = {.kind = HOST_DISK_FLUSH, .disk = d};
 
-    if (d->ro)
-        return 0;
-    do
-        rc = fdatasync(d->fd);
-    while (rc && errno == EINTR);
-    return rc ? -errno : 0;
+    return host__op_do(&op);
 }
 
-VMM_DEF void host_disk_close(struct host_disk *d)
+static void host__ops_add(struct host__ops *list, struct host_disk_op *op)
 {
-    if (d->len)
-        close(d->fd);
-    d->len = 0;
+    op->next = NULL;
+    if (list->first)
+        list->last->next = op;
+    else
+        list->first = op;
+    list->last = op;
+}
+
+/* A buffered write is a copy, which the kernel would hand to a thread of its own, and those wait
+   for each other: measured, it is faster here. */
+VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op)
+{
+    int rc = host__op_begin(op);
+    bool copy = op->kind == HOST_DISK_WRITE && op->fd == op->disk->plain_fd;
+
+    op->err = rc;
+    host__ops_add(rc <= 0 || copy || l->ring.fd < 0 ? &l->jobs : &l->asks, op);
+}
+
+/* The operations of this thread, a few of them, each by one step. True: there are more. */
+static bool host__jobs_run(struct host_loop *l)
+{
+    for (unsigned i = 0; i < HOST__JOBS && l->jobs.first; i++) {
+        struct host_disk_op *op = l->jobs.first;
+        int rc;
+        l->jobs.first = op->next;
+        rc = op->err > 0 ? host__op_step(op) : op->err;
+        if (rc > 0)
+            host__ops_add(&l->jobs, op);
+        else
+            op->done(op, rc);
+    }
+    return l->jobs.first;
+}
+
+/* The kernel has done a step. Where it is not able or willing to, this thread is. */
+static void host__op_ended(struct host_loop *l, struct host_disk_op *op, int res)
+{
+    bool here = res == -EAGAIN || res == -EINTR || res == -EINVAL || res == -EOPNOTSUPP;
+    int rc = here ? 1 : host__op_transfers(op) ? host__op_moved(op, res) : res;
+
+    if (rc > 0)
+        host__ops_add(here ? &l->jobs : &l->asks, op);
+    else
+        op->done(op, rc);
+}
+
+VMM_DEF void host_disk_drain(struct host_loop *l)
+{
+    int rc = 0;
+
+    while (l->ring.inflight && !rc) {
+        rc = host__ring_enter(&l->ring, true);
+        rc = rc ? rc : host__ring_reap(l);
+    }
+    l->jobs.first = l->asks.first = NULL;
 }
 
 /* >>tty: the one global of vmm. Signal handlers must find the terminal, and have no context. */

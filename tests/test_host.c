@@ -6,6 +6,7 @@
 #include "check.h"
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* >>tools */
@@ -68,7 +69,7 @@ static void turn(unsigned ms)
     CHECK(!host_loop_run(&loop));
     host_timer_cancel(&t);
     for (int i = 0; i < 8 && poll(&p, 1, 0) > 0; i++) /* what is due, however slow the machine */
-        CHECK(!host__poll_wait(&loop));
+        CHECK(!host__poll_wait(&loop, -1));
 }
 
 /* Lets the loop work until *value is at least `goal`, for two seconds at most. */
@@ -510,6 +511,418 @@ static void test_disk_rw(void)
     host_disk_close(&d);
 }
 
+/* >>async: the same work by the loop's thread alone and by an io_uring */
+
+struct job {
+    struct host_disk_op op;
+    struct host_iov iov[4];
+    unsigned calls, when; /* `when`: the how manyth of all that ended */
+    int err;
+};
+
+static struct host_loop disk_loop;
+static unsigned jobs_ended, jobs_goal;
+
+static void job_done(struct host_disk_op *op, int err)
+{
+    struct job *j = op->ctx;
+
+    j->calls++;
+    j->err = err;
+    j->when = ++jobs_ended;
+    if (jobs_ended == jobs_goal)
+        host_loop_stop(&disk_loop);
+}
+
+static void job_submit(struct job *j, const struct host_disk *d, enum host_disk_kind kind,
+                       uint64_t off, uint64_t len)
+{
+    j->calls = j->when = 0;
+    j->op.kind = kind;
+    j->op.disk = d;
+    j->op.iov = j->iov;
+    j->op.off = off;
+    j->op.len = len;
+    j->op.done = job_done;
+    j->op.ctx = j;
+    host_disk_submit(&disk_loop, &j->op);
+    CHECK_EQ(j->calls, 0);
+}
+
+/* Runs the loop until so many operations have ended. */
+static void jobs_wait(unsigned n)
+{
+    struct host_timer late = {0};
+
+    jobs_ended = 0;
+    jobs_goal = n;
+    CHECK(!host_timer_set(&disk_loop, &late, 2000000000, stop_loop, &disk_loop));
+    CHECK(!host_loop_run(&disk_loop));
+    host_timer_cancel(&late);
+    CHECK_EQ(jobs_ended, n);
+}
+
+/* One operation with one buffer, to its end. */
+static int job_do(const struct host_disk *d, enum host_disk_kind kind, void *buf, uint64_t off,
+                  uint64_t len)
+{
+    static struct job j;
+
+    j = (struct job){.iov = {{buf, (size_t)len}}, .op.n = 1};
+    job_submit(&j, d, kind, off, len);
+    jobs_wait(1);
+    CHECK_EQ(j.calls, 1);
+    return j.err;
+}
+
+/* Opens disk_loop in one of its two modes; false: this host has no such mode. */
+static bool async_open(bool ring)
+{
+    CHECK(!host_loop_init(&disk_loop, &test_log));
+    if (!ring || !host_loop_async(&disk_loop))
+        return true;
+    printf("test_host: no io_uring here: only half of the asynchronous tests\n");
+    host_loop_fini(&disk_loop);
+    return false;
+}
+
+static void async_close(void)
+{
+    host_disk_drain(&disk_loop);
+    CHECK_EQ(disk_loop.ring.inflight, 0);
+    host_loop_fini(&disk_loop);
+}
+
+#define DISK_LEN (2u << 20)
+
+static void big_file(const char *name)
+{
+    static uint8_t buf[4096];
+    int fd = open(in_dir(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    memset(buf, 0xa5, sizeof buf);
+    for (unsigned i = 0; i < DISK_LEN / sizeof buf; i++)
+        CHECK(write(fd, buf, sizeof buf) == sizeof buf);
+    close(fd);
+}
+
+/* All bytes of [off, off + len) are `value`. */
+static bool all_are(const struct host_disk *d, uint64_t off, size_t len, uint8_t value)
+{
+    static uint8_t buf[DISK_LEN];
+    size_t same = 0;
+
+    CHECK(!host_disk_rw(d, false, &(struct host_iov){buf, len}, 1, off));
+    while (same < len && buf[same] == value)
+        same++;
+    return same == len;
+}
+
+static void test_async_errors(const struct host_disk *d, const struct host_disk *ro)
+{
+    static uint8_t buf[4096];
+    static const struct {
+        enum host_disk_kind kind;
+        bool ro;
+        uint64_t off, len;
+        int rc;
+    } t[] = {
+        {HOST_DISK_READ, false, DISK_LEN - 4096, 4096, 0},
+        {HOST_DISK_READ, false, DISK_LEN - 4096 + 512, 4096, -EIO},
+        {HOST_DISK_READ, false, DISK_LEN, 512, -EIO},
+        {HOST_DISK_READ, false, ~0ull - 511, 512, -EIO},
+        {HOST_DISK_READ, true, 0, 4096, 0},
+        {HOST_DISK_READ, false, DISK_LEN, 0, 0},
+        {HOST_DISK_WRITE, false, DISK_LEN - 512, 512, 0},
+        {HOST_DISK_WRITE, false, DISK_LEN - 512, 1024, -EIO},
+        {HOST_DISK_WRITE, true, 0, 512, -EROFS},
+        {HOST_DISK_FLUSH, false, 0, 0, 0},
+        {HOST_DISK_FLUSH, true, 0, 0, 0},
+        {HOST_DISK_DISCARD, true, 0, 4096, -EROFS},
+        {HOST_DISK_DISCARD, false, DISK_LEN, 0, 0},
+        {HOST_DISK_DISCARD, false, DISK_LEN, 512, -EIO},
+        {HOST_DISK_ZERO, true, 0, 4096, -EROFS},
+        {HOST_DISK_ZERO, false, 512, ~0ull - 511, -EIO},
+    };
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
+        CHECK_EQ(job_do(t[i].ro ? ro : d, t[i].kind, buf, t[i].off, t[i].len), t[i].rc);
+    /* the file has become shorter than the disk */
+    CHECK(!truncate(in_dir("big"), DISK_LEN - 2048));
+    CHECK_EQ(job_do(d, HOST_DISK_READ, buf, DISK_LEN - 4096, 4096), -EIO);
+    CHECK_EQ(job_do(d, HOST_DISK_READ, buf, DISK_LEN - 8192, 4096), 0);
+    CHECK(!truncate(in_dir("big"), DISK_LEN));
+}
+
+/* Broken into odd pieces, with empty ones. */
+static void test_async_data(const struct host_disk *d)
+{
+    static uint8_t out[8192], in[8192];
+    static struct job w[4], r[4];
+
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = pattern(i);
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t *from = out + 2048 * i, *to = in + 2048 * i;
+        w[i] = (struct job){.iov = {{from, 0}, {from, 1}, {from + 1, 2000}, {from + 2001, 47}}};
+        r[i] = (struct job){.iov = {{to, 2045}, {to, 0}, {to + 2045, 3}}};
+        w[i].op.n = 4;
+        r[i].op.n = 3;
+        job_submit(&w[i], d, HOST_DISK_WRITE, 4096 + 2048 * i, 0);
+    }
+    jobs_wait(4);
+    for (unsigned i = 0; i < 4; i++)
+        job_submit(&r[i], d, HOST_DISK_READ, 4096 + 2048 * i, 0);
+    jobs_wait(4);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(w[i].calls == 1 && !w[i].err && r[i].calls == 1 && !r[i].err);
+    CHECK(!memcmp(in, out, sizeof in));
+}
+
+/* A short transfer is carried on where it stopped, whatever it left in the pieces. */
+static void test_async_short(const struct host_disk *d)
+{
+    static uint8_t buf[3000];
+    static const unsigned cut[] = {1, 999, 1000, 1001, 1500, 2000, 2999, 3000};
+
+    for (unsigned i = 0; i < sizeof cut / sizeof cut[0]; i++) {
+        struct job j = {
+            .iov = {{buf, 1000}, {buf + 1000, 0}, {buf + 1000, 1000}, {buf + 2000, 1000}}};
+        memset(buf, 0, sizeof buf);
+        j.op.n = 4;
+        job_submit(&j, d, HOST_DISK_READ, 4096, 0);
+        disk_loop.asks.first = disk_loop.jobs.first = NULL; /* as if the kernel had begun it */
+        for (unsigned k = 0; k < cut[i]; k++)
+            buf[k] = pattern(k);
+        jobs_goal = ~0u;
+        host__op_ended(&disk_loop, &j.op, (int)cut[i]);
+        if (!j.calls)
+            jobs_wait(1);
+        CHECK(j.calls == 1 && j.err == 0);
+        for (unsigned k = 0; k < sizeof buf; k++)
+            CHECK(buf[k] == pattern(k));
+    }
+}
+
+static uint64_t blocks_of(const char *name)
+{
+    struct stat st;
+
+    CHECK(!stat(in_dir(name), &st));
+    return (uint64_t)st.st_blocks;
+}
+
+static void test_async_erase(const struct host_disk *d)
+{
+    struct job j = {0};
+    uint64_t full = blocks_of("big");
+
+    CHECK_EQ(job_do(d, HOST_DISK_DISCARD, NULL, 65536, 65536), 0);
+    CHECK(all_are(d, 65536, 65536, 0) && all_are(d, 131072, 512, 0xa5));
+    CHECK(all_are(d, 65536 - 512, 512, 0xa5));
+    CHECK(blocks_of("big") < full);
+    CHECK_EQ(job_do(d, HOST_DISK_ZERO, NULL, 512, 1024), 0);
+    CHECK(all_are(d, 512, 1024, 0) && all_are(d, 0, 512, 0xa5) && all_are(d, 1536, 512, 0xa5));
+    full = blocks_of("big");
+    j.op.unmap = true;
+    job_submit(&j, d, HOST_DISK_ZERO, 262144, 262144);
+    jobs_wait(1);
+    CHECK(!j.err && all_are(d, 262144, 262144, 0) && blocks_of("big") < full);
+    /* what a file system without holes makes of it */
+    j.op.unmap = false;
+    job_submit(&j, d, HOST_DISK_ZERO, 4096, DISK_LEN - 4096);
+    disk_loop.asks.first = disk_loop.jobs.first = NULL;
+    host__op_ended(&disk_loop, &j.op, -EOPNOTSUPP);
+    j.op.by_hand = true;
+    jobs_wait(1);
+    CHECK(!j.err && all_are(d, 4096, DISK_LEN - 4096, 0) && all_are(d, 0, 512, 0xa5));
+}
+
+/* A full file system, and with it a file that must not become longer. */
+static void test_async_full(const struct host_disk *d)
+{
+    static uint8_t buf[4096];
+    struct rlimit was, small = {.rlim_cur = DISK_LEN / 2};
+
+    CHECK(!getrlimit(RLIMIT_FSIZE, &was));
+    small.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK(!setrlimit(RLIMIT_FSIZE, &small));
+    CHECK_EQ(job_do(d, HOST_DISK_WRITE, buf, DISK_LEN - 4096, 4096), -EFBIG);
+    CHECK_EQ(job_do(d, HOST_DISK_READ, buf, DISK_LEN - 4096, 4096), 0);
+    CHECK_EQ(job_do(d, HOST_DISK_WRITE, buf, 0, 4096), 0);
+    CHECK(!setrlimit(RLIMIT_FSIZE, &was));
+    if (!access("/dev/full", W_OK)) {
+        struct host_disk full = {.fd = open("/dev/full", O_RDWR | O_CLOEXEC), .len = 4096};
+        full.plain_fd = full.fd;
+        CHECK_EQ(job_do(&full, HOST_DISK_WRITE, buf, 0, 4096), -ENOSPC);
+        close(full.fd);
+    }
+}
+
+/* More at once than the ring holds; nothing of it is lost, and each ends once. */
+static void test_async_many(const struct host_disk *d)
+{
+    static struct job j[3 * HOST__RING_LEN];
+    static uint8_t buf[512];
+    const unsigned n = sizeof j / sizeof j[0];
+
+    for (unsigned i = 0; i < n; i++) {
+        j[i] = (struct job){.iov = {{buf, 512}}, .op.n = 1};
+        job_submit(&j[i], d, i % 5 ? HOST_DISK_READ : HOST_DISK_WRITE, 512 * (uint64_t)i, 0);
+    }
+    jobs_wait(n);
+    for (unsigned i = 0; i < n; i++)
+        CHECK(j[i].calls == 1 && !j[i].err);
+}
+
+/* An operation that takes its time does not hold up those after it, and is waited for at the end. */
+static void test_async_order(const struct host_disk *d)
+{
+    static char late[4], early[512];
+    struct job slow = {.iov = {{late, 4}}, .op.n = 1}, fast = {.iov = {{early, 512}}, .op.n = 1};
+    struct host_disk pipe_disk = {.len = 4096};
+    int ends[2];
+
+    CHECK(!pipe2(ends, O_CLOEXEC));
+    pipe_disk.fd = pipe_disk.plain_fd = ends[0];
+    job_submit(&slow, &pipe_disk, HOST_DISK_READ, 0, 0);
+    job_submit(&fast, d, HOST_DISK_READ, 0, 0);
+    jobs_wait(1);
+    CHECK(fast.when == 1 && !fast.err && !slow.calls);
+    CHECK_EQ(disk_loop.ring.inflight, 1);
+    job_submit(&fast, d, HOST_DISK_READ, 0, 0); /* not begun: forgotten */
+    CHECK(write(ends[1], "late", 4) == 4);
+    host_disk_drain(&disk_loop);
+    CHECK(slow.calls == 1 && !slow.err && !memcmp(late, "late", 4) && !fast.calls);
+    CHECK_EQ(job_do(d, HOST_DISK_READ, early, 0, 512), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void test_async(void)
+{
+    struct host_disk d, ro;
+
+    for (unsigned mode = 0; mode < 2 && async_open(mode); mode++) {
+        big_file("big");
+        CHECK(!link(in_dir("big"), in_dir("big2")));
+        CHECK(!host_disk_open(&ro, in_dir("big"), HOST_DISK_RO, &test_log));
+        CHECK(!flock(ro.fd, LOCK_UN));
+        CHECK(!host_disk_open(&d, in_dir("big2"), 0, &test_log));
+        test_async_errors(&d, &ro);
+        test_async_data(&d);
+        if (mode)
+            test_async_short(&d);
+        test_async_many(&d);
+        big_file("big");
+        test_async_erase(&d);
+        test_async_full(&d);
+        if (mode)
+            test_async_order(&d);
+        host_disk_close(&d);
+        host_disk_close(&ro);
+        CHECK(!unlink(in_dir("big2")) && !unlink(in_dir("big")));
+        async_close();
+    }
+}
+
+/* O_DIRECT for what is aligned, the page cache for the rest; one sees what the other wrote. */
+static void test_direct(void)
+{
+    static _Alignas(4096) uint8_t buf[8192], back[8192];
+    struct host_disk d;
+
+    big_file("big");
+    if (host_disk_open(&d, in_dir("big"), HOST_DISK_DIRECT, &test_log)) {
+        CHECK(said_once("leave cache=none out") && !unlink(in_dir("big")));
+        return;
+    }
+    CHECK(d.fd != d.plain_fd && fcntl(d.fd, F_GETFL) & O_DIRECT);
+    memset(buf, 0x11, sizeof buf);
+    for (unsigned mode = 0; mode < 2 && async_open(mode); mode++) {
+        CHECK_EQ(job_do(&d, HOST_DISK_WRITE, buf, 0, 8192), 0);
+        buf[0] = 0x22;
+        CHECK_EQ(job_do(&d, HOST_DISK_WRITE, buf, 512, 512), 0);
+        CHECK_EQ(job_do(&d, HOST_DISK_WRITE, buf + 1, 4096 + 512, 512), 0);
+        CHECK_EQ(job_do(&d, HOST_DISK_READ, back, 0, 8192), 0);
+        CHECK(back[511] == 0x11 && back[512] == 0x22 && back[513] == 0x11 && back[4608] == 0x11);
+        CHECK_EQ(job_do(&d, HOST_DISK_READ, back + 1, 512, 1024), 0);
+        CHECK(back[1] == 0x22 && back[2] == 0x11);
+        CHECK_EQ(job_do(&d, HOST_DISK_FLUSH, NULL, 0, 0), 0);
+        async_close();
+    }
+    host_disk_close(&d);
+    CHECK(!unlink(in_dir("big")));
+}
+
+/* >>edges and bells posted */
+
+struct gong {
+    struct host_watch w;
+    unsigned heard;
+    int post; /* a bell to post twice for each ring heard, or -1 */
+};
+
+static void gong_ready(void *ctx, unsigned events)
+{
+    struct gong *g = ctx;
+
+    CHECK_EQ(events, HOST_IN);
+    g->heard++;
+    for (unsigned i = 0; g->post >= 0 && i < 2; i++)
+        host_bell_post(&disk_loop, g->post);
+    host_loop_stop(&disk_loop);
+}
+
+static void gong_hang(struct gong *g, int post)
+{
+    *g = (struct gong){.post = post};
+    g->w = (struct host_watch){
+        .fd = host_bell_open(), .events = HOST_IN | HOST_EDGE, .ready = gong_ready, .ctx = g};
+    CHECK(!host_watch_add(&disk_loop, &g->w));
+}
+
+static uint64_t rings_of(int bell)
+{
+    uint64_t n = 0;
+
+    return read(bell, &n, sizeof n) == sizeof n ? n : 0;
+}
+
+static void test_edges(void)
+{
+    static struct gong g[HOST_LOOP_EDGES + 3]; /* some the ring has no room for */
+    const unsigned n = sizeof g / sizeof g[0];
+
+    for (unsigned mode = 0; mode < 2 && async_open(mode); mode++) {
+        int line = host_bell_open();
+        for (unsigned i = 0; i < n; i++)
+            gong_hang(&g[i], line);
+        for (unsigned round = 1; round <= 3; round++)
+            for (unsigned i = 0; i < n; i += n - 1) {
+                host_bell_ring(g[i].w.fd); /* never taken, and heard each time */
+                CHECK(!host_loop_run(&disk_loop));
+                CHECK_EQ(g[i].heard, round);
+            }
+        CHECK(rings_of(line) >= 1);
+        host_bell_post(&disk_loop, line); /* the loop does not run: at once */
+        CHECK_EQ(rings_of(line), 1);
+        for (unsigned i = 0; i < n; i++) {
+            host_watch_del(&disk_loop, &g[i].w);
+            host_bell_ring(g[i].w.fd);
+        }
+        job_do(&(struct host_disk){.len = 512, .ro = true, .plain_fd = -1, .fd = -1},
+               HOST_DISK_FLUSH, NULL, 0, 0);
+        CHECK_EQ(g[1].heard, 0);
+        CHECK_EQ(g[0].heard, 3);
+        for (unsigned i = 0; i < n; i++)
+            close(g[i].w.fd);
+        close(line);
+        async_close();
+    }
+}
+
 /* >>streams */
 
 static void test_specs(void)
@@ -570,9 +983,9 @@ static void test_input_never_lost(void)
         host_stream_poke(&d->s);
         port.rx_room(port.ctx);
         host_event_raise(&d->s.event);
-        host__poll_wait(&loop);
+        host__poll_wait(&loop, -1);
         if (loop.woken)
-            host__poll_wait(&loop);
+            host__poll_wait(&loop, -1);
     }
     CHECK_EQ(d->ngot, TOTAL);
     for (size_t i = 0; i < d->ngot; i++)
@@ -735,7 +1148,7 @@ static void test_file_sink(void)
         CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
         CHECK_EQ(dev.s.event.raised, i == 1);
         if (i == 1)
-            CHECK(!host__poll_wait(&loop));
+            CHECK(!host__poll_wait(&loop, -1));
         CHECK_EQ(dev.s.out_len, i - 1);
     }
     turn(8); /* the burst is over */
@@ -1120,6 +1533,9 @@ int main(void)
     test_bad_files();
     test_disk_lock();
     test_disk_rw();
+    test_async();
+    test_direct();
+    test_edges();
     test_specs();
     test_input_never_lost();
     test_input_files();
