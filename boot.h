@@ -25,7 +25,7 @@
                    desc.cmdline = "console=ttyS0";
                    int err = boot_linux(&desc, &at); // 0: give at.regs to vCPU 0
 
-   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX (at most 75 here), see vmm.h
+   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX (at most 74 here), see vmm.h
                    set in one file: BOOT_IMPLEMENTATION (or VMM_IMPLEMENTATION), before the include
 
    DEPENDS ON      vmm.h and <string.h>; nothing else.
@@ -90,12 +90,21 @@ struct boot_dev {
     unsigned gsi; /* its edge-triggered, active-high line; 0: none */
 };
 
+/* A PCI root bus: bus 0 and no other. Windows are for BARs, a len of 0: none. */
+struct boot_pci {
+    uint64_t ecam; /* 1 MiB of configuration space below 4 GiB, 1 MiB-aligned; 0: there is no PCI */
+    uint64_t mmio32, mmio32_len; /* below 4 GiB */
+    uint64_t mmio64, mmio64_len;
+    unsigned gsi[4]; /* level-triggered; device n, pin p (INTA# is 0) has gsi[(n + p) % 4] */
+};
+
 /* The machine as its tables describe it. The local APIC id of CPU n is n. */
 struct boot_machine {
     const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB, others ascending */
     unsigned ncpus;            /* 1 or more */
     const struct boot_dev *devs;
     unsigned ndevs;
+    struct boot_pci pci;
     uint64_t lapic, ioapic; /* 0: 0xfee00000, 0xfec00000; the IOAPIC serves GSIs 0 to 23 */
     unsigned power_gsi;  /* edge line of the ACPI event device that is the power button; 0: none */
     uint16_t sleep_port; /* ACPI sleep control register, status register at +1; 0: no power-off.
@@ -164,9 +173,12 @@ VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *re
 
 enum {
     BOOT__PAGE = 4096,
+    BOOT__GSIS = 24,           /* lines of the IOAPIC */
+    BOOT__ECAM_LEN = 0x100000, /* 4 KiB for each of 8 functions of 32 devices */
+    BOOT__PCI_SLOTS = 32,
     BOOT__SEGS_MAX = 64,     /* program headers; Linux has five */
     BOOT__NOTES_MAX = 65536, /* bytes of notes that are looked at, per segment */
-    BOOT__E820_MAX = VMM_MEM_MAX + 3,
+    BOOT__E820_MAX = VMM_MEM_MAX + 4,
     BOOT__CMDLINE_ROOM = BOOT_CMDLINE_END - BOOT_CMDLINE,
     BOOT__FLAT_TABLES = 7 * BOOT__PAGE /* GDT and page tables, at the end of RAM */
 };
@@ -647,6 +659,26 @@ VMM_DEF int boot_probe(const struct boot_file *kernel, const struct vmm_log *log
 }
 
 /* >>room: does it all fit? */
+static bool boot__below_4g(uint64_t gpa, uint64_t len)
+{
+    return gpa < 1ull << 32 && len <= (1ull << 32) - gpa;
+}
+
+static int boot__check_pci(const struct boot_pci *p, const struct vmm_log *log)
+{
+    bool fits = !(p->ecam & (BOOT__ECAM_LEN - 1)) && boot__below_4g(p->ecam, BOOT__ECAM_LEN) &&
+                boot__below_4g(p->mmio32, p->mmio32_len) &&
+                (!p->mmio64_len || p->mmio64 + p->mmio64_len - 1 >= p->mmio64);
+
+    for (unsigned i = 0; i < 4; i++)
+        fits &= p->gsi[i] < BOOT__GSIS;
+    return fits || !p->ecam ? 0
+                            : vmm_err(log, -EINVAL,
+                                      "the PCI bus with ECAM at 0x%llx cannot be described in "
+                                      "ACPI: wrong address or line",
+                                      (unsigned long long)p->ecam);
+}
+
 static int boot__check_machine(const struct boot_machine *m, const struct vmm_log *log)
 {
     if (!m->ncpus)
@@ -660,7 +692,7 @@ static int boot__check_machine(const struct boot_machine *m, const struct vmm_lo
                            "device %u at 0x%llx cannot be described in ACPI: wrong address", i,
                            (unsigned long long)d->base);
     }
-    return 0;
+    return boot__check_pci(&m->pci, log);
 }
 
 /* The end of the range of RAM at 0, as far as the identity map and the 32-bit loader fields go. */
@@ -772,9 +804,11 @@ static void boot__place_all(const struct boot__job *j)
            (d->cmdline ? strlen(d->cmdline) : 0) + 1);
 }
 
-/* >>e820: the memory map, for both entries */
-static unsigned boot__memory_map(const struct vmm_mem *mem, struct boot__e820 *e)
+/* >>e820: the memory map, for both entries. Linux uses ECAM only where it is reserved. */
+static unsigned boot__memory_map(const struct boot_machine *m, struct boot__e820 *e)
 {
+    const struct vmm_mem *mem = m->mem;
+    uint64_t ecam = m->pci.ecam;
     unsigned n = 0;
 
     e[n++] = (struct boot__e820){0, BOOT_EBDA, 1};
@@ -782,11 +816,17 @@ static unsigned boot__memory_map(const struct vmm_mem *mem, struct boot__e820 *e
     e[n++] = (struct boot__e820){BOOT_BIOS, BOOT_HIGH - BOOT_BIOS, 2};
     for (unsigned i = 0; i < mem->nranges; i++) {
         const struct vmm_range *r = &mem->range[i];
+        if (ecam && r->gpa > ecam) {
+            e[n++] = (struct boot__e820){ecam, BOOT__ECAM_LEN, 2};
+            ecam = 0;
+        }
         if (r->gpa)
             e[n++] = (struct boot__e820){r->gpa, r->len, 1};
         else if (r->len > BOOT_HIGH)
             e[n++] = (struct boot__e820){BOOT_HIGH, r->len - BOOT_HIGH, 1};
     }
+    if (ecam)
+        e[n++] = (struct boot__e820){ecam, BOOT__ECAM_LEN, 2};
     return n;
 }
 
@@ -795,7 +835,7 @@ static void boot__zero_page(const struct boot__job *j)
 {
     const struct boot_desc *d = j->desc;
     struct boot__e820 map[BOOT__E820_MAX];
-    unsigned n = boot__memory_map(d->machine.mem, map);
+    unsigned n = boot__memory_map(&d->machine, map);
     uint8_t *zp = j->low + BOOT_ZERO_PAGE;
 
     if (j->img.hdr_len) {
@@ -826,7 +866,7 @@ static void boot__pvh_info(const struct boot__job *j)
 {
     enum { MODULE = 64, MEMMAP = 96 }; /* behind the start info of 56 bytes */
     struct boot__e820 map[BOOT__E820_MAX];
-    unsigned n = boot__memory_map(j->desc->machine.mem, map);
+    unsigned n = boot__memory_map(&j->desc->machine, map);
     uint8_t *info = j->low + BOOT_PVH_INFO;
 
     vmm_put32(info, 0x336ec578);
@@ -911,17 +951,43 @@ static void boot__mp_cpu(struct boot__out *o, unsigned id)
     boot__num(o, 0, 8);
 }
 
+/* The PCI bus goes by the number that it has for the kernel, so that ISA comes after it. */
+static unsigned boot__mp_isa(const struct boot_machine *m)
+{
+    return m->pci.ecam ? 1 : 0;
+}
+
 /* An I/O interrupt (type 3) or local interrupt (type 4) entry. */
-static void boot__mp_int(struct boot__out *o, unsigned type, unsigned what, unsigned irq,
-                         unsigned apic, unsigned pin)
+static void boot__mp_int(struct boot__out *o, unsigned type, unsigned what, unsigned bus,
+                         unsigned irq, unsigned apic, unsigned pin)
 {
     boot__num(o, type, 1);
     boot__num(o, what, 1); /* 0: vectored, 1: NMI, 3: from the 8259 */
-    boot__num(o, 0, 2);    /* polarity and trigger as the bus has them: ISA, high and edge */
-    boot__num(o, 0, 1);    /* the only bus */
+    boot__num(o, 0, 2);    /* as the bus has it: ISA high and edge, PCI low and level */
+    boot__num(o, bus, 1);
     boot__num(o, irq, 1);
     boot__num(o, apic, 1);
     boot__num(o, pin, 1);
+}
+
+static void boot__mp_bus(struct boot__out *o, unsigned id, const char *type)
+{
+    boot__num(o, 1, 1);
+    boot__num(o, id, 1);
+    boot__put(o, type, 6);
+}
+
+/* Each line of the IOAPIC is ISA's, pin by pin (KVM has the timer on pin 0, too), or PCI's. */
+static void boot__mp_lines(struct boot__out *o, const struct boot_machine *m, unsigned ioapic_id)
+{
+    const unsigned *gsi = m->pci.gsi;
+
+    for (unsigned irq = 0; irq < BOOT__GSIS; irq++)
+        if (!m->pci.ecam || (irq != gsi[0] && irq != gsi[1] && irq != gsi[2] && irq != gsi[3]))
+            boot__mp_int(o, 3, 0, boot__mp_isa(m), irq, ioapic_id, irq);
+    for (unsigned slot = 1; m->pci.ecam && slot < BOOT__PCI_SLOTS; slot++)
+        for (unsigned pin = 0; pin < 4; pin++)
+            boot__mp_int(o, 3, 0, 0, slot << 2 | pin, ioapic_id, gsi[(slot + pin) % 4]);
 }
 
 static void boot__mp_entries(struct boot__out *o, const struct boot_machine *m, unsigned ncpus,
@@ -929,16 +995,17 @@ static void boot__mp_entries(struct boot__out *o, const struct boot_machine *m, 
 {
     for (unsigned i = 0; i < ncpus; i++)
         boot__mp_cpu(o, i);
-    boot__put(o, "\1\0ISA   ", 8);
+    if (m->pci.ecam)
+        boot__mp_bus(o, 0, "PCI   ");
+    boot__mp_bus(o, boot__mp_isa(m), "ISA   ");
     boot__num(o, 2, 1); /* IOAPIC */
     boot__num(o, ioapic_id, 1);
     boot__num(o, 0x11, 1); /* version */
     boot__num(o, 1, 1);    /* enabled */
     boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
-    for (unsigned irq = 0; irq < 24; irq++) /* pin by pin: KVM has the timer on pin 0, too */
-        boot__mp_int(o, 3, 0, irq, ioapic_id, irq);
-    boot__mp_int(o, 4, 3, 0, 0xff, 0); /* every CPU: LINT0 is the 8259, ... */
-    boot__mp_int(o, 4, 1, 0, 0xff, 1); /* ... LINT1 is NMI */
+    boot__mp_lines(o, m, ioapic_id);
+    boot__mp_int(o, 4, 3, boot__mp_isa(m), 0, 0xff, 0); /* every CPU: LINT0 is the 8259, ... */
+    boot__mp_int(o, 4, 1, boot__mp_isa(m), 0, 0xff, 1); /* ... LINT1 is NMI */
 }
 
 /* Ids are bytes, 255 is everybody and the IOAPIC needs one of its own: later CPUs go without. */
@@ -959,12 +1026,14 @@ static void boot__mp_table(struct boot__out *o, const struct boot_machine *m)
     boot__num(o, 4, 1);
     boot__num(o, 0, 1); /* checksum, below */
     boot__put(o, "VMM     VMM         ", 20);
-    boot__num(o, 0, 6);              /* no OEM table */
-    boot__num(o, ncpus + 2 + 26, 2); /* entries */
+    boot__num(o, 0, 6); /* no OEM table */
+    boot__num(o, 0, 2); /* entries, below */
     boot__num(o, boot__or(m->lapic, 0xfee00000), 4);
     boot__num(o, 0, 4); /* no extended table */
     boot__mp_entries(o, m, ncpus, ncpus);
     boot__fix(o, at + 4, o->len - at, 2);
+    boot__fix(o, at + 34, ncpus + (o->len - at - 44 - 20 * ncpus) / 8,
+              2); /* a CPU's has 20 bytes */
     boot__sum(o, at, o->len - at, at + 7);
 }
 
@@ -998,7 +1067,20 @@ static void boot__aml_uid(struct boot__out *o, unsigned uid)
     boot__num(o, uid, 4);
 }
 
-/* DefDevice, with its _HID: PNPxxxx as the integer that EISAID("PNPxxxx") is, else a string. */
+/* PNPxxxx as the integer that EISAID("PNPxxxx") is. */
+static void boot__aml_eisaid(struct boot__out *o, const char *id)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    unsigned v = 0;
+
+    for (unsigned i = 3; i < 7; i++)
+        v = v << 4 | (unsigned)((const char *)memchr(digits, id[i], 16) - digits);
+    boot__put(o, "\x0c\x41\xd0", 3);
+    boot__num(o, v >> 8, 1);
+    boot__num(o, v, 1);
+}
+
+/* DefDevice, with its _HID: an EISAID or a string. */
 static uint32_t boot__aml_device(struct boot__out *o, const char *name, const char *hid)
 {
     uint32_t at = boot__aml_open(o, "\x5b\x82", 2);
@@ -1006,13 +1088,7 @@ static uint32_t boot__aml_device(struct boot__out *o, const char *name, const ch
     boot__put(o, name, 4);
     boot__aml_name(o, "_HID");
     if (hid[0] == 'P') {
-        static const char digits[] = "0123456789ABCDEF";
-        unsigned v = 0;
-        for (unsigned i = 3; i < 7; i++)
-            v = v << 4 | (unsigned)((const char *)memchr(digits, hid[i], 16) - digits);
-        boot__put(o, "\x0c\x41\xd0", 3);
-        boot__num(o, v >> 8, 1);
-        boot__num(o, v, 1);
+        boot__aml_eisaid(o, hid);
     } else {
         boot__num(o, 0x0d, 1);
         boot__put(o, hid, (uint32_t)strlen(hid) + 1);
@@ -1103,6 +1179,92 @@ static void boot__dsdt_power(struct boot__out *o, unsigned gsi)
     boot__aml_close(o, dev);
 }
 
+/* Address space that the bridge passes on (ACPI 6.3, 6.4.3.5), type 0: memory, 2: bus numbers, in
+   fields of `size` bytes; both ends fixed. */
+static void boot__crs_window(struct boot__out *o, unsigned type, uint64_t base, uint64_t len,
+                             uint32_t size)
+{
+    static const uint8_t tag[] = {[2] = 0x88, [4] = 0x87, [8] = 0x8a};
+
+    if (!len)
+        return;
+    boot__num(o, tag[size], 1);
+    boot__num(o, 3 + 5 * size, 2);
+    boot__num(o, type, 1);
+    boot__num(o, 0x0c, 1);
+    boot__num(o, type ? 0 : 1, 1); /* memory: writable, not prefetchable, for any BAR */
+    boot__num(o, 0, size);         /* granularity */
+    boot__num(o, base, size);
+    boot__num(o, base + len - 1, size);
+    boot__num(o, 0, size); /* translation */
+    boot__num(o, len, size);
+}
+
+/* Name (_PRT, Package () {Package (4) {device << 16 | all functions, pin, 0, gsi}, ...}) */
+static void boot__pci_prt(struct boot__out *o, const struct boot_pci *p)
+{
+    uint32_t at;
+
+    boot__aml_name(o, "_PRT");
+    at = boot__aml_open(o, "\x12", 1);
+    boot__num(o, 4 * (BOOT__PCI_SLOTS - 1), 1);
+    for (unsigned slot = 1; slot < BOOT__PCI_SLOTS; slot++)
+        for (unsigned pin = 0; pin < 4; pin++) {
+            boot__put(o, "\x12\x0c\x04\x0c", 4);
+            boot__num(o, slot << 16 | 0xffff, 4);
+            boot__num(o, 0x0a | pin << 8, 2);
+            boot__num(o, 0x0a00 | p->gsi[(slot + pin) % 4] << 16, 3);
+        }
+    boot__aml_close(o, at);
+}
+
+/* Operating systems ask what of PCI Express the firmware leaves to them: all, as it does nothing.
+     Method (_OSC, 4, Serialized) {
+         CreateDWordField (Arg3, 0, CDW1)
+         If (Arg0 == ToUUID ("33DB4D5B-1FF7-401C-9657-7441C03DD766")) {Return (Arg3)}
+         CDW1 |= 4 // unrecognized UUID
+         Return (Arg3)
+     } */
+static void boot__pci_osc(struct boot__out *o)
+{
+    uint32_t method = boot__aml_open(o, "\x14", 1), part;
+
+    boot__put(o, "_OSC\x0c\x8a\x6b\0CDW1", 12);
+    part = boot__aml_open(o, "\xa0", 1);
+    boot__put(o, "\x93\x68\x11\x13\x0a\x10\x5b\x4d\xdb\x33\xf7\x1f\x1c\x40", 14);
+    boot__put(o, "\x96\x57\x74\x41\xc0\x3d\xd7\x66\xa4\x6b", 10);
+    boot__aml_close(o, part);
+    boot__put(o, "}CDW1\x0a\4CDW1\xa4\x6b", 13);
+    boot__aml_close(o, method);
+}
+
+/* The bridge, and a device that owns the ECAM. */
+static void boot__dsdt_pci(struct boot__out *o, const struct boot_pci *p)
+{
+    uint32_t dev = boot__aml_device(o, "PCI0", "PNP0A08"), crs;
+
+    boot__aml_name(o, "_CID");
+    boot__aml_eisaid(o, "PNP0A03");
+    boot__aml_uid(o, 0);
+    boot__put(o, "\x08_SEG\0\x08_BBN\0\x08_CBA\x0c", 18);
+    boot__num(o, p->ecam, 4);
+    crs = boot__crs_open(o);
+    boot__crs_window(o, 2, 0, 1, 2);
+    boot__crs_io(o, 0xcf8, 8);
+    boot__crs_window(o, 0, p->mmio32, p->mmio32_len, 4);
+    boot__crs_window(o, 0, p->mmio64, p->mmio64_len, 8);
+    boot__crs_close(o, crs);
+    boot__pci_prt(o, p);
+    boot__pci_osc(o);
+    boot__aml_close(o, dev);
+
+    dev = boot__aml_device(o, "ECAM", "PNP0C02");
+    crs = boot__crs_open(o);
+    boot__crs_mem(o, p->ecam, BOOT__ECAM_LEN);
+    boot__crs_close(o, crs);
+    boot__aml_close(o, dev);
+}
+
 static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
 {
     unsigned uid[3] = {0};
@@ -1116,6 +1278,8 @@ static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
         boot__dsdt_dev(o, &m->devs[i], i, uid[m->devs[i].kind]++);
     if (m->power_gsi)
         boot__dsdt_power(o, m->power_gsi);
+    if (m->pci.ecam)
+        boot__dsdt_pci(o, &m->pci);
     boot__aml_close(o, scope);
 }
 
@@ -1213,19 +1377,33 @@ static uint64_t boot__madt(struct boot__out *o, const struct boot_machine *m)
     return boot__table_end(o, at);
 }
 
+/* Where ECAM is, "PCI Firmware Specification 3.0", 4.1.2. */
+static uint64_t boot__mcfg(struct boot__out *o, const struct boot_pci *p)
+{
+    uint32_t at = boot__table(o, "MCFG", 1);
+
+    boot__num(o, 0, 8);
+    boot__num(o, p->ecam, 8);
+    boot__num(o, 0, 8); /* segment 0, from bus 0 to bus 0 */
+    return boot__table_end(o, at);
+}
+
 /* Returns where the root pointer is. */
 static uint64_t boot__acpi(struct boot__out *o, const struct boot_machine *m)
 {
-    uint64_t dsdt, fadt, madt, xsdt;
+    uint64_t dsdt, fadt, madt, mcfg, xsdt;
     uint32_t at = boot__table(o, "DSDT", 2);
 
     boot__dsdt_body(o, m);
     dsdt = boot__table_end(o, at);
     fadt = boot__fadt(o, m, dsdt);
     madt = boot__madt(o, m);
+    mcfg = m->pci.ecam ? boot__mcfg(o, &m->pci) : 0;
     at = boot__table(o, "XSDT", 1);
     boot__num(o, fadt, 8);
     boot__num(o, madt, 8);
+    if (mcfg)
+        boot__num(o, mcfg, 8);
     xsdt = boot__table_end(o, at);
 
     boot__align(o, 16);
@@ -1251,7 +1429,8 @@ static void boot__reset_code(uint8_t *at, const struct boot_machine *m)
 static int boot__tables(struct boot__job *j)
 {
     const struct boot_machine *m = &j->desc->machine;
-    uint64_t guess = 2048 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64;
+    uint64_t pci = m->pci.ecam ? 512 + 4 * (BOOT__PCI_SLOTS - 1) * (8 + 13) : 0;
+    uint64_t guess = 2048 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
     uint64_t gpa = guess < BOOT_RESET - BOOT_TABLES ? boot__down(BOOT_RESET - guess) : BOOT_TABLES;
     struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa)};
 

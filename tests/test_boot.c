@@ -645,17 +645,24 @@ static unsigned madt_cpus(const uint8_t *madt)
     return n;
 }
 
-/* CPUs in the MP table; its entries are as many as it says, and fill it. */
-static unsigned mp_cpus(void)
+static const uint8_t *find_mp(void)
 {
     uint64_t fp = BOOT_TABLES;
-    unsigned n = 0, at = 44;
     const uint8_t *mp;
 
     while (fp < BOOT_RESET && memcmp(ram + fp, "_MP_", 4))
         fp += 16;
     mp = ram + vmm_get32(ram + fp + 4);
     CHECK(sums_up(ram + fp, 16) && !memcmp(mp, "PCMP", 4) && sums_up(mp, vmm_get16(mp + 4)));
+    return mp;
+}
+
+/* CPUs in the MP table; its entries are as many as it says, and fill it. */
+static unsigned mp_cpus(void)
+{
+    const uint8_t *mp = find_mp();
+    unsigned n = 0, at = 44;
+
     for (unsigned i = 0; i < vmm_get16(mp + 34); i++) {
         n += mp[at] == 0;
         at += mp[at] == 0 ? 20 : 8;
@@ -784,6 +791,128 @@ static void test_dsdt(void)
     CHECK(dsdt_has(dsdt, "_EVT\x09\x86\\._SB_PWRB\x0a\x80", 18));
 }
 
+static const struct boot_pci some_pci = {
+    .ecam = 0xe0000000,
+    .mmio32 = 0xc0000000,
+    .mmio32_len = 0x10000000,
+    .mmio64 = 0x1000000000,
+    .mmio64_len = 0x1000000000,
+    .gsi = {22, 23, 22, 21},
+};
+
+/* Interrupt lines in _PRT, or NULL: as many packages as pins, each of the form that we know. */
+static const uint8_t *find_prt(const uint8_t *dsdt)
+{
+    for (uint32_t at = 36; at + 9 + 124 * 13 <= vmm_get32(dsdt + 4); at++)
+        if (!memcmp(dsdt + at, "\x08_PRT\x12", 6) && dsdt[at + 9] == 124)
+            return aml_len(dsdt + at + 6) == 4 + 124 * 13 ? dsdt + at + 10 : NULL;
+    return NULL;
+}
+
+/* The line that the MP table gives to a pin of PCI bus 0; ~0: none, or more than one. */
+static unsigned mp_pci_line(unsigned slot, unsigned pin)
+{
+    unsigned line = ~0u;
+    const uint8_t *mp = find_mp(), *end = mp + vmm_get16(mp + 4);
+
+    for (const uint8_t *e = mp + 44; e < end; e += *e ? 8 : 20)
+        if (e[0] == 3 && e[4] == 0 && e[5] == (slot << 2 | pin)) {
+            CHECK(e[1] == 0 && vmm_get16(e + 2) == 0 && line == ~0u);
+            line = e[7];
+        }
+    return line;
+}
+
+/* Each line has one owner: ISA (bus 1), or PCI. */
+static void check_mp_isa(void)
+{
+    const uint8_t *mp = find_mp(), *end = mp + vmm_get16(mp + 4);
+    uint32_t isa = 0;
+
+    for (const uint8_t *e = mp + 44; e < end; e += *e ? 8 : 20) {
+        if (e[0] == 1)
+            CHECK(!memcmp(e + 2, e[1] ? "ISA   " : "PCI   ", 6));
+        if (e[0] == 3 && e[4] == 1)
+            isa |= 1u << e[7];
+    }
+    CHECK_EQ(isa, 0x1fffff);
+}
+
+static void test_pci(void)
+{
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_desc d = desc_of(&mem, make_bzimage());
+    struct boot_result out;
+    const uint8_t *dsdt, *prt, *mcfg;
+
+    memset(ram, 0, MIB);
+    d.machine.pci = some_pci;
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    mcfg = xsdt_entry(out.rsdp, 2, "MCFG");
+    CHECK(vmm_get32(mcfg + 4) == 60 && vmm_get64(mcfg + 44) == 0xe0000000);
+    CHECK_EQ(vmm_get64(mcfg + 52), 0);
+    dsdt = table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT");
+    CHECK(dsdt_has(dsdt, "PCI0\x08_HID\x0c\x41\xd0\x0a\x08\x08_CID\x0c\x41\xd0\x0a\x03", 24));
+    CHECK(dsdt_has(dsdt, "\x88\x0d\0\2\x0c\0\0\0\0\0\0\0\0\0\1\0\x47\1\xf8\x0c\xf8\x0c\1\x08", 24));
+    CHECK(dsdt_has(dsdt, "\x87\x17\0\0\x0c\1\0\0\0\0\0\0\0\xc0\xff\xff\xff\xcf", 18));
+    CHECK(dsdt_has(dsdt, "\x8a\x2b\0\0\x0c\1\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0", 22));
+    CHECK(dsdt_has(dsdt, "\x86\x09\0\1\0\0\0\xe0\0\0\x10\0\x79", 13));
+    prt = find_prt(dsdt);
+    for (unsigned i = 0; i < 124 && CHECK(prt); i++, prt += 13) {
+        unsigned slot = 1 + i / 4, pin = i % 4, gsi = some_pci.gsi[(slot + pin) % 4];
+        CHECK_EQ(vmm_get32(prt + 4), slot << 16 | 0xffff);
+        CHECK(prt[9] == pin && prt[12] == gsi);
+        CHECK_EQ(mp_pci_line(slot, pin), gsi);
+    }
+    CHECK_EQ(mp_pci_line(0, 0), ~0u);
+    CHECK_EQ(mp_cpus(), 1);
+    check_mp_isa();
+}
+
+/* ECAM is reserved, in its place between RAM below and above 4 GiB. */
+static void test_pci_map(void)
+{
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_desc d = desc_of(&mem, make_bzimage());
+    const uint8_t *e820 = ram + BOOT_ZERO_PAGE + 0x2d0;
+    struct boot_result out;
+
+    d.machine.pci = some_pci;
+    for (unsigned high = 0; high < 2; high++) {
+        memset(ram, 0, MIB);
+        if (high)
+            CHECK_EQ(vmm_mem_add(&mem, 1ull << 32, 1 << 20, ram + RAM - MIB), 0);
+        CHECK_EQ(boot_linux(&d, &out), 0);
+        CHECK_EQ(ram[BOOT_ZERO_PAGE + 0x1e8], 5 + high);
+        CHECK_EQ(vmm_get64(e820 + 80), 0xe0000000);
+        CHECK_EQ(vmm_get64(e820 + 88), 0x100000);
+        CHECK_EQ(vmm_get32(e820 + 96), 2);
+        CHECK_EQ(vmm_get64(e820 + 100), high ? 1ull << 32 : 0);
+    }
+}
+
+static void test_bad_pci(void)
+{
+    struct boot_pci bad[6];
+
+    for (unsigned i = 0; i < 6; i++)
+        bad[i] = some_pci;
+    bad[0].ecam = 0xe0080000;
+    bad[1].ecam = 1ull << 32;
+    bad[2].mmio32_len = 0x40000001;
+    bad[3].mmio32 = 1ull << 32;
+    bad[4].mmio64 = -0xfff00000ull;
+    bad[5].gsi[3] = 24;
+    for (unsigned i = 0; i < 6; i++) {
+        struct vmm_mem mem = one_range(RAM);
+        struct boot_desc d = desc_of(&mem, make_bzimage());
+        struct boot_result out;
+
+        d.machine.pci = bad[i];
+        check_refused(boot_linux(&d, &out), -EINVAL, "cannot be described", "PCI");
+    }
+}
+
 static void test_bad_devices(void)
 {
     static const struct boot_dev bad[] = {
@@ -902,9 +1031,11 @@ static void dump_tables(const char *dir)
 
     fill_machine(&d.machine);
     d.machine.ncpus = 300;
+    d.machine.pci = some_pci;
     CHECK_EQ(boot_linux(&d, &out), 0);
     dump(dir, "FACP", xsdt_entry(out.rsdp, 0, "FACP"));
     dump(dir, "APIC", xsdt_entry(out.rsdp, 1, "APIC"));
+    dump(dir, "MCFG", xsdt_entry(out.rsdp, 2, "MCFG"));
     dump(dir, "DSDT", table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT"));
 }
 
@@ -932,6 +1063,9 @@ int main(int argc, char **argv)
     test_cpu_tables();
     test_fadt();
     test_dsdt();
+    test_pci();
+    test_pci_map();
+    test_bad_pci();
     test_bad_devices();
     test_flat();
     CHECK_DONE("test_boot");
