@@ -457,6 +457,9 @@ VMM_DEF void vio_net_announce(struct vio_net *n);
 /* Entropy source (section 5.4): queue 0. */
 struct vio_rng_desc {
     size_t (*fill)(void *ctx, void *buf, size_t len); /* never blocks; returns bytes; required */
+    /* Nanoseconds until a request may be served; 0: now. After any other answer the request waits,
+       until the guest rings again or the host calls vio_queue_run(&rng.dev, 0). NULL: no limit. */
+    uint64_t (*wait)(void *ctx);
     void *ctx;
 };
 
@@ -2662,15 +2665,16 @@ VMM_DEF void vio_net_announce(struct vio_net *n)
     vio_config_changed(&n->dev);
 }
 
-/* >>rng: 5.4 */
+/* >>rng: 5.4. With its declarations above, half a hundred lines: what a simple device costs. */
 static void vio__rng_queue(struct vio_dev *d, unsigned q)
 {
     struct vio_rng *r = (struct vio_rng *)d;
     struct vio_chain c;
 
-    while (vio_pop(d, q, &c)) {
+    while (vio_peek(d, q, &c) && !(r->desc.wait && r->desc.wait(r->desc.ctx))) {
         unsigned n = vio__cut(c.iov + c.nread, c.nwrite, 0, VIO_RNG_MAX, c.iov, VIO_CHAIN_MAX);
         size_t done = 0;
+        vio_take(d, q);
         for (unsigned i = 0; i < n; i++) {
             size_t got = r->desc.fill(r->desc.ctx, c.iov[i].base, c.iov[i].len);
             done += got;

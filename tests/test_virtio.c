@@ -341,6 +341,52 @@ static void test_rng(void)
 }
 
 /* A direct descriptor, then an indirect table (2.7.5.3). */
+static uint64_t rng_now;
+static struct vmm_bucket rng_limit;
+
+static uint64_t rng_wait(void *ctx)
+{
+    (void)ctx;
+    return vmm_bucket_wait(&rng_limit, rng_now);
+}
+
+static size_t rng_pay(void *ctx, void *buf, size_t len)
+{
+    vmm_bucket_take(&rng_limit, rng_now, len);
+    return fill(ctx, buf, len);
+}
+
+/* 1000 bytes a second: what goes beyond waits in the ring, whatever the guest does meanwhile. */
+static void test_rng_rate(void)
+{
+    fill_limit = SIZE_MAX;
+    rng_limit = (struct vmm_bucket){.rate = 1000};
+    rng_now = 5000000000;
+    vio_rng_init(&rng, &(struct vio_rng_desc){.fill = rng_pay, .wait = rng_wait});
+    plug(&rng.dev, false);
+    go(F_VERSION_1);
+    for (unsigned i = 0; i < 3; i++) {
+        desc(0, i, BASE + DATA, 100, WRITE, 0);
+        offer(0, i);
+    }
+    ring(0);
+    ring(0);
+    CHECK_EQ(used_idx(0), 1);
+    CHECK_EQ(irqs, 1);
+    CHECK_EQ(rng_wait(NULL), 100000000);
+    rng_now += 99999999;
+    vio_queue_run(&rng.dev, 0);
+    CHECK_EQ(used_idx(0), 1);
+    rng_now++;
+    vio_queue_run(&rng.dev, 0);
+    CHECK_EQ(used_idx(0), 2);
+    rng_now += 1000000000; /* nothing is saved up without a burst */
+    vio_queue_run(&rng.dev, 0);
+    CHECK_EQ(used_idx(0), 3);
+    CHECK_EQ(rng_wait(NULL), 100000000);
+    CHECK_EQ(lines, 0);
+}
+
 static void test_indirect(void)
 {
     uint8_t *table;
@@ -1392,6 +1438,7 @@ int main(void)
     test_features();
     test_queue_setup();
     test_rng();
+    test_rng_rate();
     test_indirect();
     test_lies();
     test_log_budget();
