@@ -21,7 +21,7 @@
                    }
                    static int run(const char *spec) // "stdio", "unix:/tmp/console", ...
                    {
-                       struct host_stream_desc desc = {&loop, spec, echo, 0, 0, &console, 0};
+                       struct host_stream_desc desc = {&loop, spec, echo, 0, 0, 0, &console, 0};
                        if (host_loop_init(&loop, NULL) || host_stream_open(&console, &desc))
                            return -1;
                        host_timer_set(&loop, &timer, 50000000, done, &loop);
@@ -346,9 +346,12 @@ VMM_DEF void host_disk_drain(struct host_loop *l);
        file:PATH   output alone; the file is created or emptied
        unix:PATH   listens there, mode 0600, for one client at a time; others wait for their turn
        pty         a new pseudo-terminal, pty_name says which
-   Input is never lost: no more is read than there is room for, and it is offered until taken.
+   Input is not lost: no more is read than there is room for, and it is offered until taken. The next
+   client of a socket is let in once the device has taken what the last one sent, or
+   HOST_STREAM_BYE after it came: then the rest of that is thrown away.
    Output never blocks the writer, and waits for a listener that is slow. What is printed while
-   nobody listens (no client, reader gone) is lost. */
+   nobody listens (no client, reader gone) is lost, and so is what a client had not read when it
+   left: the next one starts afresh. */
 struct host_stream_desc {
     struct host_loop *loop;
     const char *spec; /* one of the above; need not live on */
@@ -359,6 +362,9 @@ struct host_stream_desc {
     /* Ctrl-A and then key came from a terminal. NULL: Ctrl-A is a byte like any other. Ctrl-A twice
        sends it once. Must not close the stream. */
     void (*escape)(void *ctx, char key);
+    /* Somebody is at the other end from now on, or is gone and all that he sent was taken. At first
+       nobody is; host_stream_open tells of those who need not come (all but unix and pty). */
+    void (*peer)(void *ctx, bool there);
     void *ctx;
     const struct vmm_log *log;
 };
@@ -367,6 +373,7 @@ struct host_stream {
     struct host_stream_desc desc;
     char pty_name[32]; /* "/dev/pts/7"; "" unless a pty */
     char path[108];    /* the socket's, else "" */
+    uint64_t path_dev, path_ino;
     int kind, put;
     struct host_watch in, out,
         door; /* out has a descriptor of its own; door: the listening socket */
@@ -383,6 +390,8 @@ struct host_stream {
     size_t in_at, in_len;
     bool in_always; /* cannot be waited for: a regular file, /dev/null */
     bool in_eof, in_asleep, tty, prefix;
+    bool there;       /* what peer() was told last */
+    bool left;        /* the client is gone, but not all of its input is taken */
     unsigned waiting; /* the device may have left something: atomic */
     uint8_t in_buf[HOST_STREAM_IN];
     uint8_t out_ring[HOST_STREAM_OUT];
@@ -408,6 +417,8 @@ VMM_DEF struct vmm_stream host_stream_port(struct host_stream *s);
    and left before a signal that would end the process takes effect. */
 VMM_DEF int host_tty_raw(int fd);    /* -ENOTTY: not a terminal. host_stream_open calls it */
 VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw */
+/* In characters. -ENOTTY: no terminal, or one that does not know its size. */
+VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 
 #ifdef __cplusplus
 }
@@ -1900,6 +1911,17 @@ VMM_DEF int host_tty_raw(int fd)
     return 0;
 }
 
+VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows)
+{
+    struct winsize size;
+
+    if (ioctl(fd, TIOCGWINSZ, &size) || !size.ws_col || !size.ws_row)
+        return -ENOTTY;
+    *cols = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
 /* >>stream: each has an input end and an output end, with a watch each. The output ring is filled
    by any thread and drained by the loop; everything else belongs to the loop's thread. */
 
@@ -2022,13 +2044,24 @@ static void host__end_close(struct host_stream *s, struct host_watch *w)
     w->fd = -1;
 }
 
-/* A client of the socket or pseudo-terminal left: wait for the next. */
+/* Tells the owner of the stream, once for each change. */
+static void host__peer_there(struct host_stream *s, bool there)
+{
+    if (s->there == there)
+        return;
+    s->there = there;
+    if (s->desc.peer)
+        s->desc.peer(s->desc.ctx, there);
+}
+
+/* A client of the socket or pseudo-terminal left. What it sent is still to be taken. */
 static void host__peer_gone(struct host_stream *s)
 {
+    if (s->left)
+        return;
+    s->left = true;
     if (s->kind == HOST__UNIX) {
-        host__end_close(s, &s->in);
         host__end_close(s, &s->out);
-        s->in_eof = !s->desc.input;
         host_watch_set(s->desc.loop, &s->door, HOST_IN);
     } else { /* the master would report a hang-up without end: look now and then */
         host_watch_set(s->desc.loop, &s->in, 0);
@@ -2036,6 +2069,21 @@ static void host__peer_gone(struct host_stream *s)
         host__retry_later(s);
     }
     host__out_drop(s, true);
+    host_event_raise(&s->event);
+}
+
+/* What it sent is taken, or has had its time: the next one may come. */
+static void host__peer_done(struct host_stream *s)
+{
+    s->left = false;
+    if (s->kind == HOST__UNIX) {
+        host__end_close(s, &s->in);
+        s->in_eof = !s->desc.input;
+        s->in_at = s->in_len = 0;
+        host_timer_cancel(&s->retry);
+        host_watch_set(s->desc.loop, &s->door, HOST_IN);
+    }
+    host__peer_there(s, false);
 }
 
 /* A write failed. What a socket's client sent before it left is read on to its end. */
@@ -2049,6 +2097,8 @@ static void host__out_lost(struct host_stream *s, int err)
         vmm_say(s->desc.log, VMM_LOG_WARN, "console output is lost from now on: %s", strerror(err));
     host__end_close(s, &s->out);
     host__out_drop(s, true);
+    if (s->kind == HOST__FILE)
+        host__peer_there(s, false);
 }
 
 /* Writes what the ring holds; at most one ring's worth, so that a busy guest does not keep the loop
@@ -2186,10 +2236,9 @@ static void host__in_ended(struct host_stream *s, int err)
 {
     if (err == EAGAIN || err == EWOULDBLOCK || err == EINTR)
         return;
+    s->in_eof = s->kind != HOST__PTY;
     if (s->kind == HOST__PTY || (s->kind == HOST__UNIX && err))
         host__peer_gone(s);
-    else
-        s->in_eof = true;
 }
 
 /* One read, after the loop said that it will not block, into the room there is. */
@@ -2214,34 +2263,41 @@ static void host__in_read(struct host_stream *s)
         host__in_ended(s, n ? errno : 0);
 }
 
-/* Waits for input exactly when there is room for it. At its end a socket is only watched for its
-   client to leave. */
-static void host__in_arm(struct host_stream *s)
+/* What to wait for at the input: data exactly when there is room for it, else at a socket that its
+   client leaves. */
+static unsigned host__in_wants(const struct host_stream *s)
 {
-    unsigned want = s->in_len < sizeof s->in_buf && !s->in_asleep ? HOST_IN : 0;
-
     if (s->in.fd < 0 || (s->kind == HOST__PTY && s->drop))
-        want = 0;
-    else if (s->in_eof)
-        want = s->kind == HOST__UNIX ? HOST_HUP : 0;
+        return 0;
+    if (!s->in_eof && !s->in_asleep && s->in_len < sizeof s->in_buf)
+        return HOST_IN;
+    return s->kind == HOST__UNIX && !s->left ? HOST_HUP : 0;
+}
+
+/* Offers what is there, parts with a client that left, and waits for more. */
+static void host__in_turn(struct host_stream *s)
+{
+    unsigned want;
+
+    host__in_offer(s);
+    if (s->left && !s->in_len && (s->in_eof || s->kind == HOST__PTY))
+        host__peer_done(s);
+    want = host__in_wants(s);
     if (!s->in_always && host_watch_set(s->desc.loop, &s->in, want) == -EPERM)
         s->in_always = true;
     if (s->in_always && want)
         host_event_raise(&s->event);
 }
 
-/* The input is readable or its client has left; that counts only once everything is read. */
+/* The input is readable or its client has left. */
 static void host__in_event(void *ctx, unsigned events)
 {
     struct host_stream *s = (struct host_stream *)ctx;
 
-    if (s->in_eof && (events & HOST_HUP)) {
+    if (s->kind == HOST__UNIX && (events & HOST_HUP))
         host__peer_gone(s);
-        return;
-    }
     host__in_read(s);
-    host__in_offer(s);
-    host__in_arm(s);
+    host__in_turn(s);
 }
 
 /* Somebody wrote or poked, or an input that is always ready has its turn. */
@@ -2252,8 +2308,7 @@ static void host__stream_event(void *ctx)
     host__out_drain(s);
     if (s->in_always)
         host__in_read(s);
-    host__in_offer(s);
-    host__in_arm(s);
+    host__in_turn(s);
 }
 
 VMM_DEF void host_stream_poke(struct host_stream *s)
@@ -2366,13 +2421,20 @@ static int host__unix_bind(int fd, const struct sockaddr_un *a, const struct vmm
     return 0;
 }
 
-/* Takes the next client and leaves the others in the queue. */
+/* Takes the next client and leaves the others in the queue; all of them, for a while, when the
+   last one's input is not taken yet. */
 static void host__unix_knock(void *ctx, unsigned events)
 {
     struct host_stream *s = (struct host_stream *)ctx;
-    int fd = accept4(s->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd;
 
     (void)events;
+    if (s->left) {
+        host_watch_set(s->desc.loop, &s->door, 0);
+        host_timer_set(s->desc.loop, &s->retry, HOST_STREAM_BYE, host__stream_retry, s);
+        return;
+    }
+    fd = accept4(s->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && errno != EMFILE && errno != ENFILE)
         return; /* the client changed its mind */
     host_watch_set(s->desc.loop, &s->door, 0);
@@ -2382,7 +2444,8 @@ static void host__unix_knock(void *ctx, unsigned events)
     }
     s->put = HOST__SEND;
     host__out_drop(s, false);
-    host__in_arm(s);
+    host__peer_there(s, true);
+    host__in_turn(s);
 }
 
 static int host__unix_open(struct host_stream *s, const char *path)
@@ -2390,6 +2453,7 @@ static int host__unix_open(struct host_stream *s, const char *path)
     const struct vmm_log *log = s->desc.log;
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
+    struct stat st;
     int rc;
 
     s->kind = HOST__UNIX;
@@ -2403,7 +2467,11 @@ static int host__unix_open(struct host_stream *s, const char *path)
     rc = host__unix_bind(s->door.fd, &a, log);
     if (rc)
         return rc;
-    memcpy(s->path, path, len + 1);
+    if (!lstat(path, &st)) {
+        memcpy(s->path, path, len + 1);
+        s->path_dev = st.st_dev;
+        s->path_ino = st.st_ino;
+    }
     return host_watch_set(s->desc.loop, &s->door, HOST_IN);
 }
 
@@ -2463,6 +2531,8 @@ static void host__stream_retry(void *ctx)
     struct host_stream *s = (struct host_stream *)ctx;
 
     if (s->kind == HOST__UNIX) {
+        if (s->left)
+            host__peer_done(s);
         host_watch_set(s->desc.loop, &s->door, s->in.fd < 0 ? HOST_IN : 0);
         return;
     }
@@ -2470,12 +2540,15 @@ static void host__stream_retry(void *ctx)
         host__retry_later(s);
         return;
     }
-    if (s->kind == HOST__PTY)
+    if (s->kind == HOST__PTY) {
+        s->left = false;
         host__out_drop(s, false);
-    else
+        host__peer_there(s, true);
+    } else {
         host__tty_enter();
+    }
     s->in_asleep = false;
-    host__in_arm(s);
+    host__in_turn(s);
 }
 
 /* >>stream life */
@@ -2537,15 +2610,20 @@ VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_des
     host_event_init(d->loop, &s->event, host__stream_event, s);
     rc = host__kind_open(s, d->spec);
     s->desc.spec = NULL;
-    if (rc)
+    if (rc) {
         host_stream_close(s);
-    else
-        host__in_arm(s);
-    return rc;
+        return rc;
+    }
+    if (s->kind != HOST__UNIX && s->kind != HOST__PTY)
+        host__peer_there(s, true);
+    host__in_turn(s);
+    return 0;
 }
 
 VMM_DEF void host_stream_close(struct host_stream *s)
 {
+    struct stat st;
+
     if (!s->desc.loop)
         return;
     if (!s->drop)
@@ -2558,7 +2636,8 @@ VMM_DEF void host_stream_close(struct host_stream *s)
     host__end_close(s, &s->in);
     host__end_close(s, &s->out);
     host__end_close(s, &s->door);
-    if (s->path[0])
+    /* Unless somebody has put another socket in the place of ours. */
+    if (s->path[0] && !lstat(s->path, &st) && st.st_dev == s->path_dev && st.st_ino == s->path_ino)
         unlink(s->path);
     if (s->tty)
         host_tty_restore();

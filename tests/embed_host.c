@@ -18,7 +18,7 @@ static void done(void *ctx)
 }
 static int run(const char *spec) // "stdio", "unix:/tmp/console", ...
 {
-    struct host_stream_desc desc = {&loop, spec, echo, 0, 0, &console, 0};
+    struct host_stream_desc desc = {&loop, spec, echo, 0, 0, 0, &console, 0};
     if (host_loop_init(&loop, NULL) || host_stream_open(&console, &desc))
         return -1;
     host_timer_set(&loop, &timer, 50000000, done, &loop);

@@ -124,6 +124,7 @@ struct device {
     size_t take, hold, fifo;
     volatile size_t room, escapes;
     char key;
+    volatile size_t came, went; /* at the other end */
 };
 
 static struct device dev;
@@ -156,12 +157,20 @@ static void dev_escape(void *ctx, char key)
         host_loop_stop(d->s.desc.loop);
 }
 
+static void dev_peer(void *ctx, bool there)
+{
+    struct device *d = (struct device *)ctx;
+
+    CHECK(there ? d->came == d->went : d->came == d->went + 1);
+    ++*(there ? &d->came : &d->went);
+}
+
 static int dev_open(const char *spec)
 {
-    struct host_stream_desc desc = {&loop,      spec, dev_input, dev_writable,
-                                    dev_escape, &dev, &test_log};
+    struct host_stream_desc desc = {&loop,      spec,     dev_input, dev_writable,
+                                    dev_escape, dev_peer, &dev,      &test_log};
 
-    dev.ngot = dev.fifo = dev.room = dev.escapes = 0;
+    dev.ngot = dev.fifo = dev.room = dev.escapes = dev.came = dev.went = 0;
     dev.take = dev.hold = sizeof dev.got;
     return host_stream_open(&dev.s, &desc);
 }
@@ -949,6 +958,7 @@ static void test_specs(void)
     CHECK(said_once("1 to 107 bytes"));
     CHECK(!loop.events);
     CHECK(!dev_open("null"));
+    CHECK_EQ(dev.came, 1);
     for (int i = 0; i < 1000; i++)
         CHECK_EQ(host_stream_write(&dev.s, dir, sizeof dir), sizeof dir);
     CHECK_EQ(__atomic_load_n(&dev.s.event.raised, __ATOMIC_SEQ_CST), 0);
@@ -1171,6 +1181,7 @@ static void test_file_sink(void)
     CHECK_EQ(host_stream_write(&dev.s, "x", 1), 1);
     turn(3);
     CHECK(said_once("No space left"));
+    CHECK(dev.came == 1 && dev.went == 1);
     host_stream_close(&dev.s);
 }
 
@@ -1254,10 +1265,100 @@ static void test_unix_clients(void)
     CHECK(stat(in_dir("sock"), &st) && errno == ENOENT);
 }
 
+/* A client leaves while the device takes nothing, and has sent more than the buffer holds. */
+static int leave_behind(size_t len)
+{
+    char page[3 * HOST_STREAM_IN];
+    int fd = dial("sock");
+
+    dev.hold = dev.fifo;
+    for (size_t i = 0; i < len; i++)
+        page[i] = (char)pattern(i);
+    CHECK(fd >= 0 && write(fd, page, len) == (ssize_t)len);
+    turn(3);
+    CHECK(dev.came == dev.went + 1);
+    close(fd);
+    turn(3);
+    CHECK(dev.s.drop && dev.came == dev.went + 1); /* nobody listens; its input is still due */
+    return dial("sock");
+}
+
+static void test_unix_leftovers(void)
+{
+    char spec[128], buf[64];
+    size_t len = 3 * HOST_STREAM_IN, same = 0;
+    int b;
+
+    snprintf(spec, sizeof spec, "unix:%s", in_dir("sock"));
+    CHECK(!dev_open(spec));
+    CHECK_EQ(dev.came, 0);
+    b = leave_behind(len);
+    CHECK(b >= 0 && write(b, "next", 4) == 4);
+    turn(3);
+    CHECK_EQ(dev.came, 1); /* waits */
+    dev.hold = sizeof dev.got;
+    host_stream_poke(&dev.s);
+    CHECK(reaches(&dev.ngot, len + 4));
+    while (same < len && dev.got[same] == pattern(same))
+        same++;
+    CHECK_EQ(same, len);
+    CHECK(!memcmp(dev.got + len, "next", 4));
+    CHECK(dev.came == 2 && dev.went == 1);
+    close(b);
+    CHECK(reaches(&dev.went, 2));
+    /* a device that does not take it: the next client gets on after a while, and starts afresh */
+    b = leave_behind(len);
+    CHECK(b >= 0 && write(b, "fresh", 5) == 5);
+    CHECK(reaches(&dev.came, 4));
+    CHECK_EQ(dev.went, 3);
+    CHECK_EQ(host_stream_write(&dev.s, "hello", 5), 5);
+    turn(3);
+    CHECK(slurp(b, buf, sizeof buf) == 5 && !memcmp(buf, "hello", 5));
+    dev.hold = sizeof dev.got;
+    host_stream_poke(&dev.s);
+    CHECK(reaches(&dev.ngot, len + 9));
+    turn(3);
+    CHECK_EQ(dev.ngot, len + 9);
+    CHECK(!memcmp(dev.got + len + 4, "fresh", 5));
+    close(b);
+    CHECK(reaches(&dev.went, 4));
+    host_stream_close(&dev.s);
+}
+
+/* What a client did not read is not the next one's. */
+static void test_unix_unread(void)
+{
+    static uint8_t page[4096], all[1 << 20];
+    char spec[128];
+    size_t sent = 0, n;
+    int a, b;
+
+    snprintf(spec, sizeof spec, "unix:%s", in_dir("sock"));
+    CHECK(!dev_open(spec));
+    a = dial("sock");
+    CHECK(reaches(&dev.came, 1));
+    memset(page, 'o', sizeof page);
+    do {
+        n = host_stream_write(&dev.s, page, sizeof page);
+        sent += n;
+        turn(1);
+    } while (n == sizeof page && sent < sizeof all);
+    CHECK(n < sizeof page); /* the socket and the ring are full */
+    close(a);
+    b = dial("sock");
+    CHECK(reaches(&dev.came, 2));
+    CHECK(dev.room > 0); /* the device was told to go on */
+    CHECK_EQ(host_stream_write(&dev.s, "new", 3), 3);
+    turn(3);
+    CHECK(slurp(b, all, sizeof all) == 3 && !memcmp(all, "new", 3));
+    close(b);
+    host_stream_close(&dev.s);
+}
+
 static void test_unix_path(void)
 {
     static struct host_stream other;
-    struct host_stream_desc desc = {&loop, NULL, NULL, NULL, NULL, NULL, &test_log};
+    struct host_stream_desc desc = {&loop, NULL, NULL, NULL, NULL, NULL, NULL, &test_log};
     char spec[128];
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -1277,7 +1378,11 @@ static void test_unix_path(void)
     close(fd);
     turn(3);
     CHECK(other.drop && other.door.armed);
+    CHECK(!unlink(in_dir("stale")) && !dev_open(spec)); /* somebody took our place */
     host_stream_close(&other);
+    CHECK(!access(in_dir("stale"), F_OK)); /* which is not ours to remove */
+    host_stream_close(&dev.s);
+    CHECK(access(in_dir("stale"), F_OK));
     make_file("plain", 3);
     snprintf(spec, sizeof spec, "unix:%s", in_dir("plain"));
     CHECK_EQ(dev_open(spec), -EEXIST);
@@ -1304,14 +1409,41 @@ static void test_pty(void)
         CHECK(slurp(fd, buf, sizeof buf) == 4 && !memcmp(buf, "out\n", 4));
         turn(3);
         CHECK_EQ(dev.ngot, before + 5); /* no echo */
+        CHECK(dev.came == (size_t)round + 1 && dev.went == (size_t)round);
+        if (round)
+            dev.hold = dev.fifo;
+        CHECK(write(fd, "bye", 3) == 3);
         close(fd);
         turn(3);
         CHECK(dev.s.drop);
+        CHECK_EQ(dev.went, 1); /* in the second round not yet */
     }
+    CHECK_EQ(dev.ngot, 13); /* the last word is still due */
+    dev.hold = sizeof dev.got;
+    host_stream_poke(&dev.s);
+    CHECK(reaches(&dev.ngot, 16));
+    CHECK_EQ(dev.went, 2);
     host_stream_close(&dev.s);
 }
 
 /* >>tty: a child with a terminal of its own */
+
+static void test_tty_size(void)
+{
+    int fd = posix_openpt(O_RDWR | O_NOCTTY), null = open("/dev/null", O_RDWR);
+    struct winsize size = {.ws_col = 132, .ws_row = 43};
+    uint16_t cols = 1, rows = 2;
+
+    CHECK(fd >= 0 && null >= 0);
+    CHECK_EQ(host_tty_size(null, &cols, &rows), -ENOTTY);
+    CHECK_EQ(host_tty_size(fd, &cols, &rows), -ENOTTY); /* 0 by 0 */
+    CHECK(cols == 1 && rows == 2);
+    CHECK(!ioctl(fd, TIOCSWINSZ, &size));
+    CHECK_EQ(host_tty_size(fd, &cols, &rows), 0);
+    CHECK(cols == 132 && rows == 43);
+    close(fd);
+    close(null);
+}
 
 static int master;
 
@@ -1544,8 +1676,11 @@ int main(void)
     test_file_sink();
     test_close_bounded();
     test_unix_clients();
+    test_unix_leftovers();
+    test_unix_unread();
     test_unix_path();
     test_pty();
+    test_tty_size();
     test_tty_console();
     tty_death(crash_body, 2, 0, SIGSEGV);
     tty_death(crash_body, 1, SIGHUP, SIGHUP);
