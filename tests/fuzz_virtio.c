@@ -69,6 +69,12 @@ static void room(void *ctx)
         promise(vio_console_rx(&f.con, 0, "input", 5) <= 5);
 }
 
+/* The device is a console with several ports. */
+static bool ports(void)
+{
+    return f.slot.desc.dev == &f.con.dev && f.con.dev.nqueues > 2;
+}
+
 static void finish(unsigned i, int err)
 {
     struct vio_blk_req *r = f.pending[i];
@@ -143,7 +149,7 @@ static void set_up(bool event_idx)
 {
     wr(0x70, 3);
     wr(0x24, 0);
-    wr(0x20, event_idx ? 0x30000000 : 0x10000000);
+    wr(0x20, (event_idx ? 0x30000000 : 0x10000000) | (ports() ? 3 : 0));
     wr(0x24, 1);
     wr(0x20, 1);
     wr(0x70, 11);
@@ -163,7 +169,11 @@ static void describe(void)
 {
     static const uint32_t lens[] = {0, 1, 15, 16, 17, 31, 32, 48, 64, 511, 512, 513, 1024, 1025};
     unsigned where = byte(), addr = byte(), n = byte(), link = byte();
-    uint8_t *p = ram((where & 8 ? 0x200 : where & 16 ? 0x400 : 0) + 16 * (where & 7));
+    unsigned table = ports()      ? 0x200 * (where >> 3 & 7)
+                     : where & 8  ? 0x200
+                     : where & 16 ? 0x400
+                                  : 0;
+    uint8_t *p = ram(table + 16 * (where & 7));
 
     vmm_put64(p, gpa(addr));
     vmm_put32(p + 8, lens[n % (sizeof lens / sizeof lens[0])]);
@@ -181,6 +191,30 @@ static void offer(unsigned q, unsigned n)
         vmm_put16(avail + 4 + 2 * (idx++ % 8), byte() & 15);
     vmm_put16(avail + 2, idx);
     wr(VIO_MMIO_NOTIFY, q);
+}
+
+/* What happens to a console: input; with ports also listeners, sizes, and messages. */
+static void console_step(unsigned how)
+{
+    unsigned port = ports() ? how % 3 : 0, what = ports() ? byte() : 0;
+    uint8_t *m;
+
+    switch (what & 3) {
+    case 0:
+        promise(vio_console_rx(&f.con, port, "some input from the host", 24) <= 24);
+        break;
+    case 1:
+        vio_console_open(&f.con, port, what & 4);
+        break;
+    case 2:
+        vio_console_resize(&f.con, port, (uint16_t)what, byte());
+        break;
+    default: /* where a buffer may be */
+        m = ram(16 * byte());
+        vmm_put32(m, what & 128 ? ~0u : how & 3);
+        vmm_put16(m + 4, what >> 2 & 7);
+        vmm_put16(m + 6, what >> 5 & 1);
+    }
 }
 
 static void step(void)
@@ -217,15 +251,16 @@ static void step(void)
     case 8:
     case 9:
     case 10:
-        offer(op >> 4 & 1, op >> 5);
+        offer((op >> 4 & 1) + (ports() ? f.mood >> 4 & 6 : 0), op >> 5);
         break;
     case 11:
         f.mood = byte();
-        vio_console_tx_ready(&f.con, 0);
+        for (unsigned i = 0; i < f.con.nports; i++)
+            vio_console_tx_ready(&f.con, i);
         io_thread();
         break;
     case 12:
-        promise(vio_console_rx(&f.con, 0, "some input from the host", 24) <= 24);
+        console_step(op >> 4);
         break;
     case 13:
         if (f.npending)
@@ -246,12 +281,18 @@ static void step(void)
 static void start(uint8_t how)
 {
     static const struct vmm_log log = {line, NULL, VMM_LOG_DEBUG};
+    struct vio_console_port port[3];
     struct vio_dev *devs[] = {&f.rng.dev, &f.con.dev, &f.blk.dev, &f.blk.dev};
 
     vmm_mem_add(&f.mem, BASE, RAM, f.low);
     vmm_mem_add(&f.mem, BASE + RAM + HOLE, RAM, f.high);
     vio_rng_init(&f.rng, &(struct vio_rng_desc){.fill = touch});
-    vio_console_init(&f.con, &(struct vio_console_desc){.out = {listen, room, NULL}});
+    for (unsigned i = 0; i < 3; i++)
+        port[i] = (struct vio_console_port){
+            .out = {listen, room, NULL}, .name = i ? "name" : NULL, .console = i & 1};
+    vio_console_init(&f.con, &(struct vio_console_desc){.out = {listen, room, NULL},
+                                                        .ports = port,
+                                                        .nports = how & 64 ? 3 : 0});
     vio_blk_init(&f.blk, &(struct vio_blk_desc){.capacity = CAPACITY,
                                                 .read_only = how & 16,
                                                 .serial = "fuzz",
@@ -281,6 +322,13 @@ static void end(void)
     vmm_put16(ram(12), 2);
     offer(0, 1);
     io_thread();
+    if (ports()) { /* somebody in the guest opens port 0 */
+        vmm_put64(ram(0x600), BASE + RAM + HOLE);
+        vmm_put32(ram(0x608), 8);
+        vmm_put64(ram(RAM), 0x1000600000000);
+        offer(3, 1);
+        io_thread();
+    }
     vio_console_rx(&f.con, 0, "x", 1);
     promise(vmm_get16(ram(0x102)) == 1);
 }

@@ -1,6 +1,6 @@
 /* test_host.c - host.h against real pipes, sockets, files, threads and pseudo-terminals */
 #define HOST_IMPLEMENTATION
-#define HOST_STREAM_BYE   50000000 /* ns: no test may take long */
+#define HOST_STREAM_BYE   150000000 /* ns: no test may take long */
 #define HOST_STREAM_RETRY 20000000
 #include "../host.h"
 #include "check.h"
