@@ -723,7 +723,6 @@ struct slot {
     struct host_loop own;
     struct host_thread thread; /* of its own loop */
     bool running;              /* the thread does */
-    struct disk *disk;         /* NULL: the device is none */
     struct bell *bell;         /* one a queue */
     struct host_event rung;    /* some bell was rung by hand */
 };
@@ -738,10 +737,14 @@ struct bell {
 
 struct disk {
     struct slot *slot;
+    const char *path;
     struct vio_blk blk;
     struct host_disk file;
-    struct vio_blk_req *todo[VIO_BLK_INFLIGHT]; /* submitted, oldest at first; a ring */
-    unsigned first, ntodo;
+    struct disk_op {
+        struct host_disk_op op;
+        struct disk *disk;
+    } op[VIO_BLK_INFLIGHT]; /* of the request of the same number in blk */
+    struct vmm_budget budget;
 };
 
 struct line {
@@ -778,7 +781,7 @@ enum stage {
 
      buses, memory, configuration   everybody reads, nobody writes
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
-     disk.todo                      the thread of its slot's loop
+     disk.op                        the thread of its slot's loop
      loop, lines                    the I/O thread
      cpu[i].open                    under cpus_lock
      status, bell.rung, stage       anybody, atomically
@@ -861,22 +864,21 @@ static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
 }
 
 /* The line of an edge-triggered interrupt is a bell that the hypervisor hears, where there is such a
-   thing. */
+   thing. ctx: the loop of the device, which may save a system call. */
 static void irq_ring(void *ctx, unsigned line, bool level)
 {
-    (void)ctx;
     if (level)
-        host_bell_ring((int)line);
+        host_bell_post(ctx, (int)line);
 }
 
-static int plug_edge(struct vm *vm, unsigned gsi, struct vmm_irq *irq)
+static int plug_edge(struct vm *vm, unsigned gsi, struct host_loop *loop, struct vmm_irq *irq)
 {
     int bell = host_bell_open(), err;
 
     if (bell < 0)
         return vmm_err(vm->log, bell, "cannot open a descriptor for an interrupt: %s",
                        strerror(-bell));
-    *irq = (struct vmm_irq){.set = irq_ring, .line = (unsigned)bell};
+    *irq = (struct vmm_irq){.set = irq_ring, .ctx = loop, .line = (unsigned)bell};
     err = hyp_irq_bell(&vm->hyp, gsi, bell, true);
     if (err != -ENOSYS)
         return err;
@@ -990,43 +992,56 @@ static void bell_ring(struct bell *b)
 
 /* >>disks: their threads carry requests out, without the device's lock --------------------- */
 
-/* With the device's lock held: only remembers the request. */
+_Static_assert(sizeof(struct vio_iov) == sizeof(struct host_iov) &&
+                   offsetof(struct vio_iov, base) == offsetof(struct host_iov, base) &&
+                   offsetof(struct vio_iov, len) == offsetof(struct host_iov, len),
+               "the buffers of a request are handed on as they are");
+
+/* What the guest gets as an I/O error has a reason that only the host knows. */
+static void disk_failed(struct disk *d, const struct vio_blk_req *req, int err)
+{
+    static const char *const what[] = {"reading", "writing", "flushing"};
+
+    if (vmm_spend(&d->budget))
+        vmm_say(d->slot->vm->log, VMM_LOG_WARN,
+                "disk '%s': %s %zu bytes at %llu failed: %s; the guest gets an I/O error", d->path,
+                what[req->op], req->len, (unsigned long long)req->off, strerror(-err));
+}
+
+static void disk_done(struct host_disk_op *op, int err)
+{
+    struct disk *d = ((struct disk_op *)op)->disk;
+    struct vio_blk_req *req = op->ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
+
+    if (!err && req->durable && op->kind == HOST_DISK_WRITE) {
+        op->kind = HOST_DISK_FLUSH;
+        host_disk_submit(d->slot->loop, op);
+        return;
+    }
+    if (err)
+        disk_failed(d, req, err);
+    vmm_enter(&lock);
+    vio_blk_done(&d->blk, req, err);
+    vmm_leave(&lock);
+}
+
+/* With the device's lock held, on the thread of its loop. */
 static void disk_submit(void *ctx, struct vio_blk_req *req)
 {
+    static const enum host_disk_kind kinds[] = {HOST_DISK_READ, HOST_DISK_WRITE, HOST_DISK_FLUSH};
     struct disk *d = ctx;
+    struct disk_op *o = &d->op[req - d->blk.req];
 
-    d->todo[(d->first + d->ntodo++) % VIO_BLK_INFLIGHT] = req;
-}
-
-static int disk_carry_out(struct disk *d, struct vio_blk_req *req)
-{
-    struct host_iov iov[VIO_BLK_SEGS_MAX];
-    int err;
-
-    if (req->op == VIO_BLK_FLUSH)
-        return host_disk_flush(&d->file);
-    for (unsigned i = 0; i < req->niov; i++)
-        iov[i] = (struct host_iov){req->iov[i].base, req->iov[i].len};
-    err = host_disk_rw(&d->file, req->op == VIO_BLK_WRITE, iov, req->niov, req->off);
-    return !err && req->durable ? host_disk_flush(&d->file) : err;
-}
-
-/* What was submitted until now; what comes up meanwhile waits for the loop to look around first. */
-static void disk_work(struct disk *d, const struct vmm_lock *lock)
-{
-    for (unsigned n = d->ntodo; n > 0; n--) {
-        struct vio_blk_req *req = d->todo[d->first];
-        int err;
-
-        d->first = (d->first + 1) % VIO_BLK_INFLIGHT;
-        d->ntodo--;
-        err = disk_carry_out(d, req);
-        vmm_enter(lock);
-        vio_blk_done(&d->blk, req, err);
-        vmm_leave(lock);
-    }
-    if (d->ntodo)
-        bell_ring(&d->slot->bell[0]);
+    o->disk = d;
+    o->op = (struct host_disk_op){.kind = kinds[req->op],
+                                  .disk = &d->file,
+                                  .iov = (const struct host_iov *)(const void *)req->iov,
+                                  .n = req->niov,
+                                  .off = req->off,
+                                  .done = disk_done,
+                                  .ctx = req};
+    host_disk_submit(d->slot->loop, &o->op);
 }
 
 /* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
@@ -1039,8 +1054,6 @@ static void slot_serve(struct slot *s, unsigned q)
     vmm_enter(&lock);
     vio_queue_run(s->dev, q);
     vmm_leave(&lock);
-    if (s->disk)
-        disk_work(s->disk, &lock);
 }
 
 static void on_doorbell(void *ctx, unsigned events)
@@ -1048,8 +1061,7 @@ static void on_doorbell(void *ctx, unsigned events)
     struct bell *b = ctx;
 
     (void)events;
-    if (host_bell_take(b->watch.fd))
-        slot_serve(b->slot, b->queue);
+    slot_serve(b->slot, b->queue);
 }
 
 /* A kick that came as a plain write, on a vCPU thread, with the device's lock held. */
@@ -1082,7 +1094,8 @@ static int bell_hang(struct bell *b, const struct vmm_doorbell *where)
         close(fd);
         return err == -ENOSYS ? 0 : err;
     }
-    b->watch = (struct host_watch){.fd = fd, .events = HOST_IN, .ready = on_doorbell, .ctx = b};
+    b->watch = (struct host_watch){
+        .fd = fd, .events = HOST_IN | HOST_EDGE, .ready = on_doorbell, .ctx = b};
     return host_watch_add(s->loop, &b->watch);
 }
 
@@ -1092,6 +1105,7 @@ static void *slot_main(void *ctx)
 
     if (host_loop_run(s->loop))
         vm_end(s->vm, ST_FAILED);
+    host_disk_drain(s->loop);
     return NULL;
 }
 
@@ -1130,6 +1144,8 @@ static int slot_init(struct slot *s, struct vm *vm, struct vio_dev *dev, bool ow
     err = own_loop ? host_loop_init(&s->own, vm->log) : 0;
     if (err)
         return err;
+    if (own_loop && host_loop_async(&s->own))
+        vmm_say(vm->log, VMM_LOG_INFO, "no io_uring: a thread carries out what the disk is asked");
     s->bell = calloc(dev->nqueues, sizeof *s->bell);
     if (!s->bell)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
@@ -1154,7 +1170,7 @@ static int slot_plug_mmio(struct slot *s)
                         .dev = &s->mmio,
                         .lock = host_mutex_lock(&s->lock)};
     struct vmm_doorbell where = {.gpa = io.base + VIO_MMIO_NOTIFY, .len = 4, .match = true};
-    int err = plug_edge(vm, virtio_gsi[at], &desc.irq);
+    int err = plug_edge(vm, virtio_gsi[at], s->loop, &desc.irq);
 
     vio_mmio_init(&s->mmio, &desc);
     for (; where.value < s->dev->nqueues && !err; where.value++)
@@ -1184,10 +1200,10 @@ static int plug_disk(struct vm *vm, unsigned i)
     serial[2] = (char)('a' + i);
     desc.serial = serial;
     d->slot = &vm->slot[vm->nslots];
+    d->path = vm->cfg->disk[i].path;
     err = vio_blk_init(&d->blk, &desc);
     if (!err)
         err = slot_plug(vm, &d->blk.dev, true);
-    d->slot->disk = d;
     return err;
 }
 
@@ -1290,7 +1306,7 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
         err = plug_place(vm, &vm->mmio, &debug_mmio);
-    return err ? err : plug_edge(vm, POWER_GSI, &vm->power_button);
+    return err ? err : plug_edge(vm, POWER_GSI, &vm->loop, &vm->power_button);
 }
 
 /* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
@@ -1727,7 +1743,8 @@ static int open_disks(struct vm *vm)
     int err = 0;
 
     for (unsigned i = 0; i < c->ndisks && !err; i++)
-        err = host_disk_open(&vm->disk[i].file, c->disk[i].path, c->disk[i].ro, vm->log);
+        err = host_disk_open(&vm->disk[i].file, c->disk[i].path, c->disk[i].ro ? HOST_DISK_RO : 0,
+                             vm->log);
     return err;
 }
 

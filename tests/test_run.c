@@ -138,7 +138,7 @@ static void test_button(void)
     vm.log = &c.log;
     vm.status = -1;
     CHECK_EQ(host_loop_init(&vm.loop, NULL), 0);
-    CHECK_EQ(plug_edge(&vm, POWER_GSI, &vm.power_button), 0);
+    CHECK_EQ(plug_edge(&vm, POWER_GSI, &vm.loop, &vm.power_button), 0);
     fake.raised = 0;
     on_signal(&vm, SIGTERM);
     CHECK(!vm_over(&vm));
