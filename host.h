@@ -31,6 +31,8 @@
    CONFIGURATION   set everywhere, before the first include:
                    HOST_STREAM_OUT   bytes of a stream's output ring; default 16384
                    HOST_STREAM_IN    bytes of a stream's input buffer; default 1024
+                   HOST_TAP_QUEUES   queues of a tap at most; default 8
+                   HOST_PASST_IN     bytes of frames from passt that are read ahead; default 131072
                    HOST_LOOP_EDGES   HOST_EDGE watches that a loop's io_uring serves, more of them
                                      go the usual way; default 32
                    set in the implementing file only:
@@ -54,10 +56,11 @@
                    ignored where they have the default action; host_tty_raw keeps the terminal's
                    saved mode in a static variable (signal handlers have no other place) and takes
                    the handlers of fatal signals and SIGCONT. Descriptors 0, 1 and 2 must be open
-                   before anything else is. None that was inherited gets O_NONBLOCK: others share
-                   it.
+                   before anything else is. None that was inherited gets O_NONBLOCK, for others
+                   share it, but a tap's. host_passt_open may start a child process.
    ERRORS          0 or a negative errno; whatever a user can cause has a sentence in the log.
-   GUEST TRUST     Lengths and offsets of disk transfers may be the guest's: checked here again.
+   GUEST TRUST     Lengths and offsets of disk transfers may be the guest's: checked here again. What
+                   passt sends is checked like a guest's.
                    What a guest prints reaches the terminal as it is. */
 #ifndef HOST_H
 #define HOST_H
@@ -73,6 +76,13 @@
 #ifndef HOST_STREAM_IN
 #define HOST_STREAM_IN 1024
 #endif
+#ifndef HOST_TAP_QUEUES
+#define HOST_TAP_QUEUES 8
+#endif
+#ifndef HOST_PASST_IN
+#define HOST_PASST_IN 131072
+#endif
+#define HOST_FRAME_MAX 65597 /* bytes of the largest frame: 64 KiB of IPv6, and two VLAN tags */
 #ifndef HOST_LOOP_EDGES
 #define HOST_LOOP_EDGES 32
 #endif
@@ -412,6 +422,105 @@ VMM_DEF void host_stream_poke(struct host_stream *s);
 /* The stream as a device wants it: write and poke. */
 VMM_DEF struct vmm_stream host_stream_port(struct host_stream *s);
 
+/* >>net: where the frames of a guest's network card go. Frames are whole Ethernet packets; a tap's
+   and vhost's stand behind 12 bytes of struct virtio_net_hdr_v1. None of these calls blocks. */
+enum host_offload { /* what a tap can leave to the reader of its frames */
+                    HOST_OFFLOAD_CSUM = 1,
+                    HOST_OFFLOAD_TSO4 = 2,
+                    HOST_OFFLOAD_TSO6 = 4,
+                    HOST_OFFLOAD_ECN = 8,
+                    HOST_OFFLOAD_USO4 = 16,
+                    HOST_OFFLOAD_USO6 = 32
+};
+
+struct host_tap {
+    int fd[HOST_TAP_QUEUES]; /* one a queue; HOST_IN: there are frames, HOST_OUT: there is room */
+    unsigned nqueues;
+    unsigned offload; /* what this kernel can: enum host_offload */
+    unsigned mtu;     /* 0: not known */
+    bool up;          /* the interface is up, as far as we are told */
+    char name[16];
+    /* private */
+    unsigned nused;
+    struct host_watch news;
+    void (*changed)(void *ctx);
+    void *ctx;
+};
+
+/* Opens the tap of this name, or makes one that vanishes with us, with so many queues. */
+VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
+                          const struct vmm_log *log);
+/* Takes over a descriptor of a tap that was opened with IFF_VNET_HDR and IFF_NO_PI; it gets
+   O_NONBLOCK. Its interface may be in another network namespace: up stays true, mtu 0. */
+VMM_DEF int host_tap_adopt(struct host_tap *t, int fd, const struct vmm_log *log);
+VMM_DEF void host_tap_close(struct host_tap *t);
+/* One frame; bytes, or -EAGAIN, or -errno: it is lost. */
+VMM_DEF int host_tap_send(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n);
+VMM_DEF int host_tap_recv(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n);
+VMM_DEF void host_tap_set_offload(struct host_tap *t, unsigned offload);
+/* The first n queues get frames from now on; at first it is one. */
+VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n);
+/* Has `changed` called on the loop when t->up changes. Not after host_tap_adopt. */
+VMM_DEF int host_tap_follow(struct host_tap *t, struct host_loop *l, void (*changed)(void *ctx),
+                            void *ctx, const struct vmm_log *log);
+
+/* The network by a stream socket, each frame behind its length in 4 bytes: passt (1). */
+struct host_passt_desc {
+    struct host_loop *loop;
+    const char *path; /* its socket, kept by reference; NULL: a passt of our own is started */
+    unsigned mtu;     /* that our own tells the guest; 0: its default */
+    /* There are frames, or there is room, or `up` has changed. */
+    void (*ready)(void *ctx);
+    void *ctx;
+    const struct vmm_log *log;
+};
+
+struct host_passt {
+    struct host_passt_desc desc;
+    bool up; /* connected */
+    /* private */
+    struct host_watch watch;
+    struct host_timer retry;
+    struct host_event more;
+    uint64_t delay; /* ns until the next try */
+    int pid;        /* of our own passt, or 0 */
+    bool broken;    /* to be hung up */
+    size_t in_at, in_len, out_at, out_len;
+    uint8_t in[HOST_PASST_IN];
+    uint8_t out[HOST_FRAME_MAX + 4]; /* the rest of a frame that was sent in part */
+};
+
+VMM_DEF int host_passt_open(struct host_passt *p, const struct host_passt_desc *d);
+VMM_DEF void host_passt_close(struct host_passt *p);
+/* As host_tap_send and host_tap_recv. While it is not up, what is sent is lost. */
+VMM_DEF int host_passt_send(struct host_passt *p, const struct host_iov *iov, unsigned n);
+VMM_DEF int host_passt_recv(struct host_passt *p, const struct host_iov *iov, unsigned n);
+/* What `ready` is to be called for: HOST_IN, HOST_OUT. Only on the loop's thread. */
+VMM_DEF void host_passt_watch(struct host_passt *p, unsigned events);
+
+/* vhost-net: the kernel serves two rings of a card itself, between guest memory and a tap. */
+struct host_vhost {
+    int fd;            /* -1: not open */
+    uint64_t features; /* what the kernel can do with rings */
+};
+
+struct host_ring {
+    uint32_t size;
+    void *desc, *driver, *device;
+    int kick, call; /* bells: rung by the guest, and for it */
+};
+
+/* -errno, with a sentence in the log (which may be NULL). */
+VMM_DEF int host_vhost_open(struct host_vhost *v, const struct vmm_mem *mem,
+                            const struct vmm_log *log);
+/* Ring 0 to the guest or 1 from it, with those of `features` that concern rings. */
+VMM_DEF int host_vhost_start(struct host_vhost *v, unsigned ring, const struct host_ring *r,
+                             uint64_t features, int tap_fd);
+VMM_DEF void host_vhost_stop(struct host_vhost *v, unsigned ring);
+VMM_DEF void host_vhost_close(struct host_vhost *v); /* also when not open, but not when all zero */
+
 /* >>tty: one terminal per process. Raw mode: every key goes to the guest, even Ctrl-C; output
    processing stays. It is entered as soon as the process is in the foreground, again after SIGCONT,
    and left before a signal that would end the process takes effect. */
@@ -433,6 +542,7 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -446,13 +556,21 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <arpa/inet.h>
 #include <linux/falloc.h>
+#include <linux/if_tun.h>
 #include <linux/io_uring.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/vhost.h>
+#include <net/if.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #else
 #error "host.h: not ported to this system yet"
 #endif
@@ -473,13 +591,14 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 #define HOST_STREAM_RETRY 200000000
 #endif
 
-#define HOST__BATCH    16 /* descriptors reported by one wait */
-#define HOST__RING_LEN 64 /* what an io_uring is asked at once */
-#define HOST__JOBS     8  /* blocking steps before a loop looks around again */
-#define HOST__ZEROES   65536
-#define HOST__IOV_MAX  1024 /* what the system takes at once, IOV_MAX everywhere */
-#define HOST__SIP      256  /* bytes that a terminal reported writable is trusted to take */
-#define HOST__RAM_UNIT ((uintptr_t)2 << 20)
+#define HOST__BATCH     16 /* descriptors reported by one wait */
+#define HOST__RING_LEN  64 /* what an io_uring is asked at once */
+#define HOST__JOBS      8  /* blocking steps before a loop looks around again */
+#define HOST__ZEROES    65536
+#define HOST__IOV_MAX   1024 /* what the system takes at once, IOV_MAX everywhere */
+#define HOST__FRAME_IOV 512  /* pieces of a frame */
+#define HOST__SIP       256  /* bytes that a terminal reported writable is trusted to take */
+#define HOST__RAM_UNIT  ((uintptr_t)2 << 20)
 
 /* >>linux: the loop's system calls, up to >>posix. Another system brings the same functions. */
 
@@ -2643,6 +2762,649 @@ VMM_DEF void host_stream_close(struct host_stream *s)
         host_tty_restore();
     s->waiting = 0;
     s->desc.loop = NULL;
+}
+
+/* >>net, of Linux alone */
+
+/* musl has the request as an int. */
+static int host__ioctl(int fd, unsigned long request, void *arg)
+{
+    return ioctl(fd, (int)request, arg) ? -errno : 0;
+}
+
+#ifndef TUN_F_USO4 /* headers older than Linux 6.2 */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+static const struct {
+    unsigned ours, tun;
+} host__offloads[] = {{HOST_OFFLOAD_CSUM, TUN_F_CSUM}, {HOST_OFFLOAD_TSO4, TUN_F_TSO4},
+                      {HOST_OFFLOAD_TSO6, TUN_F_TSO6}, {HOST_OFFLOAD_ECN, TUN_F_TSO_ECN},
+                      {HOST_OFFLOAD_USO4, TUN_F_USO4}, {HOST_OFFLOAD_USO6, TUN_F_USO6}};
+
+static int host__tap_offload(int fd, unsigned offload)
+{
+    uintptr_t bits = 0;
+
+    for (unsigned i = 0; i < sizeof host__offloads / sizeof host__offloads[0]; i++)
+        if (offload & host__offloads[i].ours)
+            bits |= host__offloads[i].tun;
+    return host__ioctl(fd, TUNSETOFFLOAD, (void *)bits);
+}
+
+/* Tries the offloads, the newest first, and leaves them off. */
+static int host__tap_setup(struct host_tap *t, int fd, const struct vmm_log *log)
+{
+    const unsigned tcp =
+        HOST_OFFLOAD_CSUM | HOST_OFFLOAD_TSO4 | HOST_OFFLOAD_TSO6 | HOST_OFFLOAD_ECN;
+    int hdr = 12, err;
+
+    if (host__ioctl(fd, TUNSETVNETHDRSZ, &hdr))
+        return vmm_err(log, -errno, "tap '%s' takes no virtio headers: %s", t->name,
+                       strerror(errno));
+    t->offload = tcp | HOST_OFFLOAD_USO4 | HOST_OFFLOAD_USO6;
+    if (host__tap_offload(fd, t->offload))
+        t->offload = tcp;
+    if (host__tap_offload(fd, t->offload))
+        t->offload = 0;
+    err = host__tap_offload(fd, 0);
+    return err ? vmm_err(log, err, "tap '%s' takes no offloads: %s", t->name, strerror(-err)) : 0;
+}
+
+/* A question to the kernel about the interface by its name. */
+static int host__tap_ask(const struct host_tap *t, int sock, unsigned long request,
+                         struct ifreq *ifr)
+{
+    memset(ifr, 0, sizeof *ifr);
+    memcpy(ifr->ifr_name, t->name, sizeof t->name);
+    return host__ioctl(sock, request, ifr);
+}
+
+static void host__tap_look(struct host_tap *t, int sock)
+{
+    struct ifreq ifr;
+
+    t->up = !host__tap_ask(t, sock, SIOCGIFFLAGS, &ifr) && ifr.ifr_flags & IFF_UP;
+}
+
+static int host__tap_refused(const struct host_tap *t, int err, const struct vmm_log *log)
+{
+    const char *multi = t->nqueues > 1 ? " multi_queue" : "";
+
+    if (err == EPERM || err == EACCES)
+        return vmm_err(log, -err,
+                       "no permission for tap '%s': as root, ip tuntap add dev %s mode tap%s user "
+                       "$USER makes one that is yours",
+                       t->name, t->name, multi);
+    if (err == EBUSY)
+        return vmm_err(log, -err, "tap '%s' is in use by another program: choose another", t->name);
+    if (err == EINVAL)
+        return vmm_err(log, -err, "'%s' is no tap with %u queue%s: ip tuntap add dev %s mode tap%s",
+                       t->name, t->nqueues, t->nqueues > 1 ? "s" : "", t->name, multi);
+    return vmm_err(log, -err, "tap '%s' cannot be opened: %s", t->name, strerror(err));
+}
+
+static int host__tun_open(const struct vmm_log *log)
+{
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd >= 0)
+        return fd;
+    if (errno == EACCES || errno == EPERM)
+        return vmm_err(log, -errno, "no permission to open /dev/net/tun: ask its owner (%s)",
+                       "usually anybody may: chmod 666 /dev/net/tun");
+    return vmm_err(log, -errno, "/dev/net/tun cannot be opened (%s): modprobe tun, as root",
+                   strerror(errno));
+}
+
+/* One more queue of the tap. */
+static int host__tap_queue(struct host_tap *t, const struct vmm_log *log)
+{
+    struct ifreq ifr = {.ifr_flags = 0};
+    int multi = t->nqueues > 1 ? IFF_MULTI_QUEUE : 0, fd = host__tun_open(log), rc;
+
+    if (fd < 0)
+        return fd;
+    memcpy(ifr.ifr_name, t->name, sizeof t->name);
+    ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | multi);
+    rc = host__ioctl(fd, TUNSETIFF, &ifr);
+    if (rc == -EINVAL && !multi) { /* one that was made for several can be used with one */
+        ifr.ifr_flags = (short)(ifr.ifr_flags | IFF_MULTI_QUEUE);
+        rc = host__ioctl(fd, TUNSETIFF, &ifr);
+    }
+    if (rc) {
+        close(fd);
+        return host__tap_refused(t, -rc, log);
+    }
+    memcpy(t->name, ifr.ifr_name, sizeof t->name); /* "tap%d" has become "tap0" */
+    return fd;
+}
+
+static void host__tap_init(struct host_tap *t)
+{
+    memset(t, 0, sizeof *t);
+    for (unsigned i = 0; i < HOST_TAP_QUEUES; i++)
+        t->fd[i] = -1;
+    t->news.fd = -1;
+    t->up = true;
+}
+
+VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
+                          const struct vmm_log *log)
+{
+    struct ifreq ifr;
+    int sock, err = 0;
+
+    host__tap_init(t);
+    if (!*name || strlen(name) >= sizeof t->name)
+        return vmm_err(log, -EINVAL, "'%s' is no name of an interface: 1 to 15 characters", name);
+    if (!nqueues || nqueues > HOST_TAP_QUEUES)
+        return vmm_err(log, -EINVAL, "a tap can have 1 to %d queues", HOST_TAP_QUEUES);
+    memcpy(t->name, name, strlen(name));
+    t->nqueues = nqueues;
+    for (t->nused = 0; t->nused < nqueues && !err; t->nused++) {
+        t->fd[t->nused] = host__tap_queue(t, log);
+        err = t->fd[t->nused] < 0 ? t->fd[t->nused] : host__tap_setup(t, t->fd[t->nused], log);
+    }
+    sock = err ? -1 : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (sock >= 0) {
+        host__tap_look(t, sock);
+        t->mtu = host__tap_ask(t, sock, SIOCGIFMTU, &ifr) ? 0 : (unsigned)ifr.ifr_mtu;
+        close(sock);
+    }
+    if (err)
+        host_tap_close(t);
+    else
+        host_tap_set_queues(t, 1);
+    return err;
+}
+
+VMM_DEF int host_tap_adopt(struct host_tap *t, int fd, const struct vmm_log *log)
+{
+    struct ifreq ifr;
+    int flags = fcntl(fd, F_GETFL);
+
+    host__tap_init(t);
+    if (flags < 0)
+        return vmm_err(log, -EBADF, "descriptor %d is not open: give that of a tap", fd);
+    memset(&ifr, 0, sizeof ifr);
+    if (host__ioctl(fd, TUNGETIFF, &ifr) || !(ifr.ifr_flags & IFF_TAP))
+        return vmm_err(log, -EINVAL, "descriptor %d is no tap: give that of one", fd);
+    if (!(ifr.ifr_flags & IFF_VNET_HDR) || !(ifr.ifr_flags & IFF_NO_PI))
+        return vmm_err(log, -EINVAL,
+                       "descriptor %d is a tap opened without IFF_VNET_HDR and IFF_NO_PI: open it "
+                       "with both",
+                       fd);
+    if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+        return vmm_err(log, -errno, "descriptor %d cannot be used: %s", fd, strerror(errno));
+    memcpy(t->name, ifr.ifr_name, sizeof t->name);
+    t->fd[0] = fd;
+    t->nqueues = t->nused = 1;
+    return host__tap_setup(t, fd, log);
+}
+
+VMM_DEF void host_tap_close(struct host_tap *t)
+{
+    for (unsigned i = 0; i < t->nqueues; i++)
+        if (t->fd[i] >= 0)
+            close(t->fd[i]);
+    if (t->news.fd >= 0)
+        close(t->news.fd);
+    host__tap_init(t);
+}
+
+/* Frames in more pieces than the system takes at once do not occur: their sender drops them. */
+VMM_DEF int host_tap_send(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n)
+{
+    ssize_t done = writev(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
+
+    return done < 0 ? -errno : (int)done;
+}
+
+VMM_DEF int host_tap_recv(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n)
+{
+    ssize_t done = readv(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
+
+    return done < 0 ? -errno : (int)done;
+}
+
+VMM_DEF void host_tap_set_offload(struct host_tap *t, unsigned offload)
+{
+    host__tap_offload(t->fd[0], offload & t->offload);
+}
+
+/* A detached queue gets no frames; those that wait in it are lost. */
+VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n)
+{
+    for (unsigned i = 0; i < t->nqueues; i++) {
+        struct ifreq ifr = {.ifr_flags = 0};
+        bool use = i < n;
+        if (use == (i < t->nused))
+            continue;
+        ifr.ifr_flags = use ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+        host__ioctl(t->fd[i], TUNSETQUEUE,
+                    &ifr); /* on failure, frames wait in vain: as on a bad cable */
+    }
+    t->nused = n < t->nqueues ? n : t->nqueues;
+}
+
+/* The news are not read for what they say: some may have been lost. They are a reason to look. */
+static void host__tap_news(void *ctx, unsigned events)
+{
+    struct host_tap *t = (struct host_tap *)ctx;
+    bool was = t->up;
+    char news[1024];
+    ssize_t n;
+
+    (void)events;
+    do
+        n = recv(t->news.fd, news, sizeof news, MSG_DONTWAIT);
+    while (n > 0 || (n < 0 && errno == ENOBUFS));
+    host__tap_look(t, t->news.fd);
+    if (t->up != was)
+        t->changed(t->ctx);
+}
+
+VMM_DEF int host_tap_follow(struct host_tap *t, struct host_loop *l, void (*changed)(void *ctx),
+                            void *ctx, const struct vmm_log *log)
+{
+    struct sockaddr_nl who = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), rc;
+
+    t->changed = changed;
+    t->ctx = ctx;
+    t->news = (struct host_watch){fd, HOST_IN, host__tap_news, t, 0};
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&who, sizeof who))
+        return vmm_err(log, -errno, "the state of tap '%s' cannot be watched: %s", t->name,
+                       strerror(errno));
+    rc = host_watch_add(l, &t->news);
+    if (!rc)
+        host__tap_look(t, fd);
+    return rc;
+}
+
+/* >>net passt */
+
+#define HOST__PASST_FIRST 100000000  /* ns until the first try to connect again, then twice that */
+#define HOST__PASST_LAST  5000000000 /* and so on up to this */
+
+static void host__passt_up(struct host_passt *p, int fd)
+{
+    p->watch.fd = fd;
+    p->up = true;
+    p->broken = false;
+    p->in_at = p->in_len = p->out_at = p->out_len = 0;
+    p->delay = HOST__PASST_FIRST;
+}
+
+static int host__passt_connect(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd, err;
+
+    if (strlen(path) >= sizeof a.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(a.sun_path, path, strlen(path));
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || !connect(fd, (const struct sockaddr *)&a, sizeof a))
+        return fd < 0 ? -errno : fd;
+    err = -errno;
+    close(fd);
+    return err;
+}
+
+/* It may have come back. */
+static void host__passt_retry(void *ctx)
+{
+    struct host_passt *p = (struct host_passt *)ctx;
+    int fd = host__passt_connect(p->desc.path);
+
+    if (fd < 0) {
+        p->delay = p->delay < HOST__PASST_LAST / 2 ? p->delay * 2 : HOST__PASST_LAST;
+        host_timer_set(p->desc.loop, &p->retry, p->delay, host__passt_retry, p);
+        return;
+    }
+    host__passt_up(p, fd);
+    vmm_say(p->desc.log, VMM_LOG_WARN, "the network at '%s' is back", p->desc.path);
+    p->desc.ready(p->desc.ctx);
+}
+
+/* It has gone, or talks nonsense. */
+static void host__passt_down(struct host_passt *p)
+{
+    host_watch_del(p->desc.loop, &p->watch);
+    close(p->watch.fd);
+    p->watch.fd = -1;
+    p->up = false;
+    if (p->desc.path) {
+        vmm_say(p->desc.log, VMM_LOG_WARN,
+                "the network at '%s' has gone: the guest's cable is out until it is back",
+                p->desc.path);
+        host_timer_set(p->desc.loop, &p->retry, p->delay, host__passt_retry, p);
+        return;
+    }
+    vmm_say(p->desc.log, VMM_LOG_WARN, "passt has ended: the guest's cable is out");
+    if (p->pid)
+        waitpid(p->pid, NULL, WNOHANG);
+}
+
+/* Looks again once the caller is done: nothing is hung up under its feet. */
+static void host__passt_break(struct host_passt *p)
+{
+    p->broken = true;
+    host_event_raise(&p->more);
+}
+
+/* What is left of the last frame. False: there is still no room. */
+static bool host__passt_flush(struct host_passt *p)
+{
+    while (p->out_at < p->out_len) {
+        ssize_t n = send(p->watch.fd, p->out + p->out_at, p->out_len - p->out_at,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return false;
+        if (n < 0) {
+            host__passt_break(p);
+            return true;
+        }
+        p->out_at += (size_t)n;
+    }
+    return true;
+}
+
+static void host__passt_more(void *ctx)
+{
+    struct host_passt *p = (struct host_passt *)ctx;
+
+    if (p->up && p->watch.events)
+        p->desc.ready(p->desc.ctx);
+    if (p->up && p->broken) {
+        host__passt_down(p);
+        p->desc.ready(p->desc.ctx);
+    }
+}
+
+static void host__passt_event(void *ctx, unsigned events)
+{
+    struct host_passt *p = (struct host_passt *)ctx;
+
+    if (events & HOST_HUP && !(events & HOST_IN))
+        p->broken = true;
+    else if (events & HOST_OUT)
+        host__passt_flush(p);
+    host__passt_more(p);
+}
+
+/* Which descriptor of the child's is the socket. */
+#define HOST__PASST_FD "3"
+
+/* In the child: becomes passt, which ends when its socket is closed, or says why not. */
+static void host__passt_exec(int sock, int report, unsigned mtu)
+{
+    char mtu_text[16];
+    const char *argv[] = {"passt",        "--foreground",       "--quiet", "--fd",
+                          HOST__PASST_FD, mtu ? "--mtu" : NULL, mtu_text,  NULL};
+    int err, in = open("/dev/null", O_RDWR | O_CLOEXEC);
+    sigset_t none;
+
+    snprintf(mtu_text, sizeof mtu_text, "%u", mtu);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    report = fcntl(report, F_DUPFD_CLOEXEC, 10); /* out of the way */
+    sock = fcntl(sock, F_DUPFD_CLOEXEC, 10);
+    if (report >= 0 && sock >= 0 && in >= 0 && dup2(in, 0) == 0 && dup2(sock, 3) == 3)
+        execvp("passt", (char *const *)(uintptr_t)argv);
+    err = errno;
+    if (write(report, &err, sizeof err) < 0)
+        _exit(126);
+    _exit(127);
+}
+
+static int host__passt_spawn(struct host_passt *p)
+{
+    int sock[2] = {-1, -1}, report[2] = {-1, -1}, err = 0;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) || pipe2(report, O_CLOEXEC) ||
+        fcntl(sock[0], F_SETFL, O_NONBLOCK) || (p->pid = fork()) < 0)
+        err = errno;
+    if (!err && !p->pid)
+        host__passt_exec(sock[1], report[1], p->desc.mtu);
+    close(sock[1]);
+    close(report[1]);
+    if (!err && read(report[0], &err, sizeof err) <= 0)
+        err = 0;
+    close(report[0]);
+    if (!err) {
+        host__passt_up(p, sock[0]);
+        return 0;
+    }
+    close(sock[0]);
+    if (p->pid > 0)
+        waitpid(p->pid, NULL, 0);
+    p->pid = 0;
+    return vmm_err(p->desc.log, -err, "passt cannot be started (%s): install it, or give tap=IF",
+                   strerror(err));
+}
+
+VMM_DEF int host_passt_open(struct host_passt *p, const struct host_passt_desc *d)
+{
+    int rc;
+
+    memset(p, 0, offsetof(struct host_passt, in)); /* leave the buffers untouched */
+    p->desc = *d;
+    p->watch = (struct host_watch){-1, 0, host__passt_event, p, 0};
+    host__mute_signals();
+    if (d->path) {
+        rc = host__passt_connect(d->path);
+        if (rc < 0)
+            return vmm_err(d->log, rc, "no passt listens at '%s' (%s): start passt --socket %s",
+                           d->path, strerror(-rc), d->path);
+        host__passt_up(p, rc);
+    } else if ((rc = host__passt_spawn(p))) {
+        return rc;
+    }
+    host_event_init(d->loop, &p->more, host__passt_more, p);
+    return 0;
+}
+
+VMM_DEF void host_passt_close(struct host_passt *p)
+{
+    if (!p->desc.loop)
+        return;
+    host_watch_del(p->desc.loop, &p->watch);
+    host_event_fini(p->desc.loop, &p->more);
+    host_timer_cancel(&p->retry);
+    if (p->watch.fd >= 0)
+        close(p->watch.fd);
+    if (p->pid) {
+        kill(p->pid, SIGKILL);
+        waitpid(p->pid, NULL, 0);
+    }
+    p->up = false;
+    p->desc.loop = NULL;
+}
+
+/* Keeps what follows byte `done` of length and frame. */
+static void host__passt_keep(struct host_passt *p, const struct iovec *iov, unsigned n, size_t done)
+{
+    p->out_at = p->out_len = 0;
+    for (unsigned i = 0; i < n; i++) {
+        size_t skip = done < iov[i].iov_len ? done : iov[i].iov_len;
+        memcpy(p->out + p->out_len, (const uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+        p->out_len += iov[i].iov_len - skip;
+        done -= skip;
+    }
+}
+
+VMM_DEF int host_passt_send(struct host_passt *p, const struct host_iov *iov, unsigned n)
+{
+    struct iovec v[HOST__FRAME_IOV + 1];
+    struct msghdr m = {.msg_iov = v};
+    uint32_t len = 0, net;
+    ssize_t done;
+
+    if (!p->up || p->broken)
+        return -ENOTCONN;
+    if (!host__passt_flush(p))
+        return -EAGAIN;
+    if (n > HOST__FRAME_IOV)
+        return -EINVAL;
+    for (unsigned i = 0; i < n; i++) {
+        v[1 + i] = (struct iovec){iov[i].base, iov[i].len};
+        if (iov[i].len > HOST_FRAME_MAX - len)
+            return -EMSGSIZE;
+        len += (uint32_t)iov[i].len;
+    }
+    net = htonl(len);
+    v[0] = (struct iovec){&net, sizeof net};
+    m.msg_iovlen = n + 1;
+    done = sendmsg(p->watch.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (done < 0 && errno != EAGAIN)
+        host__passt_break(p);
+    if (done < 0)
+        return -errno;
+    host__passt_keep(p, v, n + 1, (size_t)done);
+    return (int)len;
+}
+
+/* The length of the frame at the front of the buffer when all of it is there; else 0. */
+static uint32_t host__passt_whole(struct host_passt *p)
+{
+    uint32_t len;
+
+    if (p->in_len < sizeof len || p->broken)
+        return 0;
+    memcpy(&len, p->in + p->in_at, sizeof len);
+    len = ntohl(len);
+    if (!len || len > HOST_FRAME_MAX) { /* this is no passt, or we have lost step */
+        host__passt_break(p);
+        return 0;
+    }
+    return p->in_len - sizeof len >= len ? len : 0;
+}
+
+/* Reads as much as there is room for. False: nothing came. */
+static bool host__passt_fill(struct host_passt *p)
+{
+    ssize_t n;
+
+    memmove(p->in, p->in + p->in_at, p->in_len);
+    p->in_at = 0;
+    n = recv(p->watch.fd, p->in + p->in_len, sizeof p->in - p->in_len, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        host__passt_break(p);
+    if (n > 0)
+        p->in_len += (size_t)n;
+    return n > 0;
+}
+
+VMM_DEF int host_passt_recv(struct host_passt *p, const struct host_iov *iov, unsigned n)
+{
+    uint32_t len, done = 0;
+
+    if (!p->up)
+        return -ENOTCONN;
+    while (!(len = host__passt_whole(p)))
+        if (p->broken || !host__passt_fill(p))
+            return -EAGAIN;
+    for (unsigned i = 0; i < n && done < len; i++) {
+        size_t part = iov[i].len < len - done ? iov[i].len : len - done;
+        memcpy(iov[i].base, p->in + p->in_at + 4 + done, part);
+        done += (uint32_t)part;
+    }
+    p->in_at += 4 + len;
+    p->in_len -= 4 + len;
+    return (int)len;
+}
+
+/* Frames that we have read already do not show at the descriptor. */
+VMM_DEF void host_passt_watch(struct host_passt *p, unsigned events)
+{
+    if (!p->up) {
+        p->watch.events = 0;
+        return;
+    }
+    if (p->out_at < p->out_len)
+        events |= HOST_OUT;
+    host_watch_set(p->desc.loop, &p->watch, events);
+    if (events & HOST_IN && host__passt_whole(p))
+        host_event_raise(&p->more);
+}
+
+/* >>net vhost */
+
+VMM_DEF int host_vhost_open(struct host_vhost *v, const struct vmm_mem *mem,
+                            const struct vmm_log *log)
+{
+    uint64_t room[(sizeof(struct vhost_memory) + VMM_MEM_MAX * sizeof(struct vhost_memory_region)) /
+                  sizeof(uint64_t)] = {0};
+    struct vhost_memory *table = (struct vhost_memory *)(void *)room;
+    uint64_t features;
+
+    table->nregions = mem->nranges;
+    for (unsigned i = 0; i < mem->nranges; i++)
+        table->regions[i] =
+            (struct vhost_memory_region){.guest_phys_addr = mem->range[i].gpa,
+                                         .memory_size = mem->range[i].len,
+                                         .userspace_addr = (uintptr_t)mem->range[i].hva};
+    v->fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+    if (v->fd < 0)
+        return vmm_err(log, -errno, "/dev/vhost-net cannot be opened (%s): %s", strerror(errno),
+                       errno == EACCES ? "run as root, or give your user access"
+                                       : "modprobe vhost_net, as root");
+    if (host__ioctl(v->fd, VHOST_SET_OWNER, NULL) ||
+        host__ioctl(v->fd, VHOST_GET_FEATURES, &features) ||
+        host__ioctl(v->fd, VHOST_SET_MEM_TABLE, table)) {
+        int err = errno;
+        host_vhost_close(v);
+        return vmm_err(log, -err, "/dev/vhost-net refuses the guest's memory: %s", strerror(err));
+    }
+    v->features = features & ~(1ull << VHOST_NET_F_VIRTIO_NET_HDR); /* the tap brings headers */
+    return 0;
+}
+
+VMM_DEF int host_vhost_start(struct host_vhost *v, unsigned ring, const struct host_ring *r,
+                             uint64_t features, int tap_fd)
+{
+    struct vhost_vring_state num = {ring, r->size}, base = {ring, 0};
+    struct vhost_vring_addr addr = {.index = ring,
+                                    .desc_user_addr = (uintptr_t)r->desc,
+                                    .avail_user_addr = (uintptr_t)r->driver,
+                                    .used_user_addr = (uintptr_t)r->device};
+    struct vhost_vring_file kick = {ring, r->kick}, call = {ring, r->call}, tap = {ring, tap_fd};
+
+    features &= v->features;
+    if (host__ioctl(v->fd, VHOST_SET_FEATURES, &features) ||
+        host__ioctl(v->fd, VHOST_SET_VRING_NUM, &num) ||
+        host__ioctl(v->fd, VHOST_SET_VRING_BASE, &base) ||
+        host__ioctl(v->fd, VHOST_SET_VRING_ADDR, &addr) ||
+        host__ioctl(v->fd, VHOST_SET_VRING_KICK, &kick) ||
+        host__ioctl(v->fd, VHOST_SET_VRING_CALL, &call) ||
+        host__ioctl(v->fd, VHOST_NET_SET_BACKEND, &tap))
+        return -errno;
+    return 0;
+}
+
+/* Without a back end the kernel takes its hands off the ring, before the call returns. */
+VMM_DEF void host_vhost_stop(struct host_vhost *v, unsigned ring)
+{
+    struct vhost_vring_file none = {ring, -1};
+
+    host__ioctl(v->fd, VHOST_NET_SET_BACKEND, &none);
+    host__ioctl(v->fd, VHOST_SET_VRING_KICK, &none);
+    host__ioctl(v->fd, VHOST_SET_VRING_CALL, &none);
+}
+
+VMM_DEF void host_vhost_close(struct host_vhost *v)
+{
+    if (v->fd >= 0)
+        close(v->fd);
+    v->fd = -1;
 }
 
 #endif /* HOST_IMPLEMENTATION */

@@ -1648,6 +1648,234 @@ static void remove_files(void)
     CHECK(!rmdir(dir));
 }
 
+/* >>net: the test is passt: a socket that listens, and then one end of a stream of frames. */
+
+static struct host_passt passt;
+static int passt_peer = -1;
+static size_t passt_calls;
+static uint8_t passt_frame[HOST_FRAME_MAX];
+
+static void passt_ready(void *ctx)
+{
+    CHECK(ctx == &passt);
+    passt_calls++;
+    host_passt_watch(&passt, HOST_IN);
+}
+
+static int passt_listen(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", in_dir("passt"));
+    unlink(a.sun_path);
+    CHECK(!bind(fd, (const struct sockaddr *)&a, sizeof a) && !listen(fd, 1));
+    return fd;
+}
+
+/* What passt sends: a length and n bytes, or as many of them as `cut` allows. */
+static void passt_says(uint32_t len, size_t n, size_t cut)
+{
+    static uint8_t out[4 + HOST_FRAME_MAX];
+
+    out[0] = (uint8_t)(len >> 24);
+    out[1] = (uint8_t)(len >> 16);
+    out[2] = (uint8_t)(len >> 8);
+    out[3] = (uint8_t)len;
+    for (size_t i = 0; i < n; i++)
+        out[4 + i] = (uint8_t)(i * 3 + len);
+    n = 4 + n < cut ? 4 + n : cut;
+    CHECK_EQ(send(passt_peer, out, n, MSG_NOSIGNAL), n);
+}
+
+/* The next frame, into two pieces. */
+static int passt_take(void)
+{
+    struct host_iov iov[2] = {{passt_frame, 10}, {passt_frame + 10, sizeof passt_frame - 10}};
+
+    return host_passt_recv(&passt, iov, 2);
+}
+
+static bool passt_took(uint32_t len)
+{
+    if (!CHECK_EQ(passt_take(), len))
+        return false;
+    for (uint32_t i = 0; i < len; i++)
+        if (passt_frame[i] != (uint8_t)(i * 3 + len))
+            return false;
+    return true;
+}
+
+static bool passt_falls(void)
+{
+    for (unsigned ms = 0; ms < 2000 && passt.up; ms += 2)
+        turn(2);
+    return !passt.up && said_once("has gone");
+}
+
+static void passt_meet(int door)
+{
+    struct host_passt_desc d = {.loop = &loop,
+                                .path = in_dir("passt"),
+                                .ready = passt_ready,
+                                .ctx = &passt,
+                                .log = &test_log};
+
+    CHECK(!host_passt_open(&passt, &d));
+    passt_peer = accept(door, NULL, NULL);
+    CHECK(passt.up && passt_peer >= 0);
+    passt_calls = 0;
+}
+
+/* Frames come whole, however the stream was cut. */
+static void test_passt_recv(int door)
+{
+    passt_meet(door);
+    CHECK_EQ(passt_take(), -EAGAIN);
+    passt_says(60, 60, SIZE_MAX);
+    passt_says(1, 1, SIZE_MAX);
+    passt_says(1514, 1514, SIZE_MAX);
+    CHECK(passt_took(60) && passt_took(1) && passt_took(1514));
+    CHECK_EQ(passt_take(), -EAGAIN);
+    for (size_t cut = 0; cut < 4 + 30; cut++) {
+        passt_says(30, 30, cut);
+        CHECK_EQ(passt_take(), -EAGAIN);
+        passt_says(0, 0, 0);
+        for (size_t i = cut; i < 34; i++) {
+            uint8_t byte = i < 4 ? (uint8_t)(i == 3 ? 30 : 0) : (uint8_t)((i - 4) * 3 + 30);
+            CHECK_EQ(send(passt_peer, &byte, 1, MSG_NOSIGNAL), 1);
+        }
+        CHECK(passt_took(30));
+    }
+    for (unsigned i = 0; i < 3; i++) { /* over the end of the buffer and back */
+        passt_says(HOST_FRAME_MAX, HOST_FRAME_MAX, SIZE_MAX);
+        passt_says(40, 40, SIZE_MAX);
+        CHECK(passt_took(HOST_FRAME_MAX) && passt_took(40));
+    }
+    passt_says(60, 60, SIZE_MAX); /* frames read ahead are told of without the descriptor */
+    passt_says(60, 60, SIZE_MAX);
+    host_passt_watch(&passt, HOST_IN);
+    CHECK(reaches(&passt_calls, 1));
+    CHECK(passt_took(60));
+    passt_calls = 0;
+    host_passt_watch(&passt, HOST_IN);
+    CHECK(reaches(&passt_calls, 1));
+    CHECK(passt_took(60));
+    CHECK(said_once(NULL));
+    host_passt_close(&passt);
+    close(passt_peer);
+}
+
+/* Lengths that cannot be, and ends in the middle of a frame: the cable is out, nothing worse. */
+static void test_passt_lies(int door)
+{
+    static const uint32_t lengths[] = {0, HOST_FRAME_MAX + 1, 0x7fffffff, 0x80000000, UINT32_MAX};
+
+    for (unsigned i = 0; i <= sizeof lengths / sizeof lengths[0]; i++) {
+        passt_meet(door);
+        host_passt_watch(&passt, HOST_IN);
+        if (i < sizeof lengths / sizeof lengths[0])
+            passt_says(lengths[i], 100, SIZE_MAX);
+        else
+            passt_says(100, 100, 50);
+        CHECK_EQ(passt_take(), -EAGAIN);
+        close(passt_peer);
+        CHECK_EQ(passt_take(), -EAGAIN);
+        CHECK(passt_falls());
+        CHECK_EQ(passt_take(), -ENOTCONN);
+        host_passt_close(&passt);
+    }
+}
+
+/* A frame that was sent in part is finished before the next begins. */
+static void test_passt_send(int door)
+{
+    static uint8_t frame[2][HOST_FRAME_MAX];
+    struct host_iov iov[2] = {{frame[0], 20}, {frame[0] + 20, HOST_FRAME_MAX - 20}};
+    uint32_t len = 0, sent = 0, came = 0;
+    int n;
+
+    passt_meet(door);
+    for (uint32_t i = 0; i < HOST_FRAME_MAX; i++)
+        frame[0][i] = (uint8_t)(i * 5);
+    while ((n = host_passt_send(&passt, iov, 2)) > 0)
+        sent++;
+    CHECK_EQ(n, -EAGAIN);
+    CHECK(sent > 0 && sent < 100);
+    host_passt_watch(&passt, HOST_OUT);
+    while (came < sent) {
+        uint8_t head[4];
+        turn(1);
+        CHECK_EQ(recv(passt_peer, head, 4, MSG_WAITALL), 4);
+        len = (uint32_t)head[0] << 24 | (uint32_t)head[1] << 16 | (uint32_t)head[2] << 8 | head[3];
+        if (!CHECK_EQ(len, HOST_FRAME_MAX))
+            break;
+        for (uint32_t got = 0; got < len; got += (uint32_t)n) {
+            turn(0);
+            n = (int)recv(passt_peer, frame[1] + got, len - got, MSG_DONTWAIT);
+            if (n < 0)
+                n = 0;
+        }
+        CHECK(!memcmp(frame[0], frame[1], len));
+        came++;
+    }
+    CHECK_EQ(host_passt_send(&passt, iov, 2), HOST_FRAME_MAX);
+    iov[1].len++;
+    CHECK_EQ(host_passt_send(&passt, iov, 2), -EMSGSIZE);
+    close(passt_peer);
+    CHECK(host_passt_send(&passt, iov, 1) < 0);
+    CHECK_EQ(host_passt_send(&passt, iov, 1), -ENOTCONN);
+    CHECK(passt_falls());
+    passt_calls = 0; /* it comes back */
+    CHECK(reaches(&passt_calls, 1) && passt.up);
+    passt_peer = accept(door, NULL, NULL);
+    CHECK(said_once("is back"));
+    iov[1].len--;
+    CHECK_EQ(host_passt_send(&passt, iov, 1), 20);
+    close(passt_peer);
+    host_passt_close(&passt);
+}
+
+static void test_passt(void)
+{
+    struct host_passt_desc d = {.loop = &loop, .path = in_dir("nowhere"), .log = &test_log};
+    const char *path = getenv("PATH");
+    char kept[4096];
+    int door = passt_listen();
+
+    CHECK_EQ(host_passt_open(&passt, &d), -ENOENT);
+    CHECK(said_once("start passt"));
+    snprintf(kept, sizeof kept, "%s", path ? path : "");
+    d.path = NULL;
+    setenv("PATH", "/nonexistent", 1);
+    CHECK_EQ(host_passt_open(&passt, &d), -ENOENT);
+    CHECK(said_once("install it"));
+    setenv("PATH", kept, 1);
+    test_passt_recv(door);
+    test_passt_lies(door);
+    test_passt_send(door);
+    close(door);
+    unlink(in_dir("passt"));
+}
+
+static void test_tap_refusals(void)
+{
+    struct host_tap t;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    CHECK_EQ(host_tap_open(&t, "", 1, &test_log), -EINVAL);
+    CHECK(said_once("1 to 15"));
+    CHECK_EQ(host_tap_open(&t, "a-name-of-16-bytes", 1, &test_log), -EINVAL);
+    CHECK(said_once("1 to 15"));
+    CHECK_EQ(host_tap_open(&t, "tap0", HOST_TAP_QUEUES + 1, &test_log), -EINVAL);
+    CHECK(said_once("1 to 8 queues"));
+    CHECK_EQ(host_tap_adopt(&t, null, &test_log), -EINVAL);
+    CHECK(said_once("is no tap"));
+    CHECK_EQ(host_tap_adopt(&t, 1000000, &test_log), -EBADF);
+    CHECK(said_once("is not open"));
+    close(null);
+}
+
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -1679,6 +1907,8 @@ int main(void)
     test_unix_leftovers();
     test_unix_unread();
     test_unix_path();
+    test_passt();
+    test_tap_refusals();
     test_pty();
     test_tty_size();
     test_tty_console();
