@@ -9,7 +9,8 @@ out=$PWD/build/kernels
 say() { printf 'deps: %s\n' "$*" >&2; }
 
 packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
-    qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates'
+    qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
+    libdeflate-dev libzstd-dev qemu-utils'
 
 install_packages() {
     # shellcheck disable=SC2086 # lists of words throughout
