@@ -38,7 +38,8 @@
                                       (network, console), and struct vio_chain lives on stacks
                    VIO_CONSOLE_PORTS_MAX  ports of a console; default 31
                    VIO_BLK_SEGS_MAX   data buffers of one disk request; default 126
-                   VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 32
+                   VIO_BLK_INFLIGHT   requests under way at a time, per disk; default 64
+                   VIO_BLK_QUEUES_MAX queues of one disk; default 16
                    VIO_NET_PAIRS_MAX  pairs of queues of one network card; default 8
                    set in the implementing file only:
                    VIO_RNG_MAX        random bytes for one request; default 65536
@@ -77,7 +78,10 @@
 #define VIO_BLK_SEGS_MAX 126 /* with header and status, 128 descriptors */
 #endif
 #ifndef VIO_BLK_INFLIGHT
-#define VIO_BLK_INFLIGHT 32
+#define VIO_BLK_INFLIGHT 64
+#endif
+#ifndef VIO_BLK_QUEUES_MAX
+#define VIO_BLK_QUEUES_MAX 16
 #endif
 
 #ifndef VIO_NET_PAIRS_MAX
@@ -329,48 +333,82 @@ VMM_DEF void vio_console_open(struct vio_console *c, unsigned port, bool open);
    few versions: a terminal that is to be resized should be a device of its own). */
 VMM_DEF void vio_console_resize(struct vio_console *c, unsigned port, uint16_t cols, uint16_t rows);
 
-/* Disk (section 5.2): queue 0. */
-enum vio_blk_op { VIO_BLK_READ, VIO_BLK_WRITE, VIO_BLK_FLUSH };
+/* Disk (section 5.2): its queues share a pool of requests, and take turns when it is small. */
+enum vio_blk_op {
+    VIO_BLK_READ,
+    VIO_BLK_WRITE,
+    VIO_BLK_FLUSH,
+    VIO_BLK_DISCARD, /* the contents no longer matter: a hint */
+    VIO_BLK_ZERO     /* reads as zeroes from now on */
+};
+#define VIO_BLK_RANGES_MAX 16 /* of one DISCARD or ZERO of the driver's; each is a request to us */
+
+struct vio_blk_range {
+    uint64_t sector;
+    uint32_t sectors, flags;
+};
 
 struct vio_blk_req {
     enum vio_blk_op op;
-    bool durable; /* WRITE: done must mean on stable storage, for this driver cannot flush */
+    bool durable; /* not READ, FLUSH: done must mean on stable storage, for there is no FLUSH */
+    bool unmap;   /* ZERO: the space may be given back */
     uint64_t off; /* bytes into the disk; [off, off + len) is within it, both whole sectors */
-    size_t len;   /* bytes, the sum over iov; 0 only for FLUSH */
+    uint64_t len; /* bytes, for READ and WRITE the sum over iov; 0 only for FLUSH */
     unsigned niov;
     struct vio_iov iov[VIO_BLK_SEGS_MAX]; /* guest memory: READ fills it, WRITE takes from it */
     /* private */
     struct vio_blk_req *next_free;
     uint8_t *status;
     uint32_t head, used;
+    uint16_t queue;
+    uint8_t nranges, range_next;
+    struct vio_blk_range range[VIO_BLK_RANGES_MAX];
 };
 
 struct vio_blk_desc {
     uint64_t capacity; /* bytes, whole sectors of 512 */
     bool read_only;
     const char *serial; /* at most 20 characters; NULL: none */
+    unsigned queues;    /* up to VIO_BLK_QUEUES_MAX; 0: 1 */
+    /* Hints for the driver, in bytes, powers of two: */
+    uint32_t block;    /* smallest unit of a request that the disk is addressed in; 0: 512 */
+    uint32_t physical; /* unit that is written without reading first; 0: 4096 */
+    uint32_t optimal;  /* best size of a transfer; 0: not told */
     /* Required. Starts a request and returns; whoever carries it out does so without the device's
        lock, and then calls vio_blk_done. */
     void (*submit)(void *ctx, struct vio_blk_req *req);
+    /* Asked before a request is taken: true leaves it and all others in the rings until
+       vio_blk_resume. NULL: never. */
+    bool (*hold)(void *ctx);
     void *ctx;
 };
 
 struct vio_blk {
     struct vio_dev dev;
-    struct vio_queue queue[1];
+    struct vio_queue queue[VIO_BLK_QUEUES_MAX];
     struct vio_blk_desc desc;
-    uint8_t config[24]; /* struct vio__blk_config */
+    uint8_t config[64]; /* struct vio__blk_config */
     char serial[20];
+    bool held;     /* by desc.hold */
+    bool starved;  /* requests may be waiting for the pool */
+    unsigned turn; /* the queue that is first when the pool has room again */
     struct vio_blk_req *free;
+    unsigned nfresh; /* requests that were never used: those from here on; saves memory */
     struct vio_blk_req req[VIO_BLK_INFLIGHT];
 };
 
-/* -EINVAL: capacity not in whole sectors, serial too long, or no submit. */
+/* -EINVAL: capacity not in whole sectors, serial too long, too many queues, hints that are no powers
+   of two in order, or no submit. */
 VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc);
 /* A request is done: err is 0 or -errno. May be called from within submit. Every request must come
    back, those of a driver that has reset the device meanwhile too: until then it reads a non-zero
    status. */
 VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err);
+/* desc.hold would say no now. */
+VMM_DEF void vio_blk_resume(struct vio_blk *b);
+/* The disk has become larger or smaller, in bytes, of which whole sectors count: tells the driver.
+   Requests beyond the end are refused from now on. */
+VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity);
 
 /* Network card (section 5.1): for pair i, queue 2i to the guest and 2i + 1 from it; then a control
    queue. A frame is its Ethernet bytes behind a header of VIO_NET_HDR_LEN bytes (struct
@@ -537,10 +575,20 @@ struct vio__blk_hdr {
 };
 
 struct vio__blk_config {
-    uint64_t capacity; /* sectors */
-    uint32_t size_max, seg_max;
-    uint8_t geometry[4];
-    uint32_t blk_size;
+    uint64_t capacity;          /* sectors, as in all that follows */
+    uint32_t size_max, seg_max; /* no size_max: a buffer may have any length */
+    uint16_t cylinders;
+    uint8_t heads, track;
+    uint32_t blk_size;           /* bytes */
+    uint8_t physical_exp, align; /* physical blocks have blk_size << physical_exp bytes */
+    uint16_t min_io;             /* in units of blk_size */
+    uint32_t opt_io;             /* likewise */
+    uint8_t writeback, unused0;
+    uint16_t num_queues;
+    uint32_t max_discard, max_discard_seg, discard_align;
+    uint32_t max_zeroes, max_zeroes_seg;
+    uint8_t zeroes_may_unmap, unused1[3];
+    uint32_t max_secure_erase; /* not offered: 0 */
 };
 
 _Static_assert(sizeof(struct vio__desc) == 16, "2.7.5");
@@ -558,6 +606,8 @@ _Static_assert(VIO_QUEUE_MAX >= 2 && VIO_QUEUE_MAX <= 32768 &&
 _Static_assert(VIO_BLK_SEGS_MAX >= 1 && VIO_BLK_SEGS_MAX + 2 <= VIO_CHAIN_MAX,
                "a disk request fits into a chain");
 _Static_assert(VIO_BLK_INFLIGHT >= 1, "a disk needs at least one request");
+_Static_assert(VIO_BLK_QUEUES_MAX >= 1 && VIO_BLK_QUEUES_MAX <= 1024, "queues of a disk");
+_Static_assert(sizeof(struct vio_blk_range) == 16, "5.2.6");
 
 /* >>core: queues and chains. The driver runs on other processors while we look, so every value is
    fetched once and only the copy is used, and three orderings matter: we see a chain before it is
@@ -1891,32 +1941,106 @@ VMM_DEF void vio_console_resize(struct vio_console *c, unsigned port, uint16_t c
     }
 }
 
-/* >>blk: 5.2. Requests wait in the ring while all of the pool is under way. */
+/* >>blk: 5.2. Requests wait in the rings while all of the pool is under way, or the host holds
+   them back. */
 #define VIO__BLK_F_SEG_MAX  (1ULL << 2)
+#define VIO__BLK_F_GEOMETRY (1ULL << 4)
 #define VIO__BLK_F_RO       (1ULL << 5)
 #define VIO__BLK_F_BLK_SIZE (1ULL << 6)
 #define VIO__BLK_F_FLUSH    (1ULL << 9)
+#define VIO__BLK_F_TOPOLOGY (1ULL << 10)
+#define VIO__BLK_F_WCE      (1ULL << 11) /* CONFIG_WCE */
+#define VIO__BLK_F_MQ       (1ULL << 12)
+#define VIO__BLK_F_DISCARD  (1ULL << 13)
+#define VIO__BLK_F_ZEROES   (1ULL << 14) /* WRITE_ZEROES */
 
-enum { VIO__BLK_IN = 0, VIO__BLK_OUT = 1, VIO__BLK_FLUSH = 4, VIO__BLK_GET_ID = 8 };
+enum {
+    VIO__BLK_IN = 0,
+    VIO__BLK_OUT = 1,
+    VIO__BLK_FLUSH = 4,
+    VIO__BLK_GET_ID = 8,
+    VIO__BLK_DISCARD = 11,
+    VIO__BLK_ZEROES = 13
+};
 /* The status byte; GO is none: the request is the host's to carry out. */
 enum { VIO__BLK_OK = 0, VIO__BLK_IOERR = 1, VIO__BLK_UNSUPP = 2, VIO__BLK_GO = 255 };
+
+/* Sectors of one DISCARD or ZERO: 2 GiB, which a host does in one call. */
+#define VIO__BLK_RANGE_MAX (1u << 22)
+
+/* [sector, sector + n) is on the disk. */
+static bool vio__blk_within(const struct vio_blk *b, uint64_t sector, uint64_t n)
+{
+    uint64_t sectors = b->desc.capacity / 512;
+
+    return sector <= sectors && n <= sectors - sector;
+}
 
 /* Describes a READ or WRITE: bytes [from, from + len) of iov, at a sector of the disk. */
 static uint8_t vio__blk_span(const struct vio_blk *b, struct vio_blk_req *r, uint64_t sector,
                              const struct vio_iov *iov, unsigned n, uint64_t from, uint64_t len)
 {
-    uint64_t sectors = b->desc.capacity / 512;
-
-    if (len % 512 || sector > sectors || len / 512 > sectors - sector)
+    if (len % 512 || !vio__blk_within(b, sector, len / 512))
         return VIO__BLK_IOERR;
     if (r->op == VIO_BLK_WRITE && b->desc.read_only)
         return VIO__BLK_IOERR;
     r->off = sector * 512;
-    r->len = (size_t)len;
+    r->len = len;
     r->niov = vio__cut(iov, n, from, len, r->iov, VIO_BLK_SEGS_MAX);
     if (r->niov > VIO_BLK_SEGS_MAX)
         return VIO__BLK_IOERR;
     return len ? VIO__BLK_GO : VIO__BLK_OK;
+}
+
+/* Makes the next range that is not empty the request; false: there is none. */
+static bool vio__blk_next_range(struct vio_blk_req *r)
+{
+    while (r->range_next < r->nranges) {
+        const struct vio_blk_range *g = &r->range[r->range_next++];
+        r->off = g->sector * 512;
+        r->len = (uint64_t)g->sectors * 512;
+        r->unmap = g->flags & 1;
+        if (r->len)
+            return true;
+    }
+    return false;
+}
+
+/* DISCARD and WRITE_ZEROES (5.2.6.2): all ranges are checked before the first is begun. */
+static uint8_t vio__blk_ranges(const struct vio_blk *b, struct vio_blk_req *r,
+                               const struct vio_chain *c, uint32_t flags)
+{
+    uint64_t len = c->rlen - sizeof(struct vio__blk_hdr);
+
+    if (!len || len % sizeof r->range[0] || len > sizeof r->range)
+        return VIO__BLK_IOERR;
+    vio_chain_read(c, sizeof(struct vio__blk_hdr), r->range, (size_t)len);
+    r->nranges = (uint8_t)(len / sizeof r->range[0]);
+    for (unsigned i = 0; i < r->nranges; i++) {
+        const struct vio_blk_range *g = &r->range[i];
+        if (g->flags & ~flags)
+            return VIO__BLK_UNSUPP;
+        if (g->sectors > VIO__BLK_RANGE_MAX || !vio__blk_within(b, g->sector, g->sectors))
+            return VIO__BLK_IOERR;
+    }
+    return vio__blk_next_range(r) ? VIO__BLK_GO : VIO__BLK_OK;
+}
+
+/* 5.2.6.2: what is written must be on stable storage when the driver has no FLUSH, or has switched
+   the cache to write-through. */
+static bool vio__blk_write_through(const struct vio_blk *b)
+{
+    if (b->dev.accepted & VIO__BLK_F_WCE)
+        return !b->config[offsetof(struct vio__blk_config, writeback)];
+    return !(b->dev.accepted & VIO__BLK_F_FLUSH);
+}
+
+static uint8_t vio__blk_get_id(const struct vio_blk *b, struct vio_blk_req *r,
+                               const struct vio_chain *c)
+{
+    r->used = (uint32_t)(c->wlen - 1 < sizeof b->serial ? c->wlen : sizeof b->serial + 1);
+    vio_chain_write(c, 0, b->serial, r->used - 1);
+    return VIO__BLK_OK;
 }
 
 /* Turns a chain with a writable byte into a request. Header and status are found by counting bytes
@@ -1931,8 +2055,9 @@ static uint8_t vio__blk_parse(const struct vio_blk *b, struct vio_blk_req *r,
     r->head = c->head;
     r->status = (uint8_t *)last->base + last->len - 1;
     r->used = 1;
-    r->off = r->len = r->niov = 0;
-    r->durable = !(b->dev.accepted & VIO__BLK_F_FLUSH); /* 5.2.5: then the cache is write-through */
+    r->off = r->len = 0;
+    r->niov = r->nranges = r->range_next = 0;
+    r->durable = vio__blk_write_through(b);
     if (vio_chain_read(c, 0, &h, sizeof h) < sizeof h)
         return VIO__BLK_IOERR;
     switch (h.type) {
@@ -1947,25 +2072,68 @@ static uint8_t vio__blk_parse(const struct vio_blk *b, struct vio_blk_req *r,
         r->op = VIO_BLK_FLUSH;
         return VIO__BLK_GO;
     case VIO__BLK_GET_ID:
-        r->used = (uint32_t)(c->wlen - 1 < sizeof b->serial ? c->wlen : sizeof b->serial + 1);
-        vio_chain_write(c, 0, b->serial, r->used - 1);
-        return VIO__BLK_OK;
+        return vio__blk_get_id(b, r, c);
+    case VIO__BLK_DISCARD:
+        r->op = VIO_BLK_DISCARD;
+        return b->dev.accepted & VIO__BLK_F_DISCARD ? vio__blk_ranges(b, r, c, 0) : VIO__BLK_UNSUPP;
+    case VIO__BLK_ZEROES:
+        r->op = VIO_BLK_ZERO;
+        return b->dev.accepted & VIO__BLK_F_ZEROES ? vio__blk_ranges(b, r, c, 1) : VIO__BLK_UNSUPP;
     default:
         return VIO__BLK_UNSUPP;
     }
 }
 
+/* Takes a request out of the pool, or NULL. */
+static struct vio_blk_req *vio__blk_take(struct vio_blk *b)
+{
+    struct vio_blk_req *r = b->free;
+
+    if (r)
+        b->free = r->next_free;
+    else if (b->nfresh < VIO_BLK_INFLIGHT)
+        r = &b->req[b->nfresh++];
+    return r;
+}
+
+static void vio__blk_give_back(struct vio_blk *b, struct vio_blk_req *r)
+{
+    r->next_free = b->free;
+    b->free = r;
+}
+
 /* Gives a request back to the pool and its chain to the driver. */
 static void vio__blk_answer(struct vio_blk *b, struct vio_blk_req *r, uint8_t code)
 {
+    unsigned q = r->queue;
     uint32_t head = r->head;
     uint32_t len = code == VIO__BLK_OK ? r->used : 1;
 
-    if (vio_live(&b->dev, 0))
+    if (vio_live(&b->dev, q))
         *r->status = code;
-    r->next_free = b->free;
-    b->free = r;
-    vio_used(&b->dev, 0, head, len);
+    vio__blk_give_back(b, r);
+    vio_used(&b->dev, q, head, len);
+}
+
+/* Begins one request. False: the driver lied. */
+static bool vio__blk_begin(struct vio_blk *b, unsigned q, struct vio_blk_req *r,
+                           const struct vio_chain *c)
+{
+    uint8_t code;
+
+    r->queue = (uint16_t)q;
+    if (!c->wlen) {
+        vio__blk_give_back(b, r);
+        vio_used(&b->dev, q, c->head, 0);
+        vio_needs_reset(&b->dev, q, "a request has no room for its status");
+        return false;
+    }
+    code = vio__blk_parse(b, r, c);
+    if (code == VIO__BLK_GO)
+        b->desc.submit(b->desc.ctx, r);
+    else
+        vio__blk_answer(b, r, code);
+    return true;
 }
 
 static void vio__blk_queue(struct vio_dev *d, unsigned q)
@@ -1973,46 +2141,126 @@ static void vio__blk_queue(struct vio_dev *d, unsigned q)
     struct vio_blk *b = (struct vio_blk *)d;
     struct vio_chain c;
 
-    while (b->free && vio_pop(d, q, &c)) {
-        struct vio_blk_req *r = b->free;
-        uint8_t code;
-        if (!c.wlen) {
-            vio_used(d, q, c.head, 0);
-            vio_needs_reset(d, q, "a request has no room for its status");
+    for (;;) {
+        struct vio_blk_req *r;
+        b->held = b->desc.hold && b->desc.hold(b->desc.ctx);
+        if (b->held)
+            return;
+        r = vio__blk_take(b);
+        b->starved = !r;
+        if (!r)
+            return;
+        if (!vio_pop(d, q, &c)) {
+            vio__blk_give_back(b, r);
             return;
         }
-        b->free = r->next_free;
-        code = vio__blk_parse(b, r, &c);
-        if (code == VIO__BLK_GO)
-            b->desc.submit(b->desc.ctx, r);
-        else
-            vio__blk_answer(b, r, code);
+        if (!vio__blk_begin(b, q, r, &c))
+            return;
     }
 }
 
-static const struct vio_class vio__blk_class = {.id = 2, .name = "blk", .queue = vio__blk_queue};
+/* Lets all queues go on, another one first each time: with a single free request they take turns. */
+static void vio__blk_go_on(struct vio_blk *b)
+{
+    unsigned n = b->dev.nqueues, first = b->turn++ % n;
+
+    for (unsigned i = 0; i < n && !b->held; i++)
+        vio_queue_run(&b->dev, (first + i) % n);
+}
+
+/* The driver switches between write-back and write-through. */
+static void vio__blk_config_write(struct vio_dev *d, size_t off, size_t len, const void *val)
+{
+    struct vio_blk *b = (struct vio_blk *)d;
+    uint8_t on = *(const uint8_t *)val;
+
+    if (off == offsetof(struct vio__blk_config, writeback) && len == 1 &&
+        d->accepted & VIO__BLK_F_WCE)
+        b->config[off] = on & 1;
+}
+
+static void vio__blk_reset(struct vio_dev *d)
+{
+    ((struct vio_blk *)d)->config[offsetof(struct vio__blk_config, writeback)] = 1;
+}
+
+static const struct vio_class vio__blk_class = {.id = 2,
+                                                .name = "blk",
+                                                .queue = vio__blk_queue,
+                                                .reset = vio__blk_reset,
+                                                .config_write = vio__blk_config_write};
+
+/* Capacity and the geometry that BIOSes give disks of that size. */
+static void vio__blk_size(struct vio__blk_config *c, uint64_t capacity)
+{
+    uint64_t cylinders = capacity / 512 / (255 * 63);
+
+    c->capacity = capacity / 512;
+    c->cylinders = cylinders < UINT16_MAX ? (uint16_t)cylinders : UINT16_MAX;
+    c->heads = 255;
+    c->track = 63;
+}
+
+static void vio__blk_configure(struct vio_blk *b)
+{
+    const struct vio_blk_desc *d = &b->desc;
+    struct vio__blk_config c = {.seg_max = VIO_BLK_SEGS_MAX,
+                                .blk_size = d->block,
+                                .min_io = (uint16_t)(d->physical / d->block),
+                                .opt_io = d->optimal / d->block,
+                                .writeback = 1,
+                                .num_queues = (uint16_t)d->queues,
+                                .max_discard = VIO__BLK_RANGE_MAX,
+                                .max_discard_seg = VIO_BLK_RANGES_MAX,
+                                .discard_align = d->physical / 512,
+                                .max_zeroes = VIO__BLK_RANGE_MAX,
+                                .max_zeroes_seg = VIO_BLK_RANGES_MAX,
+                                .zeroes_may_unmap = 1};
+
+    while (d->block << c.physical_exp < d->physical)
+        c.physical_exp++;
+    vio__blk_size(&c, d->capacity);
+    memcpy(b->config, &c, sizeof c);
+}
+
+static uint64_t vio__blk_features(const struct vio_blk_desc *desc)
+{
+    uint64_t f = VIO__BLK_F_SEG_MAX | VIO__BLK_F_GEOMETRY | VIO__BLK_F_BLK_SIZE | VIO__BLK_F_FLUSH |
+                 VIO__BLK_F_TOPOLOGY;
+
+    f |= desc->read_only ? VIO__BLK_F_RO : VIO__BLK_F_WCE | VIO__BLK_F_DISCARD | VIO__BLK_F_ZEROES;
+    return desc->queues > 1 ? f | VIO__BLK_F_MQ : f;
+}
+
+/* Fills in defaults; false: a hint makes no sense. */
+static bool vio__blk_hints(struct vio_blk_desc *d)
+{
+    d->queues = d->queues ? d->queues : 1;
+    d->block = d->block ? d->block : 512;
+    if (!d->physical)
+        d->physical = d->block > 4096 ? d->block : 4096;
+    return !(d->block & (d->block - 1)) && !(d->physical & (d->physical - 1)) &&
+           !(d->optimal & (d->optimal - 1)) && d->block >= 512 && d->physical >= d->block &&
+           d->physical / d->block <= 32768;
+}
 
 VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc)
 {
-    struct vio__blk_config config = {
-        .capacity = desc->capacity / 512, .seg_max = VIO_BLK_SEGS_MAX, .blk_size = 512};
     size_t serial_len = desc->serial ? strlen(desc->serial) : 0;
 
-    if (desc->capacity % 512 || serial_len > sizeof b->serial || !desc->submit)
+    if (desc->capacity % 512 || serial_len > sizeof b->serial || !desc->submit ||
+        desc->queues > VIO_BLK_QUEUES_MAX)
         return -EINVAL;
-    memset(b, 0, sizeof *b);
+    memset(b, 0, offsetof(struct vio_blk, req)); /* the pool stays untouched memory */
     b->desc = *desc;
-    memcpy(b->config, &config, sizeof config);
+    if (!vio__blk_hints(&b->desc))
+        return -EINVAL;
+    vio__blk_configure(b);
     memcpy(b->serial, serial_len ? desc->serial : "", serial_len);
-    for (unsigned i = 0; i < VIO_BLK_INFLIGHT; i++) {
-        b->req[i].next_free = b->free;
-        b->free = &b->req[i];
-    }
     b->dev = (struct vio_dev){.cls = &vio__blk_class,
                               .queues = b->queue,
-                              .nqueues = 1,
-                              .features = VIO__BLK_F_SEG_MAX | VIO__BLK_F_BLK_SIZE |
-                                          VIO__BLK_F_FLUSH | (desc->read_only ? VIO__BLK_F_RO : 0),
+                              .nqueues = b->desc.queues,
+                              .features = vio__blk_features(&b->desc),
                               .config = b->config,
                               .config_len = sizeof b->config};
     return 0;
@@ -2020,12 +2268,33 @@ VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc)
 
 VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err)
 {
-    bool waiting = !b->free; /* the pool was empty: more may be waiting in the ring */
+    unsigned q = req->queue;
 
+    if (!err && vio__blk_next_range(req)) {
+        b->desc.submit(b->desc.ctx, req);
+        return;
+    }
     vio__blk_answer(b, req, err ? VIO__BLK_IOERR : VIO__BLK_OK);
-    if (waiting)
-        vio_queue_run(&b->dev, 0);
-    vio_end(&b->dev, 0);
+    if (b->starved)
+        vio__blk_go_on(b);
+    vio_end(&b->dev, q);
+}
+
+VMM_DEF void vio_blk_resume(struct vio_blk *b)
+{
+    b->held = false;
+    vio__blk_go_on(b);
+}
+
+VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity)
+{
+    struct vio__blk_config c;
+
+    memcpy(&c, b->config, sizeof c);
+    vio__blk_size(&c, capacity);
+    memcpy(b->config, &c, sizeof c);
+    b->desc.capacity = capacity / 512 * 512;
+    vio_config_changed(&b->dev);
 }
 
 /* >>net: 5.1. A frame for the guest is read straight into its buffers, as many as the last frames

@@ -78,7 +78,8 @@ static bool ports(void)
 static void finish(unsigned i, int err)
 {
     struct vio_blk_req *r = f.pending[i];
-    uint64_t sum = 0;
+    bool erases = r->op == VIO_BLK_DISCARD || r->op == VIO_BLK_ZERO;
+    uint64_t sum = erases ? r->len : 0;
 
     for (unsigned k = 0; k < r->niov; k++) {
         sum += r->iov[k].len;
@@ -99,6 +100,12 @@ static void submit(void *ctx, struct vio_blk_req *r)
     f.pending[f.npending++] = r;
     if (f.mood & 2)
         finish(f.npending - 1, f.mood & 4 ? -EIO : 0);
+}
+
+static bool hold(void *ctx)
+{
+    promise(!ctx);
+    return f.mood & 8;
 }
 
 /* The I/O thread: comes when it comes, often after the guest has gone on. */
@@ -149,7 +156,8 @@ static void set_up(bool event_idx)
 {
     wr(0x70, 3);
     wr(0x24, 0);
-    wr(0x20, (event_idx ? 0x30000000 : 0x10000000) | (ports() ? 3 : 0));
+    wr(0x20, (event_idx ? 0x30000000 : 0x10000000) | (ports() ? 3 : 0) |
+                 (f.slot.desc.dev == &f.blk.dev ? (uint32_t)f.blk.dev.features : 0));
     wr(0x24, 1);
     wr(0x20, 1);
     wr(0x70, 11);
@@ -255,6 +263,9 @@ static void step(void)
         break;
     case 11:
         f.mood = byte();
+        if (!(f.mood & 8))
+            vio_blk_resume(&f.blk);
+        vio_blk_set_capacity(&f.blk, f.mood & 64 ? CAPACITY / 2 : CAPACITY);
         for (unsigned i = 0; i < f.con.nports; i++)
             vio_console_tx_ready(&f.con, i);
         io_thread();
@@ -296,7 +307,9 @@ static void start(uint8_t how)
     vio_blk_init(&f.blk, &(struct vio_blk_desc){.capacity = CAPACITY,
                                                 .read_only = how & 16,
                                                 .serial = "fuzz",
-                                                .submit = submit});
+                                                .queues = how & 32 ? 3 : 1,
+                                                .submit = submit,
+                                                .hold = hold});
     vio_mmio_init(&f.slot, &(struct vio_mmio_desc){.dev = devs[how & 3],
                                                    .mem = &f.mem,
                                                    .kick = how & 32 ? kick : NULL,

@@ -3,6 +3,7 @@
    It drives the registers as a guest would. The driver half of a split ring is written out here
    from the specification, so that a mistake in the device half does not cancel itself out. */
 #define DEV_VIRTIO_IMPLEMENTATION
+#define VIO_BLK_INFLIGHT 4 /* a pool that a test can empty */
 #include "../dev_virtio.h"
 
 #include "check.h"
@@ -1027,21 +1028,31 @@ static void test_console_rx(void)
 }
 
 /* >>blk */
-enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, OK = 0, IOERR = 1, UNSUPP = 2, UNTOUCHED = 0xee };
+enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, ZEROES = 13 };
+enum { OK = 0, IOERR = 1, UNSUPP = 2, UNTOUCHED = 0xee };
 enum { SECTORS = 16, HDR = DATA, STATUS = DATA + 0x100, BUF = DATA + 0x1000 };
-#define F_BLK_FLUSH (1ULL << 9)
+#define F_BLK_FLUSH   (1ULL << 9)
+#define F_BLK_WCE     (1ULL << 11)
+#define F_BLK_MQ      (1ULL << 12)
+#define F_BLK_DISCARD (1ULL << 13)
+#define F_BLK_ZEROES  (1ULL << 14)
 
 static struct vio_blk blk;
 static uint8_t disk[SECTORS * 512];
 static struct vio_blk_req *pending[VIO_BLK_INFLIGHT];
 static unsigned npending, submitted;
-static bool at_once;
+static bool at_once, on_hold;
 static int disk_err;
 
 static int carry_out(struct vio_blk_req *r)
 {
     uint64_t off = r->off, sum = 0;
 
+    if (r->op == VIO_BLK_DISCARD || r->op == VIO_BLK_ZERO) {
+        CHECK(r->len && r->off <= sizeof disk && r->len <= sizeof disk - r->off && !r->niov);
+        memset(disk + off, r->op == VIO_BLK_ZERO ? 0 : r->unmap ? 1 : 2, r->len);
+        return disk_err;
+    }
     for (unsigned i = 0; i < r->niov; i++) {
         if (r->op == VIO_BLK_READ)
             memcpy(r->iov[i].base, disk + off, r->iov[i].len);
@@ -1074,20 +1085,32 @@ static void complete(void)
     vio_blk_done(&blk, r, carry_out(r));
 }
 
-static void plug_blk(bool read_only)
+static bool hold(void *ctx)
+{
+    CHECK(ctx == &blk);
+    return on_hold;
+}
+
+static void plug_blk_desc(struct vio_blk_desc d)
 {
     at_once = true;
+    on_hold = false;
     disk_err = 0;
     npending = submitted = 0;
     for (unsigned i = 0; i < sizeof disk; i++)
         disk[i] = (uint8_t)(i / 512 + i);
-    CHECK_EQ(vio_blk_init(&blk, &(struct vio_blk_desc){.capacity = sizeof disk,
-                                                       .read_only = read_only,
-                                                       .serial = "serial-0123456789abc",
-                                                       .submit = submit,
-                                                       .ctx = &blk}),
-             0);
+    d.capacity = sizeof disk;
+    d.serial = "serial-0123456789abc";
+    d.submit = submit;
+    d.ctx = &blk;
+    memset(&blk, 0xcc, sizeof blk); /* nothing is expected of the memory */
+    CHECK_EQ(vio_blk_init(&blk, &d), 0);
     plug(&blk.dev, false);
+}
+
+static void plug_blk(bool read_only)
+{
+    plug_blk_desc((struct vio_blk_desc){.read_only = read_only});
 }
 
 static void header(uint32_t type, uint64_t sector)
@@ -1125,12 +1148,151 @@ static void test_blk_config(void)
     CHECK_EQ(vio_blk_init(&blk, &d), -EINVAL);
     plug_blk(false);
     CHECK_EQ(rd(0x08), 2);
-    CHECK_EQ(rd(0x10), 3u << 28 | 1 << 9 | 1 << 6 | 1 << 2);
+    CHECK_EQ(rd(0x10), 3u << 28 | 0x6e54);
     CHECK_EQ(vio_mmio_read(&slot, 0x100, 8), SECTORS);
     CHECK_EQ(rd(0x10c), VIO_BLK_SEGS_MAX);
     CHECK_EQ(rd(0x114), 512);
     plug_blk(true);
-    CHECK_EQ(rd(0x10), 3u << 28 | 1 << 9 | 1 << 6 | 1 << 5 | 1 << 2);
+    CHECK_EQ(rd(0x10), 3u << 28 | 0x0674);
+}
+
+static uint64_t config(unsigned off, unsigned len)
+{
+    return vio_mmio_read(&slot, 0x100 + off, len);
+}
+
+/* Offsets as 5.2.4 lists them. */
+static void test_blk_hints(void)
+{
+    static const struct {
+        uint32_t block, physical, optimal;
+        int rc;
+    } t[] = {{1, 0, 0, -EINVAL},      {513, 0, 0, -EINVAL},   {4096, 512, 0, -EINVAL},
+             {512, 4097, 0, -EINVAL}, {512, 0, 100, -EINVAL}, {512, 1u << 25, 0, -EINVAL},
+             {4096, 0, 0, 0},         {8192, 0, 0, 0}};
+    struct vio_blk_desc d = {.capacity = 512, .submit = submit};
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        d.block = t[i].block;
+        d.physical = t[i].physical;
+        d.optimal = t[i].optimal;
+        CHECK_EQ(vio_blk_init(&blk, &d), t[i].rc);
+    }
+    d = (struct vio_blk_desc){.submit = submit, .queues = VIO_BLK_QUEUES_MAX + 1};
+    CHECK_EQ(vio_blk_init(&blk, &d), -EINVAL);
+    plug_blk_desc((struct vio_blk_desc){
+        .queues = VIO_BLK_QUEUES_MAX, .block = 1024, .physical = 8192, .optimal = 65536});
+    CHECK_EQ(rd(0x10), 3u << 28 | 0x7e54);
+    CHECK_EQ(config(18, 1) << 8 | config(19, 1), 255 << 8 | 63);
+    CHECK_EQ(config(20, 4), 1024);
+    CHECK_EQ(config(24, 1), 3);
+    CHECK_EQ(config(26, 2), 8);
+    CHECK_EQ(config(28, 4), 64);
+    CHECK_EQ(config(32, 1), 1);
+    CHECK_EQ(config(34, 2), VIO_BLK_QUEUES_MAX);
+    CHECK_EQ(config(36, 4), 1 << 22);
+    CHECK_EQ(config(40, 4), VIO_BLK_RANGES_MAX);
+    CHECK_EQ(config(44, 4), 16);
+    CHECK_EQ(config(48, 4), 1 << 22);
+    CHECK_EQ(config(52, 4), VIO_BLK_RANGES_MAX);
+    CHECK_EQ(config(56, 1), 1);
+    CHECK_EQ(config(60, 4), 0);
+    wr(0x30, VIO_BLK_QUEUES_MAX - 1);
+    CHECK(rd(0x34) != 0);
+    vio_blk_set_capacity(&blk, 255 * 63 * 512ull * 70000 + 1);
+    CHECK_EQ(config(16, 2), 65535);
+    vio_blk_set_capacity(&blk, 255 * 63 * 512 * 7);
+    CHECK_EQ(config(16, 2), 7);
+}
+
+/* A request whose data is `n` ranges of sector, sectors, flags; returns the status byte. */
+static unsigned erase(uint32_t type, const uint64_t (*range)[3], unsigned n, uint32_t len)
+{
+    for (unsigned i = 0; i < n; i++) {
+        vmm_put64(at(BASE + BUF) + 16 * i, range[i][0]);
+        vmm_put32(at(BASE + BUF) + 16 * i + 8, (uint32_t)range[i][1]);
+        vmm_put32(at(BASE + BUF) + 16 * i + 12, (uint32_t)range[i][2]);
+    }
+    header(type, 0);
+    desc(0, 0, BASE + HDR, 16, NEXT, 1);
+    desc(0, 1, BASE + BUF, len, NEXT, 2);
+    desc(0, 2, BASE + STATUS, 1, WRITE, 0);
+    offer(0, 0);
+    ring(0);
+    return *at(BASE + STATUS);
+}
+
+static void test_blk_erase(void)
+{
+    static const struct {
+        uint32_t type, len; /* len 0: that of the ranges */
+        unsigned n;
+        uint64_t range[3][3];
+        unsigned status, submitted;
+    } t[] = {
+        {DISCARD, 0, 1, {{2, 3, 0}}, OK, 1},
+        {DISCARD, 0, 3, {{0, 1, 0}, {5, 0, 0}, {SECTORS - 1, 1, 0}}, OK, 2},
+        {DISCARD, 0, 1, {{0, 1, 1}}, UNSUPP, 0},
+        {DISCARD, 0, 1, {{0, 1, 2}}, UNSUPP, 0},
+        {DISCARD, 0, 1, {{SECTORS, 0, 0}}, OK, 0},
+        {DISCARD, 0, 1, {{SECTORS, 1, 0}}, IOERR, 0},
+        {DISCARD, 0, 1, {{~0ull, 2, 0}}, IOERR, 0},
+        {DISCARD, 0, 1, {{0, 0xffffffff, 0}}, IOERR, 0},
+        {DISCARD, 0, 2, {{0, 1, 0}, {SECTORS, 1, 0}}, IOERR, 0}, /* nothing is begun */
+        {DISCARD, 15, 1, {{0, 1, 0}}, IOERR, 0},
+        {DISCARD, 17, 1, {{0, 1, 0}}, IOERR, 0},
+        {DISCARD, 16 * VIO_BLK_RANGES_MAX + 16, 1, {{0, 1, 0}}, IOERR, 0},
+        {ZEROES, 0, 1, {{1, 2, 0}}, OK, 1},
+        {ZEROES, 0, 2, {{1, 2, 1}, {4, 4, 0}}, OK, 2},
+        {ZEROES, 0, 1, {{0, 1, 2}}, UNSUPP, 0},
+    };
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        uint32_t len = t[i].len ? t[i].len : 16 * t[i].n;
+        plug_blk(false);
+        go(F_VERSION_1 | F_BLK_DISCARD | F_BLK_ZEROES);
+        CHECK_EQ(erase(t[i].type, t[i].range, t[i].n, len), t[i].status);
+        CHECK_EQ(submitted, t[i].submitted);
+        for (unsigned k = 0; k < t[i].n && t[i].submitted; k++)
+            if (t[i].range[k][1])
+                CHECK_EQ(disk[512 * t[i].range[k][0]], t[i].type == ZEROES ? 0 : 2);
+        plug_blk(false);
+        go(F_VERSION_1); /* not asked for, not there */
+        CHECK_EQ(erase(t[i].type, t[i].range, t[i].n, len), UNSUPP);
+    }
+}
+
+/* Ranges follow each other; the first that fails ends it. */
+static void test_blk_erase_order(void)
+{
+    static const uint64_t range[3][3] = {{1, 1, 0}, {2, 0, 1}, {3, 2, 1}};
+
+    plug_blk(false);
+    at_once = false;
+    go(F_VERSION_1 | F_BLK_ZEROES);
+    CHECK_EQ(erase(ZEROES, range, 3, 48), UNTOUCHED);
+    CHECK(npending == 1 && !pending[0]->unmap && pending[0]->durable);
+    CHECK_EQ(pending[0]->off, 512);
+    complete();
+    CHECK_EQ(*at(BASE + STATUS), UNTOUCHED);
+    CHECK(npending == 1 && pending[0]->unmap);
+    CHECK_EQ(pending[0]->len, 1024);
+    complete();
+    CHECK_EQ(*at(BASE + STATUS), OK);
+    CHECK_EQ(used_idx(0), 1);
+    disk_err = -EIO;
+    erase(ZEROES, range, 3, 48);
+    complete();
+    CHECK_EQ(*at(BASE + STATUS), IOERR);
+    CHECK(!npending && used_idx(0) == 2);
+    /* reset in between */
+    disk_err = 0;
+    erase(ZEROES, range, 3, 48);
+    wr(0x70, 0);
+    complete();
+    CHECK(rd(0x70) != 0);
+    complete();
+    CHECK_EQ(rd(0x70), 0);
 }
 
 static void test_blk_requests(void)
@@ -1190,15 +1352,34 @@ static void test_blk_requests(void)
 }
 
 /* A driver that cannot flush is promised stable writes. */
+/* 5.2.6.2: with CONFIG_WCE the driver decides, else the lack of FLUSH does. */
 static void test_blk_durable(void)
 {
-    for (unsigned flush = 0; flush < 2; flush++) {
+    static const struct {
+        uint64_t features;
+        int writeback; /* what the driver writes, -1: nothing */
+        bool durable;
+    } t[] = {
+        {0, -1, true},
+        {F_BLK_FLUSH, -1, false},
+        {F_BLK_FLUSH, 0, false}, /* not its to write */
+        {F_BLK_FLUSH | F_BLK_WCE, -1, false},
+        {F_BLK_FLUSH | F_BLK_WCE, 0, true},
+        {F_BLK_FLUSH | F_BLK_WCE, 1, false},
+        {F_BLK_WCE, 0, true},
+    };
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
         plug_blk(false);
         at_once = false;
-        go(F_VERSION_1 | (flush ? F_BLK_FLUSH : 0));
+        go(F_VERSION_1 | t[i].features);
+        if (t[i].writeback >= 0)
+            vio_mmio_write(&slot, 0x100 + 32, 1, (unsigned)t[i].writeback);
         request(OUT, 0, 512);
         if (CHECK_EQ(npending, 1))
-            CHECK_EQ(pending[0]->durable, !flush);
+            CHECK_EQ(pending[0]->durable, t[i].durable);
+        wr(0x70, 0);
+        CHECK_EQ(config(32, 1), 1);
     }
 }
 
@@ -1326,6 +1507,88 @@ static void test_blk_pool(void)
 }
 
 /* >>reset with requests under way */
+/* Offers `n` flushes in queue q, which share header and status. */
+static void offer_flushes(unsigned q, unsigned n)
+{
+    header(FLUSH, 0);
+    desc(q, 0, BASE + HDR, 16, NEXT, 1);
+    desc(q, 1, BASE + STATUS, 1, WRITE, 0);
+    for (unsigned i = 0; i < n; i++)
+        offer(q, 0);
+}
+
+/* One queue takes all of the pool; then both get their turn. */
+static void test_blk_queues(void)
+{
+    unsigned ones = 0;
+
+    plug_blk_desc((struct vio_blk_desc){.queues = 2});
+    at_once = false;
+    go(F_ALL | F_BLK_MQ);
+    offer_flushes(0, QLEN);
+    offer_flushes(1, QLEN);
+    ring(0);
+    ring(1);
+    CHECK_EQ(npending, VIO_BLK_INFLIGHT);
+    for (unsigned i = 0; i < VIO_BLK_INFLIGHT; i++) {
+        CHECK_EQ(pending[0]->queue, 0);
+        complete();
+        CHECK_EQ(npending, VIO_BLK_INFLIGHT);
+    }
+    for (unsigned i = 0; i < VIO_BLK_INFLIGHT; i++)
+        ones += pending[i]->queue;
+    CHECK_EQ(ones, VIO_BLK_INFLIGHT / 2);
+    while (npending)
+        complete();
+    CHECK(used_idx(0) == QLEN && used_idx(1) == QLEN && submitted == 2 * QLEN);
+}
+
+static void test_blk_hold(void)
+{
+    plug_blk_desc((struct vio_blk_desc){.queues = 2, .hold = hold});
+    at_once = false;
+    go(F_ALL | F_BLK_MQ);
+    on_hold = true;
+    offer_flushes(0, 1);
+    offer_flushes(1, 2);
+    for (unsigned i = 0; i < 100; i++) {
+        ring(0);
+        ring(1);
+    }
+    CHECK_EQ(npending, 0);
+    on_hold = false;
+    vio_blk_resume(&blk);
+    CHECK_EQ(npending, 3);
+    on_hold = true;
+    complete();
+    offer_flushes(0, 1);
+    ring(0);
+    complete();
+    CHECK_EQ(npending, 1); /* what comes back does not let others in */
+    wr(0x70, 0);
+    on_hold = false;
+    complete();
+    vio_blk_resume(&blk);
+    CHECK(!npending && rd(0x70) == 0);
+}
+
+static void test_blk_capacity(void)
+{
+    plug_blk(false);
+    vio_blk_set_capacity(&blk, 4 * 512);
+    CHECK_EQ(irqs, 0); /* no driver yet */
+    go(F_ALL);
+    CHECK_EQ(request(IN, 4, 512), IOERR);
+    irqs = 0;
+    uint32_t generation = rd(0xfc);
+    vio_blk_set_capacity(&blk, 8 * 512 + 511);
+    CHECK_EQ(irqs, 1);
+    CHECK(rd(0x60) & 2 && rd(0xfc) != generation);
+    CHECK_EQ(config(0, 8), 8);
+    CHECK_EQ(request(IN, 7, 512), OK);
+    CHECK_EQ(request(IN, 8, 512), IOERR);
+}
+
 static void test_blk_reset_in_flight(void)
 {
     plug_blk(false);
@@ -1454,12 +1717,18 @@ int main(void)
     test_console_tx();
     test_console_rx();
     test_blk_config();
+    test_blk_hints();
+    test_blk_erase();
+    test_blk_erase_order();
     test_blk_requests();
     test_blk_durable();
     test_blk_framing();
     test_blk_malformed();
     test_blk_segments();
     test_blk_pool();
+    test_blk_queues();
+    test_blk_hold();
+    test_blk_capacity();
     test_blk_reset_in_flight();
     test_blk_impatient_driver();
     test_blk_queue_stop_in_flight();
