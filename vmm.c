@@ -1000,12 +1000,13 @@ _Static_assert(sizeof(struct vio_iov) == sizeof(struct host_iov) &&
 /* What the guest gets as an I/O error has a reason that only the host knows. */
 static void disk_failed(struct disk *d, const struct vio_blk_req *req, int err)
 {
-    static const char *const what[] = {"reading", "writing", "flushing"};
+    static const char *const what[] = {"reading", "writing", "flushing", "discarding", "zeroing"};
 
     if (vmm_spend(&d->budget))
         vmm_say(d->slot->vm->log, VMM_LOG_WARN,
-                "disk '%s': %s %zu bytes at %llu failed: %s; the guest gets an I/O error", d->path,
-                what[req->op], req->len, (unsigned long long)req->off, strerror(-err));
+                "disk '%s': %s %llu bytes at %llu failed: %s; the guest gets an I/O error", d->path,
+                what[req->op], (unsigned long long)req->len, (unsigned long long)req->off,
+                strerror(-err));
 }
 
 static void disk_done(struct host_disk_op *op, int err)
@@ -1014,7 +1015,7 @@ static void disk_done(struct host_disk_op *op, int err)
     struct vio_blk_req *req = op->ctx;
     struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
 
-    if (!err && req->durable && op->kind == HOST_DISK_WRITE) {
+    if (!err && req->durable && op->kind != HOST_DISK_READ && op->kind != HOST_DISK_FLUSH) {
         op->kind = HOST_DISK_FLUSH;
         host_disk_submit(d->slot->loop, op);
         return;
@@ -1029,16 +1030,19 @@ static void disk_done(struct host_disk_op *op, int err)
 /* With the device's lock held, on the thread of its loop. */
 static void disk_submit(void *ctx, struct vio_blk_req *req)
 {
-    static const enum host_disk_kind kinds[] = {HOST_DISK_READ, HOST_DISK_WRITE, HOST_DISK_FLUSH};
+    static const enum host_disk_kind kinds[] = {HOST_DISK_READ, HOST_DISK_WRITE, HOST_DISK_FLUSH,
+                                                HOST_DISK_DISCARD, HOST_DISK_ZERO};
     struct disk *d = ctx;
     struct disk_op *o = &d->op[req - d->blk.req];
 
     o->disk = d;
     o->op = (struct host_disk_op){.kind = kinds[req->op],
+                                  .unmap = req->unmap,
                                   .disk = &d->file,
                                   .iov = (const struct host_iov *)(const void *)req->iov,
                                   .n = req->niov,
                                   .off = req->off,
+                                  .len = req->len,
                                   .done = disk_done,
                                   .ctx = req};
     host_disk_submit(d->slot->loop, &o->op);
