@@ -221,7 +221,7 @@ VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsign
 #ifndef PCI__IMPLEMENTED
 #define PCI__IMPLEMENTED
 
-/* >>header: offsets and bits of configuration space, "PCI Local Bus Specification 3.0", chapter 6 */
+/* >>header: offsets and bits of configuration space, "PCI Local Bus Specification 3.0", 6.1 */
 enum {
     PCI__COMMAND = 0x04,
     PCI__STATUS = 0x06,

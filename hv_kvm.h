@@ -329,6 +329,17 @@ VMM_DEF unsigned hyp_caps(const struct hyp *h)
     return h->caps;
 }
 
+/* What CPUID tells the guest; processors without this leaf have 36. */
+VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h)
+{
+    const struct kvm_cpuid2 *cpuid = (const struct kvm_cpuid2 *)(const void *)h->cpuid;
+
+    for (unsigned i = 0; i < cpuid->nent; i++)
+        if (cpuid->entries[i].function == 0x80000008)
+            return cpuid->entries[i].eax & 0xff;
+    return 36;
+}
+
 /* >>memory ------------------------------------------------------------------------ */
 
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)

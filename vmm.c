@@ -9,8 +9,8 @@
    accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first one
    counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>machine >>boot >>cpus
-             >>life >>report >>doctor >>main */
+   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>pci >>machine >>boot
+             >>cpus >>life >>report >>doctor >>main */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -24,6 +24,7 @@
 #include "host.h"
 #include "boot.h"
 #include "dev_legacy.h"
+#include "dev_pci.h"
 #include "dev_virtio.h"
 
 #include <ctype.h>
@@ -688,9 +689,10 @@ static void config_free(struct config *c)
    the same constants.
 
      0          .. 3 GiB        RAM (at most; the rest goes on at 4 GiB)
-     3 GiB      .. 4 GiB        devices: virtio from VIRTIO_BASE, one page each; the IOAPIC at
-                                0xfec00000, LAPICs at 0xfee00000, KVM's own from 0xfffbc000
-     4 GiB      ..              the rest of RAM
+     3 GiB      .. 4 GiB        devices: a window for PCI from MMIO32_BASE; virtio-mmio from
+                                VIRTIO_BASE, one page each; PCI's ECAM; the IOAPIC at 0xfec00000,
+                                LAPICs at 0xfee00000, KVM's own from 0xfffbc000
+     4 GiB      ..              the rest of RAM, and above it a large window for PCI
 
    Lines 0, 2, 8 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 9 the power
    button's. */
@@ -704,12 +706,17 @@ static void config_free(struct config *c)
 #define SLEEP_PORT  0x600
 #define RESET_PORT  0xcf9
 #define RESET_VALUE 6
+#define MMIO32_BASE HOLE_START
 #define VIRTIO_BASE 0xd0000000ull
+#define ECAM_BASE   0xe0000000ull
+#define MMIO64_LEN  (64ull << 30) /* bytes of the large window, and its alignment */
 #define DEBUG_MMIO  0x09000000ull
 
 /* Interrupt lines for virtio devices, those first that a kernel without ACPI can use too. */
-static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 3, 16, 17, 18, 19, 20, 21};
 #define SLOTS_MAX (sizeof virtio_gsi)
+/* INTA# to INTD# share two more: who is in a hurry uses MSI. */
+static const uint8_t pci_gsi[] = {22, 23, 22, 23};
 
 struct vm;
 
@@ -781,12 +788,13 @@ enum stage {
 
      buses, memory, configuration   everybody reads, nobody writes
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
+     the PCI bus                    under pci_lock
      disk.op                        the thread of its slot's loop
      loop, lines                    the I/O thread
      cpu[i].open                    under cpus_lock
      status, bell.rung, stage       anybody, atomically
 
-   Locks are taken in the order device, then stream or interrupt line, which are leaves. */
+   Locks are taken in the order PCI bus, device, then stream or interrupt line, which are leaves. */
 struct vm {
     struct config *cfg;
     const struct vmm_log *log;
@@ -804,6 +812,9 @@ struct vm {
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
     struct host_mutex com1_lock, chips_lock;
+
+    struct pci_root pci;
+    struct host_mutex pci_lock;
 
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
@@ -1238,6 +1249,39 @@ static int plug_virtio(struct vm *vm)
     return err ? err : slot_plug(vm, &vm->console.dev, false);
 }
 
+/* >>pci: the root bus ----------------------------------------------------------------------- */
+
+/* The window above RAM, where the guest's addresses reach that far. */
+static uint64_t pci_mmio64_base(struct vm *vm)
+{
+    const struct vmm_range *last = &vm->mem.range[vm->mem.nranges - 1];
+    uint64_t base = (last->gpa + last->len + MMIO64_LEN - 1) & ~(MMIO64_LEN - 1);
+
+    return base + MMIO64_LEN <= 1ull << hyp_gpa_bits(&vm->hyp) ? base : 0;
+}
+
+/* The ports of the bus enclose the reset register's. */
+static int plug_pci(struct vm *vm)
+{
+    struct pci_root_desc desc = {.ecam = ECAM_BASE,
+                                 .mmio32 = {MMIO32_BASE, VIRTIO_BASE - MMIO32_BASE},
+                                 .mmio64.base = pci_mmio64_base(vm),
+                                 .reset_port = {.read = pc_power_reset_read,
+                                                .write = pc_power_reset_write,
+                                                .dev = &vm->power,
+                                                .lock = host_mutex_lock(&vm->chips_lock)},
+                                 .log = vm->log};
+
+    if (desc.mmio64.base)
+        desc.mmio64.len = MMIO64_LEN;
+    for (unsigned i = 0; i < 4; i++)
+        desc.intx[i] = vm_irq(vm, pci_gsi[i]);
+    host_mutex_init(&vm->pci_lock);
+    desc.lock = host_mutex_lock(&vm->pci_lock);
+    pci_root_init(&vm->pci, &desc);
+    return pci_root_add_io(&vm->pci, &vm->mmio, &vm->ports);
+}
+
 /* >>machine: who answers where -------------------------------------------------------------- */
 
 /* One row a device; a byte address on the port or MMIO bus, its functions, and whose lock is held
@@ -1255,7 +1299,6 @@ static const struct place {
     {0xf4, 4, pc_debugexit_read, pc_debugexit_write, DEV(debugexit), DEV(chips_lock)},
     {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
     {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
-    {RESET_PORT, 1, pc_power_reset_read, pc_power_reset_write, DEV(power), DEV(chips_lock)},
 };
 /* Only with --console. */
 static const struct place debug_port = {
@@ -1397,6 +1440,18 @@ static struct boot_file boot_file(const struct host_file *f, const char *name)
     return (struct boot_file){.data = f->data, .len = f->len, .name = name};
 }
 
+static struct boot_pci boot_pci(const struct vm *vm)
+{
+    const struct pci_root_desc *d = &vm->pci.desc;
+
+    return (struct boot_pci){.ecam = d->ecam,
+                             .mmio32 = d->mmio32.base,
+                             .mmio32_len = d->mmio32.len,
+                             .mmio64 = d->mmio64.base,
+                             .mmio64_len = d->mmio64.len,
+                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
+}
+
 /* Hands boot.h one description of the machine; e820, ACPI and MP table come from it. */
 static int load_images(struct vm *vm, struct images *im, const char *cmdline)
 {
@@ -1406,6 +1461,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
         .machine = {.mem = &vm->mem,
                     .ncpus = c->ncpus,
                     .devs = dev,
+                    .pci = boot_pci(vm),
                     .power_gsi = POWER_GSI,
                     .sleep_port = SLEEP_PORT,
                     .reset_port = RESET_PORT,
@@ -1764,6 +1820,8 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = plug_memory(vm);
     vm_stamp(vm, STAGE_MEMORY);
+    if (!err)
+        err = plug_pci(vm);
     if (!err)
         err = plug_virtio(vm);
     if (!err)

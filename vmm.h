@@ -482,6 +482,8 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc);
 VMM_DEF void hyp_close(struct hyp *h);
 /* What this host offers: bits of enum hyp_cap. */
 VMM_DEF unsigned hyp_caps(const struct hyp *h);
+/* How wide the guest's physical addresses are, in bits. */
+VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h);
 /* Makes host memory appear at a guest-physical address; all three page-aligned. Map before loading
    an image into it: some systems zero the memory. Call before the first hyp_run. */
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot);

@@ -58,6 +58,12 @@ VMM_DEF unsigned hyp_caps(const struct hyp *h)
     return HYP_CAP_IRQCHIP;
 }
 
+VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h)
+{
+    (void)h;
+    return 40;
+}
+
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
 {
     (void)h;

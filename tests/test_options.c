@@ -253,7 +253,7 @@ static void test_cmdline(void)
     line = make_cmdline(&vm);
     CHECK(strncmp(line, " virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6",
                   70) == 0);
-    CHECK(strstr(line, "@0xd000e000:23"));
+    CHECK(strstr(line, "@0xd000d000:21"));
     free(line);
     config_free(&c);
 }
