@@ -413,9 +413,10 @@ VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity);
 /* Network card (section 5.1): for pair i, queue 2i to the guest and 2i + 1 from it; then a control
    queue. A frame is its Ethernet bytes behind a header of VIO_NET_HDR_LEN bytes (struct
    virtio_net_hdr_v1, which is also what a Linux tap takes and gives). */
-#define VIO_NET_HDR_LEN   12
-#define VIO_NET_FRAME_MAX (VIO_NET_HDR_LEN + 65597) /* 65589 (5.1.6.3) and two VLAN tags */
-#define VIO_NET_MACS_MAX  16                        /* addresses in the receive filter */
+#define VIO_NET_F_MRG_RXBUF (1ULL << 15)
+#define VIO_NET_HDR_LEN     12
+#define VIO_NET_FRAME_MAX   (VIO_NET_HDR_LEN + 65597) /* 65589 (5.1.6.3) and two VLAN tags */
+#define VIO_NET_MACS_MAX    16                        /* addresses in the receive filter */
 
 /* What a frame of more than one Ethernet packet may need, and a checksum still to be filled in. */
 enum vio_net_offload {
@@ -489,6 +490,8 @@ enum { VIO_NET_RX = 1, VIO_NET_TX = 2 };
 VMM_DEF unsigned vio_net_waits(const struct vio_net *n, unsigned pair);
 /* The cable is in or out; while it is out, what the guest sends is lost. */
 VMM_DEF void vio_net_set_link(struct vio_net *n, bool up);
+/* The port gives a queue back that it had taken in start: the card serves it from now on. */
+VMM_DEF void vio_net_take_back(struct vio_net *n, unsigned q);
 /* Asks the guest to make itself known to the network, when that has forgotten it. */
 VMM_DEF void vio_net_announce(struct vio_net *n);
 
@@ -2311,7 +2314,6 @@ VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity)
 #define VIO__NET_F_HOST_TSO4      (1ULL << 11)
 #define VIO__NET_F_HOST_TSO6      (1ULL << 12)
 #define VIO__NET_F_HOST_ECN       (1ULL << 13)
-#define VIO__NET_F_MRG_RXBUF      (1ULL << 15)
 #define VIO__NET_F_STATUS         (1ULL << 16)
 #define VIO__NET_F_CTRL_VQ        (1ULL << 17)
 #define VIO__NET_F_CTRL_RX        (1ULL << 18)
@@ -2322,7 +2324,7 @@ VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity)
 #define VIO__NET_F_GUEST_USO6     (1ULL << 55)
 #define VIO__NET_F_HOST_USO       (1ULL << 56)
 #define VIO__NET_F_ALWAYS                                                                          \
-    (VIO__NET_F_MAC | VIO__NET_F_MRG_RXBUF | VIO__NET_F_STATUS | VIO__NET_F_CTRL_VQ |              \
+    (VIO__NET_F_MAC | VIO_NET_F_MRG_RXBUF | VIO__NET_F_STATUS | VIO__NET_F_CTRL_VQ |               \
      VIO__NET_F_CTRL_RX | VIO__NET_F_GUEST_ANNOUNCE | VIO__NET_F_CTRL_MAC_ADDR)
 
 /* header flags and types, 5.1.6 */
@@ -2511,7 +2513,7 @@ static bool vio__net_gather(struct vio_net *n, struct vio__net_rx *rx, uint64_t 
         memcpy(rx->iov + rx->niov, c.iov + c.nread, c.nwrite * sizeof c.iov[0]);
         rx->niov += c.nwrite;
         rx->room += c.wlen;
-        rx->full = !(n->dev.accepted & VIO__NET_F_MRG_RXBUF) || rx->nchains == VIO_CHAIN_MAX;
+        rx->full = !(n->dev.accepted & VIO_NET_F_MRG_RXBUF) || rx->nchains == VIO_CHAIN_MAX;
     }
     return true;
 }
@@ -2921,6 +2923,13 @@ VMM_DEF void vio_net_set_link(struct vio_net *n, bool up)
     c.status ^= VIO__NET_LINK_UP;
     vio__net_put_config(n, c);
     vio_config_changed(&n->dev);
+}
+
+VMM_DEF void vio_net_take_back(struct vio_net *n, unsigned q)
+{
+    n->dev.queues[q].away = false;
+    n->away &= ~(1ULL << q);
+    vio_queue_run(&n->dev, q);
 }
 
 VMM_DEF void vio_net_announce(struct vio_net *n)

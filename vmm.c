@@ -72,7 +72,19 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 
 #define DISKS_MAX       12
+#define NETS_MAX        4
 #define CMDLINE_DEFAULT "quiet panic=-1"
+
+/* A network card and where its cable goes. */
+struct net_config {
+    enum { NET_NONE, NET_TAP, NET_TAPFD, NET_PASST } kind;
+    const char *where; /* the tap's name, or passt's socket; NULL: a passt of our own */
+    unsigned fd;       /* NET_TAPFD */
+    bool have_mac;
+    uint8_t mac[6];
+    unsigned queues, mtu; /* 0: one, and the tap's own */
+    enum { VHOST_AUTO, VHOST_ON, VHOST_OFF } vhost;
+};
 
 struct config {
     struct vmm_log log;
@@ -96,7 +108,8 @@ struct config {
     } disk[DISKS_MAX];
     unsigned ndisks;
     const char *serial; /* NULL: not given */
-    const char *net;
+    struct net_config net[NETS_MAX];
+    unsigned nnets;
     enum console console;
     bool debugcon, time, no_acpi, json;
     unsigned timeout; /* seconds; 0: none */
@@ -354,10 +367,110 @@ static int set_disk(struct config *c, const char *name, const char *value)
     return err;
 }
 
+/* Six pairs of hex digits with colons; no multicast address. */
+static int parse_mac(struct config *c, const char *name, const char *s, uint8_t mac[6])
+{
+    unsigned byte[6];
+    int end = 0;
+
+    if (sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3], &byte[4],
+               &byte[5], &end) != 6 ||
+        s[end] || strlen(s) != 17)
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is no MAC address: give one like 52:54:00:12:34:56", name, s);
+    for (unsigned i = 0; i < 6; i++)
+        mac[i] = (uint8_t)byte[i];
+    if (mac[0] & 1)
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: %s is a multicast address: give one with an even first byte", name,
+                       s);
+    return 0;
+}
+
+/* Where the cable goes. */
+static int set_net_kind(struct config *c, const char *name, const struct kv *kv,
+                        struct net_config *n)
+{
+    uint64_t fd = 0;
+    int err = 0;
+
+    if (!kv->key && strcmp(kv->val, "passt") == 0) {
+        n->kind = NET_PASST;
+    } else if (!kv->key && strcmp(kv->val, "none") == 0) {
+        n->kind = NET_NONE;
+    } else if (!kv->key) {
+        return bad_segment(c, name, kv);
+    } else if (strcmp(kv->key, "tapfd") == 0) {
+        n->kind = NET_TAPFD;
+        err = parse_number(c, "net tapfd", kv->val, 3, 1 << 20, &fd);
+        n->fd = (unsigned)fd;
+    } else {
+        n->kind = strcmp(kv->key, "tap") == 0 ? NET_TAP : NET_PASST;
+        n->where = kv->val;
+    }
+    if (!err && n->where && !*n->where)
+        err = vmm_err(&c->log, -EINVAL, "--%s: %s= has no name: give one", name, kv->key);
+    return err;
+}
+
+static int set_net_key(struct config *c, const char *name, const struct kv *kv,
+                       struct net_config *n)
+{
+    static const char *const modes[] = {"auto", "on", "off"};
+    uint64_t number;
+    int err = 0;
+
+    if (strcmp(kv->key, "mac") == 0) {
+        n->have_mac = true;
+        return parse_mac(c, name, kv->val, n->mac);
+    }
+    if (strcmp(kv->key, "queues") == 0) {
+        err = parse_number(c, "net queues", kv->val, 1, VIO_NET_PAIRS_MAX, &number);
+        n->queues = (unsigned)number;
+        return err;
+    }
+    if (strcmp(kv->key, "mtu") == 0) {
+        err = parse_number(c, "net mtu", kv->val, 68, 65535, &number);
+        n->mtu = (unsigned)number;
+        return err;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(kv->val, modes[i]) == 0) {
+            n->vhost = i;
+            return 0;
+        }
+    return vmm_err(&c->log, -EINVAL, "--%s: vhost=%s is unknown: give on, off or auto", name,
+                   kv->val);
+}
+
 static int set_net(struct config *c, const char *name, const char *value)
 {
-    (void)name;
-    c->net = config_keep(c, value, strlen(value));
+    static const char *const keys[] = {"tap",    "tapfd", "passt", "mac",
+                                       "queues", "mtu",   "vhost", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    struct net_config n = {.kind = NET_NONE};
+    bool plugged = false;
+    int err = 0;
+
+    while (!err && kv_next(c, &kv))
+        if (kv.key && strncmp(kv.key, "tap", 3) != 0 && strcmp(kv.key, "passt") != 0) {
+            err = set_net_key(c, name, &kv, &n);
+        } else {
+            err = plugged ? bad_segment(c, name, &kv) : set_net_kind(c, name, &kv, &n);
+            plugged = true;
+        }
+    if (!err && !plugged)
+        err = vmm_err(&c->log, -EINVAL, "--%s: nowhere to go: give tap=IF or passt", name);
+    if (!err && n.kind != NET_TAP && n.queues > 1)
+        err = vmm_err(&c->log, -EINVAL, "--%s: only tap=IF can have more than one queue", name);
+    if (!err && n.kind == NET_PASST && n.vhost == VHOST_ON)
+        err =
+            vmm_err(&c->log, -EINVAL, "--%s: vhost=on works with a tap alone: leave it out", name);
+    if (err || n.kind == NET_NONE)
+        return err;
+    if (c->nnets == NETS_MAX)
+        return vmm_err(&c->log, -EINVAL, "--%s: more than %d cards: give fewer", name, NETS_MAX);
+    c->net[c->nnets++] = n;
     return 0;
 }
 
@@ -462,7 +575,8 @@ static const struct option_def option_table[] = {
     {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
     {"cpus|vcpus|vcpu", 'c', ARG_ONE, "N", "virtual CPUs; default 1", set_cpus},
     {"disk|block", 0, ARG_ONE, "FILE[,ro]", "raw disk, /dev/vda and so on; repeatable", set_disk},
-    {"net", 'n', ARG_ONE, "tap=IF", "network: not there yet, the VM runs without", set_net},
+    {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
+     set_net},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
@@ -732,6 +846,7 @@ struct slot {
     bool running;              /* the thread does */
     struct bell *bell;         /* one a queue */
     struct host_event rung;    /* some bell was rung by hand */
+    struct net *net;           /* NULL: the device is no network card */
 };
 
 /* The doorbell of a queue. */
@@ -752,6 +867,29 @@ struct disk {
         struct disk *disk;
     } op[VIO_BLK_INFLIGHT]; /* of the request of the same number in blk */
     struct vmm_budget budget;
+};
+
+/* A network card, the cable, and the rings that vhost serves. */
+struct net {
+    struct slot *slot;
+    const struct net_config *cfg;
+    unsigned npairs;
+    struct vio_net card;
+    struct host_tap tap;
+    struct host_passt passt;
+    bool gone; /* the other end of the cable */
+    struct net_pair {
+        struct net *net;
+        struct host_watch watch; /* of the tap's queue */
+        struct host_vhost vhost;
+    } pair[VIO_NET_PAIRS_MAX];
+    bool vhost; /* the kernel is asked to serve the rings */
+    struct host_event rings;
+    struct net_ring {
+        struct net *net;
+        bool wanted, runs; /* by the driver; in the kernel */
+        struct host_watch call;
+    } ring[2 * VIO_NET_PAIRS_MAX];
 };
 
 struct line {
@@ -821,6 +959,7 @@ struct vm {
     struct vio_console console;
     struct vio_rng rng;
     struct disk disk[DISKS_MAX];
+    struct net net[NETS_MAX];
 
     struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
     struct host_timer deadline;
@@ -1059,6 +1198,306 @@ static void disk_submit(void *ctx, struct vio_blk_req *req)
     host_disk_submit(d->slot->loop, &o->op);
 }
 
+/* >>net: a card's loop carries frames, or the kernel does (vhost) --------------------------- */
+
+/* With the card's lock held: what its loop is to watch now. */
+static void net_watch(struct net *n)
+{
+    for (unsigned i = 0; i < n->npairs; i++) {
+        unsigned waits = vio_net_waits(&n->card, i);
+        unsigned events =
+            (waits & VIO_NET_RX ? HOST_IN : 0u) | (waits & VIO_NET_TX ? HOST_OUT : 0u);
+        if (n->cfg->kind == NET_PASST)
+            host_passt_watch(&n->passt, events);
+        else
+            host_watch_set(n->slot->loop, &n->pair[i].watch, events);
+    }
+}
+
+/* The tap has frames or room, or it is no more. */
+static void on_tap(void *ctx, unsigned events)
+{
+    struct net_pair *p = ctx;
+    struct net *n = p->net;
+    struct vmm_lock lock = host_mutex_lock(&n->slot->lock);
+
+    vmm_enter(&lock);
+    if (events == HOST_HUP) {
+        n->gone = true;
+        vio_net_set_link(&n->card, false);
+        vmm_say(n->slot->vm->log, VMM_LOG_WARN, "tap '%s' has gone: the guest's cable is out",
+                n->tap.name);
+    } else {
+        vio_net_ready(&n->card, (unsigned)(p - n->pair));
+    }
+    net_watch(n);
+    vmm_leave(&lock);
+}
+
+/* ip link set IF up or down is the cable that goes in and out. */
+static void on_tap_changed(void *ctx)
+{
+    struct net *n = ctx;
+    struct vmm_lock lock = host_mutex_lock(&n->slot->lock);
+
+    vmm_enter(&lock);
+    vio_net_set_link(&n->card, n->tap.up && !n->gone);
+    net_watch(n);
+    vmm_leave(&lock);
+}
+
+/* A passt that has just come knows nothing of the guest. */
+static void on_passt(void *ctx)
+{
+    struct net *n = ctx;
+    struct vmm_lock lock = host_mutex_lock(&n->slot->lock);
+
+    vmm_enter(&lock);
+    if (n->passt.up && n->gone)
+        vio_net_announce(&n->card);
+    n->gone = !n->passt.up;
+    vio_net_set_link(&n->card, n->passt.up);
+    vio_net_ready(&n->card, 0);
+    net_watch(n);
+    vmm_leave(&lock);
+}
+
+/* The same pieces for the host. */
+static const struct host_iov *net_pieces(const struct vio_iov *iov, unsigned n,
+                                         struct host_iov out[VIO_CHAIN_MAX + 1])
+{
+    for (unsigned i = 0; i < n; i++)
+        out[i] = (struct host_iov){iov[i].base, iov[i].len};
+    return out;
+}
+
+static int net_send(void *ctx, unsigned pair, const struct vio_iov *iov, unsigned niov)
+{
+    struct net *n = ctx;
+    struct host_iov v[VIO_CHAIN_MAX + 1];
+
+    net_pieces(iov, niov, v);
+    return n->cfg->kind == NET_PASST ? host_passt_send(&n->passt, v, niov)
+                                     : host_tap_send(&n->tap, pair, v, niov);
+}
+
+static int net_recv(void *ctx, unsigned pair, const struct vio_iov *iov, unsigned niov)
+{
+    struct net *n = ctx;
+    struct host_iov v[VIO_CHAIN_MAX + 1];
+
+    net_pieces(iov, niov, v);
+    return n->cfg->kind == NET_PASST ? host_passt_recv(&n->passt, v, niov)
+                                     : host_tap_recv(&n->tap, pair, v, niov);
+}
+
+static void net_set_offload(void *ctx, unsigned offload)
+{
+    host_tap_set_offload(&((struct net *)ctx)->tap, offload);
+}
+
+static void net_set_pairs(void *ctx, unsigned npairs)
+{
+    host_tap_set_queues(&((struct net *)ctx)->tap, npairs);
+}
+
+/* A queue came into service, on a vCPU's thread. The loop hands it to the kernel, or looks what is
+   in it: not every driver rings then. */
+static bool net_start(void *ctx, unsigned q)
+{
+    struct net *n = ctx;
+
+    if (!n->vhost) {
+        bell_ring(&n->slot->bell[q]);
+        return false;
+    }
+    n->ring[q].wanted = true;
+    host_event_raise(&n->rings);
+    return true;
+}
+
+/* At once, for the guest's memory is its own again. */
+static void net_stop(void *ctx, unsigned q)
+{
+    struct net *n = ctx;
+
+    n->ring[q].wanted = false;
+    if (n->ring[q].runs)
+        host_vhost_stop(&n->pair[q / 2].vhost, q % 2);
+    n->ring[q].runs = false;
+    host_event_raise(&n->rings);
+}
+
+/* Hands a ring to the kernel, which is to look into it at once. False: it refuses. */
+static bool net_ring_start(struct net *n, unsigned q)
+{
+    struct bell *bell = &n->slot->bell[q];
+    struct vio_rings r = vio_queue_rings(&n->card.dev, q);
+    struct host_ring ring = {r.size,   r.desc,         r.driver,
+                             r.device, bell->watch.fd, n->ring[q].call.fd};
+    int err = host_vhost_start(&n->pair[q / 2].vhost, q % 2, &ring, n->card.dev.accepted,
+                               n->tap.fd[q / 2]);
+
+    if (err) {
+        vmm_say(n->slot->vm->log, VMM_LOG_WARN,
+                "vhost-net refuses a queue (%s): vmm serves it, which costs more", strerror(-err));
+        return false;
+    }
+    host_bell_ring(bell->watch.fd);
+    return true;
+}
+
+/* On the card's loop: brings about what net_start and net_stop want. */
+static void on_rings(void *ctx)
+{
+    struct net *n = ctx;
+    struct vmm_lock lock = host_mutex_lock(&n->slot->lock);
+
+    vmm_enter(&lock);
+    for (unsigned q = 0; q < 2 * n->npairs; q++) {
+        struct net_ring *r = &n->ring[q];
+        if (r->wanted && !r->runs) {
+            host_watch_set(n->slot->loop, &n->slot->bell[q].watch, 0);
+            r->runs = net_ring_start(n, q);
+            r->wanted = r->runs;
+            if (!r->runs)
+                vio_net_take_back(&n->card, q);
+        }
+        if (!r->runs)
+            host_watch_set(n->slot->loop, &n->slot->bell[q].watch, HOST_IN | HOST_EDGE);
+    }
+    net_watch(n);
+    vmm_leave(&lock);
+}
+
+/* The kernel has something for the driver. */
+static void on_call(void *ctx, unsigned events)
+{
+    struct net_ring *r = ctx;
+    struct net *n = r->net;
+    struct vmm_lock lock = host_mutex_lock(&n->slot->lock);
+
+    (void)events;
+    vmm_enter(&lock);
+    if (r->runs)
+        n->card.dev.interrupt(n->card.dev.transport, (unsigned)(r - n->ring));
+    vmm_leave(&lock);
+}
+
+/* Opens vhost-net for every pair, before the card is made: its features depend on it. */
+static int net_open_vhost(struct vm *vm, struct net *n)
+{
+    bool must = n->cfg->vhost == VHOST_ON;
+    int err = 0;
+
+    for (unsigned i = 0; i < n->npairs; i++)
+        n->pair[i].vhost.fd = -1;
+    if (n->cfg->vhost == VHOST_OFF || n->cfg->kind == NET_PASST)
+        return 0;
+    if (!(hyp_caps(&vm->hyp) & HYP_CAP_DOORBELL))
+        return must ? vmm_err(vm->log, -ENOTSUP,
+                              "--net: vhost=on needs ioeventfd of the "
+                              "hypervisor: leave it out")
+                    : 0;
+    for (unsigned i = 0; i < n->npairs && !err; i++)
+        err = host_vhost_open(&n->pair[i].vhost, &vm->mem, must ? vm->log : NULL);
+    for (unsigned i = 0; i < n->npairs && err; i++)
+        host_vhost_close(&n->pair[i].vhost);
+    n->vhost = !err;
+    return must ? err : 0;
+}
+
+/* A call bell for each ring, and the event that starts rings. */
+static int net_hang_calls(struct net *n)
+{
+    int err = 0;
+
+    host_event_init(n->slot->loop, &n->rings, on_rings, n);
+    for (unsigned q = 0; q < 2 * n->npairs && n->vhost && !err; q++) {
+        int fd = host_bell_open();
+        n->ring[q].net = n;
+        n->ring[q].call = (struct host_watch){fd, HOST_IN | HOST_EDGE, on_call, &n->ring[q], 0};
+        err = fd < 0 ? fd : host_watch_add(n->slot->loop, &n->ring[q].call);
+    }
+    return err ? vmm_err(n->slot->vm->log, err, "no descriptor for a network card: %s",
+                         strerror(-err))
+               : 0;
+}
+
+/* A stable address that no other card of the same network is likely to have: from this machine, the
+   cable's name and the card's number (FNV-1a). */
+static void net_default_mac(const struct net *n, unsigned number, uint8_t mac[6])
+{
+    char id[128] = "";
+    uint64_t hash = 0xcbf29ce484222325;
+    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? 0 : read(fd, id, 32);
+
+    if (fd >= 0)
+        close(fd);
+    snprintf(id + (len > 0 ? len : 0), 64, "/%u/%s", number, n->tap.name);
+    for (const char *s = id; *s; s++)
+        hash = (hash ^ (uint8_t)*s) * 0x100000001b3;
+    memcpy(mac, &hash, 6);
+    mac[0] = 0x52; /* locally administered */
+}
+
+static void net_describe(struct net *n, unsigned number, struct vio_net_desc *desc)
+{
+    const struct net_config *cfg = n->cfg;
+    uint64_t rings = VIO_F_CORE & ~VIO_F_RING_RESET; /* which is the transport's affair */
+
+    *desc = (struct vio_net_desc){.port = {.send = net_send,
+                                           .recv = net_recv,
+                                           .start = net_start,
+                                           .stop = net_stop,
+                                           .ctx = n},
+                                  .bare = cfg->kind == NET_PASST,
+                                  .pairs = n->npairs,
+                                  .mtu = (uint16_t)(cfg->mtu ? cfg->mtu : n->tap.mtu)};
+    memcpy(desc->mac, cfg->mac, sizeof desc->mac);
+    if (!cfg->have_mac)
+        net_default_mac(n, number, desc->mac);
+    if (cfg->kind == NET_PASST)
+        return;
+    desc->offload = n->tap.offload; /* the same bits, see below */
+    desc->link_down = !n->tap.up;
+    desc->port.set_offload = net_set_offload;
+    desc->port.set_pairs = net_set_pairs;
+    if (n->vhost)
+        desc->features_off = (rings | VIO_NET_F_MRG_RXBUF) & ~n->pair[0].vhost.features;
+}
+
+_Static_assert((int)HOST_OFFLOAD_CSUM == (int)VIO_NET_CSUM &&
+                   (int)HOST_OFFLOAD_TSO4 == (int)VIO_NET_TSO4 &&
+                   (int)HOST_OFFLOAD_TSO6 == (int)VIO_NET_TSO6 &&
+                   (int)HOST_OFFLOAD_ECN == (int)VIO_NET_ECN &&
+                   (int)HOST_OFFLOAD_USO4 == (int)VIO_NET_USO4 &&
+                   (int)HOST_OFFLOAD_USO6 == (int)VIO_NET_USO6,
+               "offloads of host.h and dev_virtio.h are the same bits");
+
+/* Puts the cable in, once the card has its loop. */
+static int net_connect(struct net *n)
+{
+    struct host_loop *loop = n->slot->loop;
+    struct host_passt_desc passt = {.loop = loop,
+                                    .path = n->cfg->where,
+                                    .mtu = n->cfg->mtu,
+                                    .ready = on_passt,
+                                    .ctx = n,
+                                    .log = n->slot->vm->log};
+
+    if (n->cfg->kind == NET_PASST)
+        return host_passt_open(&n->passt, &passt);
+    for (unsigned i = 0; i < n->npairs; i++) {
+        n->pair[i].net = n;
+        n->pair[i].watch = (struct host_watch){n->tap.fd[i], 0, on_tap, &n->pair[i], 0};
+    }
+    return n->cfg->kind == NET_TAP
+               ? host_tap_follow(&n->tap, loop, on_tap_changed, n, n->slot->vm->log)
+               : 0;
+}
+
 /* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
 
 /* Serves one queue, on the slot's loop only, so that a vCPU never waits for a disk. */
@@ -1068,6 +1507,8 @@ static void slot_serve(struct slot *s, unsigned q)
 
     vmm_enter(&lock);
     vio_queue_run(s->dev, q);
+    if (s->net)
+        net_watch(s->net);
     vmm_leave(&lock);
 }
 
@@ -1222,6 +1663,26 @@ static int plug_disk(struct vm *vm, unsigned i)
     return err;
 }
 
+static int plug_net(struct vm *vm, unsigned i)
+{
+    struct net *n = &vm->net[i];
+    struct vio_net_desc desc;
+    int err = net_open_vhost(vm, n);
+
+    if (err)
+        return err;
+    net_describe(n, i, &desc);
+    err = vio_net_init(&n->card, &desc);
+    if (!err)
+        err = slot_plug(vm, &n->card.dev, true);
+    if (err)
+        return err;
+    n->slot = &vm->slot[vm->nslots - 1];
+    n->slot->net = n;
+    err = net_hang_calls(n);
+    return err ? err : net_connect(n);
+}
+
 static size_t rng_fill(void *ctx, void *buf, size_t len)
 {
     (void)ctx;
@@ -1237,6 +1698,8 @@ static int plug_virtio(struct vm *vm)
 
     for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
         err = plug_disk(vm, i);
+    for (unsigned i = 0; i < vm->cfg->nnets && !err; i++)
+        err = plug_net(vm, i);
     if (!err)
         err = vio_rng_init(&vm->rng, &rng);
     if (!err)
@@ -1808,12 +2271,31 @@ static int open_disks(struct vm *vm)
     return err;
 }
 
+/* Taps with the disks; passt needs its card's loop. */
+static int open_nets(struct vm *vm)
+{
+    int err = 0;
+
+    for (unsigned i = 0; i < vm->cfg->nnets && !err; i++) {
+        struct net *n = &vm->net[i];
+        n->cfg = &vm->cfg->net[i];
+        n->npairs = n->cfg->queues ? n->cfg->queues : 1;
+        if (n->cfg->kind == NET_TAP)
+            err = host_tap_open(&n->tap, n->cfg->where, n->npairs, vm->log);
+        else if (n->cfg->kind == NET_TAPFD)
+            err = host_tap_adopt(&n->tap, (int)n->cfg->fd, vm->log);
+    }
+    return err;
+}
+
 /* Everything up to the first vCPU; order: cheap refusals first, images after RAM is mapped. */
 static int vm_build(struct vm *vm)
 {
     struct hyp_desc desc = {.log = vm->log, .ncpus = vm->cfg->ncpus};
     int err = open_disks(vm);
 
+    if (!err)
+        err = open_nets(vm);
     if (!err)
         err = hyp_open(&vm->hyp, &desc);
     vm_stamp(vm, STAGE_OPENED);
@@ -1989,6 +2471,29 @@ static void check_device(struct doctor *d, const char *topic, const char *path, 
     finding(d, LESS, topic, what, remedy);
 }
 
+/* Is there a program of this name on PATH? */
+static bool is_installed(const char *name)
+{
+    const char *dir = getenv("PATH");
+    char path[512];
+
+    for (; dir && *dir; dir += strcspn(dir, ":"), dir += *dir == ':') {
+        snprintf(path, sizeof path, "%.*s/%s", (int)strcspn(dir, ":"), dir, name);
+        if (!access(path, X_OK))
+            return true;
+    }
+    return false;
+}
+
+static void check_passt(struct doctor *d)
+{
+    if (is_installed("passt"))
+        finding(d, FINE, "passt", "passt is installed: networks without privileges", "");
+    else
+        finding(d, LESS, "passt", "passt is not installed: a network needs a tap",
+                "install the package passt");
+}
+
 /* 0: a VM can run here. */
 static int doctor(bool json)
 {
@@ -1998,6 +2503,7 @@ static int doctor(bool json)
     check_memory(&d);
     check_device(&d, "tap", "/dev/net/tun", "modprobe tun, as root");
     check_device(&d, "vhost-net", "/dev/vhost-net", "modprobe vhost_net, as root");
+    check_passt(&d);
     check_device(&d, "vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock, as root");
     if (json)
         printf("\n]\n");
@@ -2039,8 +2545,6 @@ static int run(struct config *cfg)
     vm.status = -1;
     vm_stamp(&vm, STAGE_START);
     cfg->log.level = cfg->level > VMM_LOG_ERROR ? cfg->level : VMM_LOG_ERROR;
-    if (cfg->net)
-        vmm_say(vm.log, VMM_LOG_WARN, "--net is not there yet: the VM runs without a network");
     if (host_loop_init(&vm.loop, vm.log) || vm_build(&vm))
         return ST_UNFIT;
     err = watch_life(&vm);
@@ -2051,6 +2555,8 @@ static int run(struct config *cfg)
         err = run_cpus(&vm);
     if (err)
         vm_end(&vm, ST_UNFIT);
+    for (unsigned i = 0; i < cfg->nnets; i++)
+        host_passt_close(&vm.net[i].passt);
     host_stream_close(&vm.serial.stream);
     host_stream_close(&vm.terminal.stream);
     host_tty_restore();

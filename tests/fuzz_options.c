@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     /* either it is understood, silently, or refused in one sentence; --log none hears nothing */
     if (!err && c.command == CMD_RUN) {
         char *line = NULL;
-        struct vm vm_stub;
+        static struct vm vm_stub; /* some MiB */
         memset(&vm_stub, 0, offsetof(struct vm, slot));
         vm_stub.nslots = 3;
         vm_stub.cfg = &c;

@@ -76,6 +76,11 @@ bad 2 '--console' --kernel bz --console=vga
 bad 2 '--log' --kernel bz --log loud
 bad 2 '--timeout' --kernel bz --timeout soon
 bad 2 '--time' --kernel bz --time=3
+bad 2 'net.*tap0' --kernel bz --net tap0
+bad 2 'MAC' --kernel bz --net tap=tap0,mac=52:54:00
+bad 2 'even first byte' --kernel bz --net tap=tap0,mac=53:54:00:00:00:00
+bad 2 'queues' --kernel bz --net tap=tap0,queues=99
+bad 2 'vhost' --kernel bz --net passt,vhost=on
 bad 2 'exclude' --kernel bz --binary text --entry 0
 bad 2 'kernel' bz
 bad 2 '.' --mem 1G
@@ -111,6 +116,9 @@ bad 3 'himem_start' --kernel bz,himem_start=0x2000000
 bad 3 'text.*RAM' --binary text --entry 0x80000000 --mem 16M
 bad 3 'entry' --binary text --load 0x1000 --entry 0x2000
 bad 3 '/nowhere/x' --binary text --entry 0x1000 --serial file:/nowhere/x
+bad 3 '1 to 15 characters' --binary text --entry 0x1000 --net tap=a-name-that-is-too-long
+bad 3 'descriptor 77 is not open' --binary text --entry 0x1000 --net tapfd=77
+bad 3 'passt.*nowhere' --binary text --entry 0x1000 --net passt=/nowhere/passt
 bad 3 'unix:|unix|socket' --binary text --entry 0x1000 --serial unix:text
 
 # what only root can stage: no /dev/kvm, and one that this user may not open

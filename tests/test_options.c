@@ -128,9 +128,56 @@ static void test_net_and_console(void)
     GOOD("--kernel|bzImage|--initrd|rd|--cmdline|...|--cpus|2|--disk|d.img|--net|tap=tap0|--"
          "console|--log|3");
     CHECK(c.debugcon && c.console == CONSOLE_SERIAL);
-    CHECK(strcmp(c.net, "tap=tap0") == 0);
+    CHECK_EQ(c.nnets, 1);
+    CHECK(c.net[0].kind == NET_TAP && strcmp(c.net[0].where, "tap0") == 0);
     CHECK(c.level == VMM_LOG_INFO);
     CHECK_EQ(c.ndisks, 1);
+    config_free(&c);
+}
+
+static void test_net(void)
+{
+    static const uint8_t mac[] = {0x52, 0x54, 0, 0xab, 0xcd, 0xef};
+    static const char *const bad[] = {"tap0",
+                                      "tap=",
+                                      "passt=",
+                                      "tapfd=2",
+                                      "tapfd=x",
+                                      "mac=52:54:00:ab:cd:ef",
+                                      "tap=a,tap=b",
+                                      "tap=a,passt",
+                                      "tap=a,mac=52:54:00:ab:cd",
+                                      "tap=a,mac=53:54:00:ab:cd:ef",
+                                      "tap=a,mac=52:54:00:ab:cd:ef:",
+                                      "tap=a,mac=5:254:00:ab:cd:ef",
+                                      "tap=a,queues=0",
+                                      "tap=a,queues=9",
+                                      "passt,queues=2",
+                                      "tapfd=5,queues=2",
+                                      "tap=a,mtu=67",
+                                      "tap=a,mtu=65536",
+                                      "tap=a,vhost=yes",
+                                      "passt,vhost=on",
+                                      "tap=a,fast"};
+    char line[80];
+
+    GOOD("--kernel|k|--net|tap=t0,queues=4,mac=52:54:00:ab:CD:ef,vhost=off|--net|mtu=9000,passt|"
+         "-n|passt=/run/p|--net|none|-ntapfd=7,vhost=on");
+    CHECK_EQ(c.nnets, 4);
+    CHECK(c.net[0].queues == 4 && c.net[0].have_mac && c.net[0].vhost == VHOST_OFF);
+    CHECK(!memcmp(c.net[0].mac, mac, 6) && !c.net[0].mtu);
+    CHECK(c.net[1].kind == NET_PASST && !c.net[1].where && c.net[1].mtu == 9000);
+    CHECK(c.net[1].vhost == VHOST_AUTO && !c.net[1].have_mac);
+    CHECK(c.net[2].kind == NET_PASST && strcmp(c.net[2].where, "/run/p") == 0);
+    CHECK(c.net[3].kind == NET_TAPFD && c.net[3].fd == 7 && c.net[3].vhost == VHOST_ON);
+    config_free(&c);
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(line, sizeof line, "--kernel|k|--net|%s", bad[i]);
+        if (!CHECK_EQ(parse(&c, line), -EINVAL))
+            printf("  %s\n", bad[i]);
+        config_free(&c);
+    }
+    CHECK_EQ(parse(&c, "--kernel|k|-npasst|-npasst|-npasst|-npasst|-npasst"), -EINVAL);
     config_free(&c);
 }
 
@@ -269,6 +316,7 @@ int main(void)
     test_order();
     test_path_alone();
     test_net_and_console();
+    test_net();
     test_quotes();
     test_sizes();
     test_bad();

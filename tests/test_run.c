@@ -63,7 +63,7 @@ static const struct life lives[] = {
     {"no CPU", "fake CPU 2 does not open", ST_UNFIT, 0, -EINVAL, 0, 0, {OUT(0xf4, 1)}},
     {"timeout", "still ran after 1 s", ST_TIMEOUT, 0, 0, 0, "--timeout=1", {OUT(0x3f8, 'x')}},
     {"SIGTERM", "", ST_SIGNAL + SIGTERM, 0, 0, 1, 0, {OUT(0x3f8, 'x')}},
-    {"network", "not there yet", 1, 0, 0, 0, "--net=tap=t", {OUT(0xf4, 1)}},
+    {"network", "1 to 15 characters", ST_UNFIT, 0, 0, 0, "--net=tap=a-name-that-is-too-long", {{0}}},
     {"times", "\"entry\":", 1, 0, 0, 0, "--time", {OUT(0xf4, 1)}},
 };
 
