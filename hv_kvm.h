@@ -54,11 +54,12 @@
 
 struct hyp {
     const struct vmm_log *log;
-    int dev, vm;                             /* /dev/kvm and the VM; -1: closed */
-    unsigned caps;                           /* enum hyp_cap */
-    unsigned ncpus;                          /* as the CPUID topology tells them */
-    unsigned run_len;                        /* bytes of a vCPU's shared page(s) */
-    struct vmm_mem slots;                    /* what is mapped, to show the bytes at a fault */
+    int dev, vm;          /* /dev/kvm and the VM; -1: closed */
+    unsigned caps;        /* enum hyp_cap */
+    bool any_width;       /* doorbells of len 0 work; they spare VMX the decoding of the write */
+    unsigned ncpus;       /* as the CPUID topology tells them */
+    unsigned run_len;     /* bytes of a vCPU's shared page(s) */
+    struct vmm_mem slots; /* what is mapped, to show the bytes at a fault */
     uint64_t cpuid[1 + HYP_CPUID_MAX * 5];   /* struct kvm_cpuid2 with its entries */
     unsigned nlines;                         /* of hyp_msi_line so far */
     uint64_t routes[1 + HYP_ROUTES_MAX * 6]; /* struct kvm_irq_routing with its entries */
@@ -281,6 +282,7 @@ static int kvm__open_vm(struct hyp *h, const struct hyp_desc *desc)
 
     if (err)
         return err;
+    h->any_width = kvm__cap(h, KVM_CAP_IOEVENTFD_ANY_LENGTH);
     h->caps = kvm__find_caps(h, desc);
     err = kvm__check_cpus(h);
     if (err)
@@ -442,9 +444,9 @@ VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int be
     struct kvm_ioeventfd io = {.addr = where->gpa, .len = where->len, .fd = bell};
     int err;
 
-    if (!(h->caps & HYP_CAP_DOORBELL))
+    if (!(h->caps & HYP_CAP_DOORBELL) || (!where->len && !h->any_width))
         return -ENOSYS;
-    if (where->match) {
+    if (where->match && where->len) {
         io.datamatch = where->value;
         io.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
     }

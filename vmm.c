@@ -70,6 +70,7 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 /* >>config: what the command line asks for -------------------------------------------------- */
 
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
+enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 
 #define DISKS_MAX       12
 #define NETS_MAX        4
@@ -111,6 +112,7 @@ struct config {
     struct net_config net[NETS_MAX];
     unsigned nnets;
     enum console console;
+    enum transport transport;
     bool debugcon, time, no_acpi, json;
     unsigned timeout; /* seconds; 0: none */
     enum { CMD_RUN, CMD_DOCTOR, CMD_HELP, CMD_VERSION } command;
@@ -527,6 +529,16 @@ static int set_console(struct config *c, const char *name, const char *value)
                    value);
 }
 
+static int set_transport(struct config *c, const char *name, const char *value)
+{
+    bool mmio = strcmp(value, "mmio") == 0;
+
+    c->transport = mmio ? TRANSPORT_MMIO : TRANSPORT_PCI;
+    return mmio || strcmp(value, "pci") == 0
+               ? 0
+               : vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give pci or mmio", name, value);
+}
+
 /* Names, or the digits that other monitors use. */
 static int set_log(struct config *c, const char *name, const char *value)
 {
@@ -585,6 +597,8 @@ static const struct option_def option_table[] = {
      set_serial},
     {"console", 0, ARG_MAYBE, "[serial|virtio|none]", "the guest's console; alone: debug ports too",
      set_console},
+    {"transport", 0, ARG_ONE, "pci|mmio", "how the guest finds virtio devices; default pci",
+     set_transport},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
@@ -826,11 +840,12 @@ static void config_free(struct config *c)
 #define MMIO64_LEN  (64ull << 30) /* bytes of the large window, and its alignment */
 #define DEBUG_MMIO  0x09000000ull
 
-/* Interrupt lines for virtio devices, those first that a kernel without ACPI can use too. */
-static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 3, 16, 17, 18, 19, 20, 21};
-#define SLOTS_MAX (sizeof virtio_gsi)
-/* INTA# to INTD# share two more: who is in a hurry uses MSI. */
-static const uint8_t pci_gsi[] = {22, 23, 22, 23};
+/* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
+   INTA# to INTD# on a machine with PCI. */
+static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+static const uint8_t pci_gsi[] = {16, 17, 18, 19};
+#define MMIO_SLOTS_MAX (sizeof virtio_gsi)
+#define SLOTS_MAX      (PCI_SLOTS - 1)
 
 struct vm;
 
@@ -838,7 +853,12 @@ struct vm;
 struct slot {
     struct vm *vm;
     struct vio_dev *dev;
-    struct vio_mmio mmio;
+    union {
+        struct vio_mmio mmio;
+        struct vio_pci pci;
+    };
+    uint64_t bar;            /* PCI: where the doorbells are, or PCI_NOWHERE */
+    struct message *message; /* PCI: one a vector */
     struct host_mutex lock;
     struct host_loop *loop; /* its queues are served there: the VM's or its own */
     struct host_loop own;
@@ -853,8 +873,16 @@ struct slot {
 struct bell {
     struct slot *slot;
     unsigned queue;
-    struct host_watch watch;
-    bool rung; /* by hand, for no doorbell caught the write; atomic */
+    struct host_watch watch; /* fd -1: kicks come as plain writes */
+    bool rung;               /* by hand, for no doorbell caught the write; atomic */
+};
+
+/* An interrupt by message with a line of its own, which a kernel can ring as well. */
+struct message {
+    uint64_t addr;
+    uint32_t data;
+    unsigned gsi;
+    int bell; /* -1: never sent yet */
 };
 
 struct disk {
@@ -951,11 +979,12 @@ struct vm {
     struct pc_debugcon debugcon;
     struct host_mutex com1_lock, chips_lock;
 
-    struct pci_root pci;
+    struct pci_root pci; /* with --transport pci; else all zero */
     struct host_mutex pci_lock;
 
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
+    struct host_mutex messages_lock; /* guards the hypervisor's lines for messages */
     struct vio_console console;
     struct vio_rng rng;
     struct disk disk[DISKS_MAX];
@@ -1537,22 +1566,27 @@ static void on_rung(void *ctx)
 
 /* The guest's write to a queue's notify register wakes the loop without an exit to user space;
    where the hypervisor has no such thing, on_kick does. */
-static int bell_hang(struct bell *b, const struct vmm_doorbell *where)
+static int bell_open(struct bell *b)
 {
     struct slot *s = b->slot;
-    int fd = host_bell_open(), err;
+    int fd;
 
+    if (!(hyp_caps(&s->vm->hyp) & HYP_CAP_DOORBELL))
+        return 0;
+    fd = host_bell_open();
     if (fd < 0)
         return vmm_err(s->vm->log, fd, "cannot open a descriptor for a doorbell: %s",
                        strerror(-fd));
-    err = hyp_doorbell(&s->vm->hyp, where, fd, true);
-    if (err) {
-        close(fd);
-        return err == -ENOSYS ? 0 : err;
-    }
     b->watch = (struct host_watch){
         .fd = fd, .events = HOST_IN | HOST_EDGE, .ready = on_doorbell, .ctx = b};
     return host_watch_add(s->loop, &b->watch);
+}
+
+static int bell_place(const struct bell *b, const struct vmm_doorbell *where, bool on)
+{
+    int err = b->watch.fd < 0 ? 0 : hyp_doorbell(&b->slot->vm->hyp, where, b->watch.fd, on);
+
+    return err == -ENOSYS ? 0 : err;
 }
 
 static void *slot_main(void *ctx)
@@ -1605,11 +1639,13 @@ static int slot_init(struct slot *s, struct vm *vm, struct vio_dev *dev, bool ow
     s->bell = calloc(dev->nqueues, sizeof *s->bell);
     if (!s->bell)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
-    for (unsigned q = 0; q < dev->nqueues; q++)
-        s->bell[q] = (struct bell){.slot = s, .queue = q};
     host_mutex_init(&s->lock);
     host_event_init(s->loop, &s->rung, on_rung, s);
-    return 0;
+    for (unsigned q = 0; q < dev->nqueues && !err; q++) {
+        s->bell[q] = (struct bell){.slot = s, .queue = q, .watch.fd = -1};
+        err = bell_open(&s->bell[q]);
+    }
+    return err;
 }
 
 /* Registers, interrupt and doorbells on the MMIO bus, at the place of the slot's number. */
@@ -1626,12 +1662,94 @@ static int slot_plug_mmio(struct slot *s)
                         .dev = &s->mmio,
                         .lock = host_mutex_lock(&s->lock)};
     struct vmm_doorbell where = {.gpa = io.base + VIO_MMIO_NOTIFY, .len = 4, .match = true};
-    int err = plug_edge(vm, virtio_gsi[at], s->loop, &desc.irq);
+    int err;
 
+    if (at >= MMIO_SLOTS_MAX)
+        return vmm_err(vm->log, -ENOSPC,
+                       "more than %d virtio devices: give fewer, or --transport pci",
+                       (int)MMIO_SLOTS_MAX);
+    err = plug_edge(vm, virtio_gsi[at], s->loop, &desc.irq);
     vio_mmio_init(&s->mmio, &desc);
     for (; where.value < s->dev->nqueues && !err; where.value++)
-        err = bell_hang(&s->bell[where.value], &where);
+        err = bell_place(&s->bell[where.value], &where, true);
     return err ? err : vmm_bus_add(&vm->mmio, &io);
+}
+
+/* The guest moved the registers: the doorbells go along. Each has an address of its own, so that
+   nobody has to look at what was written. */
+static void slot_moved(void *ctx, uint64_t gpa)
+{
+    struct slot *s = ctx;
+    struct vmm_doorbell where = {.len = 0};
+
+    for (unsigned q = 0; q < s->dev->nqueues; q++) {
+        where.gpa = s->bar + VIO_PCI_NOTIFY(q);
+        if (s->bar != PCI_NOWHERE)
+            bell_place(&s->bell[q], &where, false);
+        where.gpa = gpa + VIO_PCI_NOTIFY(q);
+        if (gpa != PCI_NOWHERE)
+            bell_place(&s->bell[q], &where, true);
+    }
+    s->bar = gpa;
+}
+
+/* Gives a message its line, or another meaning to the line that it has. */
+static int message_route(struct vm *vm, struct message *m, uint64_t addr, uint32_t data)
+{
+    struct vmm_lock lock = host_mutex_lock(&vm->messages_lock);
+    bool fresh = m->bell < 0;
+    int err = 0;
+
+    if (!fresh && m->addr == addr && m->data == data)
+        return 0;
+    vmm_enter(&lock);
+    if (fresh) {
+        int gsi = hyp_msi_line(&vm->hyp);
+        err = gsi < 0 ? gsi : (m->bell = host_bell_open()) < 0 ? m->bell : 0;
+        m->gsi = (unsigned)gsi;
+    }
+    if (!err)
+        err = hyp_msi_route(&vm->hyp, m->gsi, addr, data);
+    if (!err && fresh)
+        err = hyp_irq_bell(&vm->hyp, m->gsi, m->bell, true);
+    vmm_leave(&lock);
+    m->addr = addr;
+    m->data = data;
+    return err;
+}
+
+/* With the device's lock held. A message that cannot be routed was said in the log. */
+static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t data)
+{
+    struct slot *s = ctx;
+    struct message *m = &s->message[vector];
+
+    if (!message_route(s->vm, m, addr, data))
+        host_bell_post(s->loop, m->bell);
+}
+
+/* A function of the PCI root bus. */
+static int slot_plug_pci(struct slot *s)
+{
+    struct vm *vm = s->vm;
+    struct vio_pci_desc desc = {.dev = s->dev,
+                                .mem = &vm->mem,
+                                .msi = {.send = slot_message, .ctx = s},
+                                .lock = host_mutex_lock(&s->lock),
+                                .kick = on_kick,
+                                .moved = slot_moved,
+                                .ctx = s,
+                                .log = vm->log};
+    int err;
+
+    s->bar = PCI_NOWHERE;
+    s->message = calloc(1 + s->dev->nqueues, sizeof *s->message);
+    if (!s->message)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i <= s->dev->nqueues; i++)
+        s->message[i].bell = -1;
+    err = vio_pci_init(&s->pci, &desc);
+    return err ? err : pci_plug(&vm->pci, &s->pci.pci);
 }
 
 /* Puts a device into the next slot. */
@@ -1640,7 +1758,9 @@ static int slot_plug(struct vm *vm, struct vio_dev *dev, bool own_loop)
     struct slot *s = &vm->slot[vm->nslots++];
     int err = slot_init(s, vm, dev, own_loop);
 
-    return err ? err : slot_plug_mmio(s);
+    if (err)
+        return err;
+    return vm->cfg->transport == TRANSPORT_PCI ? slot_plug_pci(s) : slot_plug_mmio(s);
 }
 
 /* The serial number is the name that Linux is going to give: scripts in the guest can rely on
@@ -1696,6 +1816,7 @@ static int plug_virtio(struct vm *vm)
     struct vio_console_desc console = {.out = line_stream(&vm->terminal)};
     int err = 0;
 
+    host_mutex_init(&vm->messages_lock);
     for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
         err = plug_disk(vm, i);
     for (unsigned i = 0; i < vm->cfg->nnets && !err; i++)
@@ -1763,6 +1884,9 @@ static const struct place {
     {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
     {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
 };
+/* Only without PCI, whose ports enclose it. */
+static const struct place reset_port = {RESET_PORT,           1,          pc_power_reset_read,
+                                        pc_power_reset_write, DEV(power), DEV(chips_lock)};
 /* Only with --console. */
 static const struct place debug_port = {
     0xe9, 1, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
@@ -1812,6 +1936,8 @@ static int plug_chips(struct vm *vm)
     init_chips(vm);
     for (size_t i = 0; i < sizeof machine_ports / sizeof machine_ports[0] && !err; i++)
         err = plug_place(vm, &vm->ports, &machine_ports[i]);
+    if (!err && !vm->pci.desc.ecam)
+        err = plug_place(vm, &vm->ports, &reset_port);
     if (!err && vm->cfg->debugcon)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
@@ -1858,6 +1984,12 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
               : -EFAULT;
 }
 
+/* Virtio devices that no bus announces. */
+static unsigned mmio_slots(const struct vm *vm)
+{
+    return vm->cfg->transport == TRANSPORT_MMIO ? vm->nslots : 0;
+}
+
 /* The default command line names the console; --append adds, and without ACPI the kernel is told
    where the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller
    frees it. */
@@ -1875,7 +2007,7 @@ static char *make_cmdline(const struct vm *vm)
     n = snprintf(line, size, "%s%s%s%s", c->cmdline ? "" : consoles[c->console],
                  c->cmdline ? c->cmdline : CMDLINE_DEFAULT, c->append ? " " : "",
                  c->append ? c->append : "");
-    for (unsigned i = 0; c->no_acpi && i < vm->nslots; i++)
+    for (unsigned i = 0; i < mmio_slots(vm) && c->no_acpi; i++)
         n +=
             snprintf(line + n, size - (size_t)n, " virtio_mmio.device=4K@0x%llx:%u",
                      (unsigned long long)(VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN), virtio_gsi[i]);
@@ -1890,7 +2022,7 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
     dev[n++] =
         (struct boot_dev){.kind = BOOT_DEV_UART, .base = COM1_PORT, .len = 8, .gsi = COM1_GSI};
     dev[n++] = (struct boot_dev){.kind = BOOT_DEV_RTC, .base = RTC_PORT, .len = 2};
-    for (unsigned i = 0; i < vm->nslots; i++)
+    for (unsigned i = 0; i < mmio_slots(vm); i++)
         dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
                                      .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,
                                      .len = VIO_MMIO_LEN,
@@ -2302,7 +2434,7 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = plug_memory(vm);
     vm_stamp(vm, STAGE_MEMORY);
-    if (!err)
+    if (!err && vm->cfg->transport == TRANSPORT_PCI)
         err = plug_pci(vm);
     if (!err)
         err = plug_virtio(vm);

@@ -453,7 +453,7 @@ enum hyp_cap {
    bell instead of ending hyp_run. */
 struct vmm_doorbell {
     uint64_t gpa;
-    unsigned len; /* 1, 2, 4, 8 */
+    unsigned len; /* 1, 2, 4, 8; 0: of any width that starts at gpa, and then nothing is matched */
     bool match;
     uint64_t value;
 };
@@ -500,7 +500,7 @@ VMM_DEF int hyp_msi_line(struct hyp *h);
 /* From now on an edge on this line is this message. Slow; before the line is first rung. */
 VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data);
 /* From now on (on) or no longer: such a write of the guest's rings the bell. -ENOSYS without
-   HYP_CAP_DOORBELL. Thread-safe. */
+   HYP_CAP_DOORBELL, or where this width is not possible. Thread-safe. */
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on);
 /* Creates vCPU `id`, on the thread that will run it. It gets this host's features with topology for
    desc.ncpus; ids other than 0 wait for the guest to start them. */

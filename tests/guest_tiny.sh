@@ -29,16 +29,16 @@ for n in 1 2 4; do
 done
 
 { echo first line of the disk; head -c 1048576 /dev/zero; } | head -c 1048576 >"$T/disk"
-tiny virtio64
+tiny virtio64 --transport mmio
 check "virtio random numbers" 0 '^rng: 16 bytes'
-tiny virtio64 --disk "$T/disk"
+tiny virtio64 --disk "$T/disk" --transport mmio
 check "virtio disk" 0 '^disk: first line of the disk'
 lied='^[0-9]+ devices, [0-9]+ lies, all survived'
-tiny liar64
+tiny liar64 --transport mmio
 check "lying driver" 0 "$lied"
-tiny liar64 --disk "$T/disk"
+tiny liar64 --transport mmio --disk "$T/disk"
 check "lying driver, with a disk" 0 "$lied"
-tiny liar64 --disk "$T/disk,ro" --console virtio --serial "file:$T/serial"
+tiny liar64 --transport mmio --disk "$T/disk,ro" --console virtio --serial "file:$T/serial"
 cat "$T/serial" >>"$out"
 check "lying driver, with a read-only disk and a console" 0 "$lied"
 

@@ -404,6 +404,12 @@ static void test_doorbells(struct hyp *h)
     where.match = false;
     CHECK_EQ(hyp_doorbell(h, &where, 78, false), 0);
     CHECK_EQ(kvm.bell.flags, KVM_IOEVENTFD_FLAG_DEASSIGN);
+    where.len = 0;
+    where.match = true; /* not together with any width */
+    CHECK_EQ(hyp_doorbell(h, &where, 78, true), 0);
+    CHECK(kvm.bell.len == 0 && kvm.bell.flags == 0);
+    h->any_width = false;
+    CHECK_EQ(hyp_doorbell(h, &where, 78, true), -ENOSYS);
 }
 
 int main(void)

@@ -62,7 +62,7 @@ static void test_defaults(void)
     CHECK_EQ(c.mem, 512ull << 20);
     CHECK_EQ(c.ncpus, 1);
     CHECK(c.console == CONSOLE_SERIAL && !c.serial && !c.debugcon && !c.no_acpi && !c.time);
-    CHECK(c.level == VMM_LOG_WARN);
+    CHECK(c.level == VMM_LOG_WARN && c.transport == TRANSPORT_PCI);
     config_free(&c);
 }
 
@@ -120,6 +120,13 @@ static void test_path_alone(void)
 {
     GOOD("--kernel|path=bzimage-hello-busybox");
     CHECK(strcmp(c.kernel, "bzimage-hello-busybox") == 0);
+    config_free(&c);
+}
+
+static void test_transport(void)
+{
+    GOOD("--kernel|k|--transport|mmio");
+    CHECK(c.transport == TRANSPORT_MMIO);
     config_free(&c);
 }
 
@@ -295,12 +302,12 @@ static void test_cmdline(void)
     CHECK(strcmp(line, "console=ttyS0 " CMDLINE_DEFAULT " a b") == 0);
     free(line);
     config_free(&c);
-    CHECK_EQ(parse(&c, "-k|k|--cmdline||--console|virtio|--no-acpi"), 0);
-    vm.nslots = SLOTS_MAX;
+    CHECK_EQ(parse(&c, "-k|k|--cmdline||--console|virtio|--no-acpi|--transport|mmio"), 0);
+    vm.nslots = MMIO_SLOTS_MAX;
     line = make_cmdline(&vm);
     CHECK(strncmp(line, " virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6",
                   70) == 0);
-    CHECK(strstr(line, "@0xd000d000:21"));
+    CHECK(strstr(line, "@0xd000e000:23"));
     free(line);
     config_free(&c);
 }
@@ -315,6 +322,7 @@ int main(void)
     test_more_lists();
     test_order();
     test_path_alone();
+    test_transport();
     test_net_and_console();
     test_net();
     test_quotes();
