@@ -62,6 +62,29 @@ units() {
     done
 }
 
+# with_libraries PROGRAM ROOT: copies it into ROOT/bin, its libraries to where they are here. One that this host does
+# not have is not copied: the script skips what needs it.
+with_libraries() {
+    file=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") || return 0
+    mkdir -p "$2/bin"
+    cp -L "$file" "$2/bin/"
+    ldd "$file" 2>/dev/null | grep -o '/[^ )]*' | while read -r library; do
+        mkdir -p "$2${library%/*}"
+        cp -L "$library" "$2$library"
+    done
+}
+
+# What guests may be given beside busybox: guests/tools and the host's tools for ext4, as an archive that is appended
+# to an initramfs.
+pack_tools() {
+    rm -rf build/guest-root
+    cp -r build/tools build/guest-root
+    for program in mkfs.ext4 e2fsck; do
+        with_libraries $program build/guest-root
+    done
+    (cd build/guest-root && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >build/tools.cpio
+}
+
 # in_lab SCRIPT KERNEL...: runs a script in a lab machine that has a copy of what it needs of the checkout. Arguments
 # of guest_boot are its kernels.
 in_lab() {
@@ -71,6 +94,11 @@ in_lab() {
     mkdir -p "$dir/t/build/kernels"
     ln -s "$PWD/vmm" "$PWD/tests" "$PWD/guests" "$dir/t/"
     ln -s "$PWD/build/guests" "$dir/t/build/"
+    mkdir "$dir/bin"
+    for program in $(sed -n 's/^# programs: //p' "tests/$name.sh"); do
+        with_libraries "$program" "$dir"
+    done
+    [ ! -e build/tools.cpio ] || ln -s "$PWD/build/tools.cpio" "$dir/t/build/"
     for k; do
         mkdir "$dir/t/build/kernels/$k"
         ln -s "$PWD/build/kernels/$k/vmlinuz" "$PWD/build/kernels/$k/vmlinux" "$dir/t/build/kernels/$k/"
@@ -81,7 +109,8 @@ in_lab() {
     rm -rf "$dir"
 }
 
-# The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest.
+# The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
+# its "programs:" line what it runs beside vmm and busybox.
 jobs() {
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "guest_boot $k"
@@ -98,6 +127,7 @@ guests() {
     for k in $(kernels '*-*'); do
         sh guests/initramfs/pack "build/kernels/$k/modules" "build/initramfs-$k.cpio" || exit 1
     done
+    pack_tools
     if hardware; then
         for s in tests/guest_*.sh; do
             script "$(basename "$s" .sh)" sh "$s"
