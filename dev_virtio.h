@@ -119,21 +119,27 @@ struct vio_class {
     void (*config_write)(struct vio_dev *d, size_t off, size_t len, const void *val);
 };
 
-/* One queue. Private, except that a device provides the storage and may set max in its init. */
+/* One queue. Private, except that a device provides the storage and may set max in its init. A
+   position in a split ring is an index that counts on; in a packed one an entry, and in bit 15 the
+   wrap counter. */
 struct vio_queue {
     uint32_t max; /* entries that a driver may ask for, up to 32768; 0: VIO_QUEUE_MAX */
     uint64_t desc_gpa, driver_gpa, device_gpa; /* as the driver set them */
-    uint8_t *desc;                             /* the three areas, once ready */
-    struct vio__avail *avail;
-    struct vio__used *used;
-    uint32_t size;      /* descriptors */
-    uint16_t next;      /* avail index of the next chain to take */
-    uint16_t limit;     /* avail index where the current run ends */
-    uint16_t used_idx;  /* chains given back; next - used_idx are out with the device */
-    uint16_t signalled; /* used_idx at the last decision about an interrupt */
-    uint16_t stale;     /* chains of a former life that are still out: no new life before 0 */
-    bool ready, running;
-    bool away; /* set in class->start: somebody else serves the rings, till class->stop */
+    uint8_t *desc, *driver, *device;           /* the three areas, once ready */
+    uint32_t size;                             /* entries */
+    uint32_t fresh;      /* chains (packed: entries) given back since the last interrupt */
+    uint16_t next, used; /* positions: of the next chain to take, to give back */
+    uint16_t seen;       /* split: the avail index as last looked at */
+    uint16_t end;        /* position where the last look found nothing to take */
+    uint16_t peeked;     /* packed: entries of the chain that vio_peek saw last */
+    uint16_t left;       /* chains that may still be taken in this run */
+    uint16_t out;        /* chains that the device has */
+    uint16_t stale;      /* those of a former life: no new life before 0 */
+    bool ready, packed, running;
+    bool dry;    /* there was such a look in this run: the driver is to ring, unless */
+    bool polled; /* the device looks again itself, see vio_poll */
+    bool spent;  /* it was not the queue that was empty, but the run's share of it */
+    bool away;   /* set in class->start: somebody else serves the rings, till class->stop */
 };
 
 /* One device: the first member of every device's struct. */
@@ -142,7 +148,7 @@ struct vio_dev {
     const struct vio_class *cls;
     struct vio_queue *queues;
     unsigned nqueues;
-    uint64_t features;     /* offered on top of what the core offers */
+    uint64_t features;     /* offered on top of what the core offers; may hold VIO_F_RING_PACKED */
     uint64_t features_off; /* bits of VIO_F_CORE that are not to be offered */
     const void *config;    /* device-specific configuration, little-endian */
     size_t config_len;
@@ -160,11 +166,12 @@ struct vio_dev {
 #define VIO_CONFIG (~0u) /* instead of a queue: the configuration changed */
 
 /* feature bits of the core, section 6 */
-#define VIO_F_INDIRECT   (1ULL << 28)
-#define VIO_F_EVENT_IDX  (1ULL << 29)
-#define VIO_F_VERSION_1  (1ULL << 32)
-#define VIO_F_RING_RESET (1ULL << 40)
-#define VIO_F_CORE       (VIO_F_INDIRECT | VIO_F_EVENT_IDX | VIO_F_VERSION_1 | VIO_F_RING_RESET)
+#define VIO_F_INDIRECT    (1ULL << 28)
+#define VIO_F_EVENT_IDX   (1ULL << 29)
+#define VIO_F_VERSION_1   (1ULL << 32)
+#define VIO_F_RING_PACKED (1ULL << 34)
+#define VIO_F_RING_RESET  (1ULL << 40)
+#define VIO_F_CORE        (VIO_F_INDIRECT | VIO_F_EVENT_IDX | VIO_F_VERSION_1 | VIO_F_RING_RESET)
 
 /* A chain of buffers that the driver offered: nread that it filled, then nwrite to be filled. */
 struct vio_chain {
@@ -179,13 +186,14 @@ struct vio_done {
     uint32_t head, len;
 };
 
-/* The guest rang (or may have): serve queue q, at most as many chains as it has entries. Whatever
-   the guest adds after this looked rings again. Harmless at any time, in any state. */
+/* The guest rang (or may have): serve queue q until it is empty, at most twice as many chains as it
+   has entries. While this runs the guest need not ring; what it adds later does. A device that
+   stops before the queue is empty comes back itself. Harmless at any time, in any state. */
 VMM_DEF void vio_queue_run(struct vio_dev *d, unsigned q);
 
 /* For writers of devices. Within class->queue: take chains, give each back with vio_used. Outside
    of it (input arrived, a request is done) bracket the same with vio_begin and vio_end. */
-/* Looks what the driver has offered so far; false: the queue is not in service. */
+/* False: the queue is not in service. */
 VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q);
 /* The next chain; false: no more in this run. vio_peek leaves it where it is, vio_take takes it
    off, vio_pop does both. A chain taken must be given back, even after a reset. */
@@ -199,8 +207,12 @@ VMM_DEF void vio_unpop(struct vio_dev *d, unsigned q, uint32_t head);
 VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len);
 /* Gives several back at once: the driver sees all of them or none. */
 VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *done, unsigned n);
-/* Interrupts the driver if chains were given back and it wants to know. */
+/* Interrupts the driver if chains were given back and it wants to know. Where no chain was left to
+   take, the driver is to ring; class->queue follows at once if it has been faster. */
 VMM_DEF void vio_end(struct vio_dev *d, unsigned q);
+/* While on, the driver of queue q need not ring: the device promises to call vio_queue_run soon, as
+   when many requests are under way and the end of each is an occasion to look. */
+VMM_DEF void vio_poll(struct vio_dev *d, unsigned q, bool on);
 /* True: chains taken from queue q still count; else leave the driver's memory alone. */
 VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q);
 /* Where the rings of a queue in service lie: for who serves them in the core's place. */
@@ -537,10 +549,12 @@ VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc);
 #define VIO__NEEDS_RESET 0x40
 #define VIO__BY_DRIVER   0x8f /* the bits that a driver may set */
 
-/* descriptor flags, 2.7.5 */
+/* descriptor flags, 2.7.5 and 2.8.1 */
 #define VIO__DESC_NEXT     1
 #define VIO__DESC_WRITE    2
 #define VIO__DESC_INDIRECT 4
+#define VIO__DESC_AVAIL    0x0080
+#define VIO__DESC_USED     0x8000
 
 struct vio__desc {
     uint64_t addr;
@@ -561,6 +575,19 @@ struct vio__used {
     uint16_t flags, idx;
     struct vio__used_elem ring[]; /* size entries, then a 16-bit avail_event */
 };
+
+/* packed rings, 2.8.13 */
+struct vio__pdesc {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t id, flags;
+};
+
+/* what the driver, or the device, wants to hear of, 2.8.14 */
+struct vio__event {
+    uint16_t pos, flags;
+};
+enum { VIO__EVENT_ALL, VIO__EVENT_NONE, VIO__EVENT_POS };
 
 struct vio__console_config {
     uint16_t cols, rows;
@@ -597,6 +624,8 @@ struct vio__blk_config {
 _Static_assert(sizeof(struct vio__desc) == 16, "2.7.5");
 _Static_assert(sizeof(struct vio__avail) == 4, "2.7.6");
 _Static_assert(sizeof(struct vio__used) == 4 && sizeof(struct vio__used_elem) == 8, "2.7.8");
+_Static_assert(sizeof(struct vio__pdesc) == 16, "2.8.13");
+_Static_assert(sizeof(struct vio__event) == 4, "2.8.14");
 _Static_assert(sizeof(struct vio__console_ctrl) == 8, "5.3.6.2");
 _Static_assert(sizeof(struct vio__console_config) == sizeof(((struct vio_console *)0)->config),
                "5.3.4");
@@ -621,6 +650,11 @@ _Static_assert(sizeof(struct vio_blk_range) == 16, "5.2.6");
 static uint16_t vio__load(const uint16_t *p)
 {
     return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static void vio__store(uint16_t *p, uint16_t val)
+{
+    __atomic_store_n(p, val, __ATOMIC_RELEASE);
 }
 
 /* Guest memory just read into a copy may change: forbids the compiler to read it a second time. */
@@ -682,22 +716,25 @@ static void vio__queue_started(struct vio_dev *d, unsigned q)
         d->cls->start(d, q);
 }
 
-/* The driver says that a queue is set up: check all of it (2.7 for sizes and alignment). */
+/* The driver says that a queue is set up: check all of it (2.7 and 2.8 for sizes and alignment). */
 static void vio__queue_start(struct vio_dev *d, unsigned q)
 {
     struct vio_queue *vq = &d->queues[q];
+    bool packed = d->accepted & VIO_F_RING_PACKED;
     uint32_t n = vq->size;
 
     if (vq->ready)
         return;
-    if (!n || n > vio__queue_max(vq) || n & (n - 1)) {
-        vio_needs_reset(d, q, "its size is not a power of two in range");
+    if (!n || n > vio__queue_max(vq) || (!packed && n & (n - 1))) {
+        vio_needs_reset(d, q, "its size is out of range or no power of two");
         return;
     }
     vq->desc = vio__area(d, vq->desc_gpa, 16 * (uint64_t)n, 16);
-    vq->avail = vio__area(d, vq->driver_gpa, 6 + 2 * (uint64_t)n, 2);
-    vq->used = vio__area(d, vq->device_gpa, 6 + 8 * (uint64_t)n, 4);
-    vq->ready = vq->desc && vq->avail && vq->used;
+    vq->driver = vio__area(d, vq->driver_gpa, packed ? 4 : 6 + 2 * (uint64_t)n, packed ? 4 : 2);
+    vq->device = vio__area(d, vq->device_gpa, packed ? 4 : 6 + 8 * (uint64_t)n, 4);
+    vq->ready = vq->desc && vq->driver && vq->device;
+    vq->packed = packed;
+    vq->next = vq->used = packed ? 0x8000 : 0; /* 2.8.1: wrap counters start at 1 */
     if (!vq->ready)
         vio_needs_reset(d, q, "its rings are misaligned or outside guest memory");
     else if (d->status & VIO__DRIVER_OK)
@@ -708,7 +745,7 @@ static void vio__queue_start(struct vio_dev *d, unsigned q)
 static void vio__queue_stop(struct vio_dev *d, unsigned q)
 {
     struct vio_queue *vq = &d->queues[q];
-    uint16_t out = vq->stale + (uint16_t)(vq->next - vq->used_idx);
+    uint16_t out = (uint16_t)(vq->stale + vq->out);
 
     *vq = (struct vio_queue){.max = vq->max, .size = vio__queue_max(vq), .stale = out};
     if (d->cls->stop)
@@ -722,67 +759,75 @@ static void vio__queue_reset(struct vio_dev *d, unsigned q, uint32_t val)
         vio__queue_stop(d, q);
 }
 
-VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q)
-{
-    struct vio_queue *vq = &d->queues[q];
-    uint16_t seen, armed;
-
-    if (!vio_live(d, q))
-        return false;
-    /* Find the end of this run such that whatever comes later rings. Without EVENT_IDX everything
-       rings, as used->flags stays 0. With it: ask for a ring beyond what is seen, and see whether
-       that moved. It can move only until the ring is full, so an honest driver ends this loop. */
-    seen = vio__load(&vq->avail->idx);
-    for (unsigned tries = 0; d->accepted & VIO_F_EVENT_IDX; tries++) {
-        armed = seen;
-        __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], armed, __ATOMIC_RELAXED);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* ask, then look: the driver does the reverse */
-        seen = vio__load(&vq->avail->idx);
-        if (seen == armed || tries > vq->size)
-            break;
-    }
-    /* All that is on offer and all that is out with the device fit the ring together. */
-    if ((uint16_t)(seen - vq->next) + (uint16_t)(vq->next - vq->used_idx) > vq->size) {
-        vio_needs_reset(d, q, "its avail index ran away");
-        return false;
-    }
-    vq->limit = seen;
-    return true;
-}
-
 /* Adds one buffer to a chain. NULL, or what is wrong with it. */
-static const char *vio__chain_add(const struct vio_dev *d, struct vio_chain *c,
-                                  const struct vio__desc *e)
+static const char *vio__chain_add(const struct vio_dev *d, struct vio_chain *c, uint64_t addr,
+                                  uint32_t len, bool writable)
 {
-    struct vio_iov iov = {vmm_at(d->mem, e->addr, e->len), e->len};
-    bool writable = e->flags & VIO__DESC_WRITE;
+    struct vio_iov iov = {vmm_at(d->mem, addr, len), len};
 
     if (!writable && c->nwrite)
         return "a readable buffer follows a writable one";
-    if (!e->len)
+    if (!len)
         return NULL;
     if (c->nread + c->nwrite == VIO_CHAIN_MAX)
         return "a chain has too many buffers";
     if (!iov.base)
         return "a buffer lies outside guest memory";
-    if (c->rlen + c->wlen + e->len > (uint64_t)1 << 32)
+    if (c->rlen + c->wlen + len > (uint64_t)1 << 32)
         return "a chain is longer than 4 GiB";
     c->iov[c->nread + c->nwrite] = iov;
     *(writable ? &c->nwrite : &c->nread) += 1;
-    *(writable ? &c->wlen : &c->rlen) += e->len;
+    *(writable ? &c->wlen : &c->rlen) += len;
     return NULL;
 }
 
-/* Follows a chain from its head through the ring's table and at most one indirect one (2.7.5.3). */
-static const char *vio__chain_walk(const struct vio_dev *d, const struct vio_queue *vq,
+/* An indirect table (2.7.5.3, 2.8.7): NULL, or what is wrong with it. */
+static const char *vio__indirect(const struct vio_dev *d, uint64_t addr, uint32_t len, bool alone,
+                                 const uint8_t **table)
+{
+    if (!(d->accepted & VIO_F_INDIRECT) || !alone)
+        return "an indirect descriptor where none is allowed";
+    *table = vmm_at(d->mem, addr, len);
+    if (!*table || !len || len % 16)
+        return "an indirect table is outside guest memory or of odd length";
+    return NULL;
+}
+
+/* >>split rings, 2.7. Each of these functions has a twin for packed rings, below. */
+
+static struct vio__avail *vio__avail(const struct vio_queue *vq)
+{
+    return (struct vio__avail *)(void *)vq->driver;
+}
+
+static struct vio__used *vio__used(const struct vio_queue *vq)
+{
+    return (struct vio__used *)(void *)vq->device;
+}
+
+/* Has the driver something on offer? */
+static bool vio__split_more(struct vio_queue *vq)
+{
+    if (vq->next == vq->seen)
+        vq->seen = vio__load(&vio__avail(vq)->idx);
+    return vq->next != vq->seen;
+}
+
+/* Follows a chain from its head through the ring's table and at most one indirect one. NULL, or
+   what is wrong. */
+static const char *vio__split_walk(const struct vio_dev *d, struct vio_queue *vq,
                                    struct vio_chain *c)
 {
     const uint8_t *table = vq->desc;
-    unsigned n = vq->size, left = vq->size, i = c->head;
+    unsigned n = vq->size, left = vq->size, i;
+    bool direct = true;
     struct vio__desc e;
-    bool indirect = false;
     const char *bad;
 
+    /* All that is on offer and all that is out with the device fit the ring together. */
+    if ((uint16_t)(vq->seen - vq->used) > vq->size)
+        return "its avail index ran away";
+    c->head = i = vio__load(&vio__avail(vq)->ring[vq->next & (vq->size - 1)]);
     for (;;) {
         if (i >= n)
             return "a descriptor index is beyond its table";
@@ -791,22 +836,226 @@ static const char *vio__chain_walk(const struct vio_dev *d, const struct vio_que
         memcpy(&e, table + 16 * (size_t)i, sizeof e);
         vio__fetched();
         if (e.flags & VIO__DESC_INDIRECT) {
-            if (!(d->accepted & VIO_F_INDIRECT) || e.flags & VIO__DESC_NEXT || indirect)
-                return "an indirect descriptor where none is allowed";
-            table = vmm_at(d->mem, e.addr, e.len);
-            if (!table || !e.len || e.len % sizeof e)
-                return "an indirect table is outside guest memory or of odd length";
+            direct = direct && !(e.flags & VIO__DESC_NEXT);
+            bad = vio__indirect(d, e.addr, e.len, direct, &table);
+            if (bad)
+                return bad;
+            direct = false;
             n = e.len / sizeof e;
             left = VIO_CHAIN_MAX;
-            indirect = true;
             i = 0;
             continue;
         }
-        bad = vio__chain_add(d, c, &e);
+        bad = vio__chain_add(d, c, e.addr, e.len, e.flags & VIO__DESC_WRITE);
         if (bad || !(e.flags & VIO__DESC_NEXT))
             return bad;
         i = e.next;
     }
+}
+
+static void vio__split_give(struct vio_queue *vq, const struct vio_done *done, unsigned n)
+{
+    struct vio__used *used = vio__used(vq);
+
+    for (unsigned i = 0; i < n; i++) {
+        struct vio__used_elem e = {done[i].head, done[i].len};
+        used->ring[(uint16_t)(vq->used + i) & (vq->size - 1)] = e;
+    }
+    vq->used = (uint16_t)(vq->used + n);
+    vq->fresh += n;
+    /* Buffers and elements become visible before the index that announces them. */
+    vio__store(&used->idx, vq->used);
+}
+
+/* Does the driver want to hear of what is fresh? (2.7.7.2) */
+static bool vio__split_wanted(const struct vio_dev *d, const struct vio_queue *vq)
+{
+    const struct vio__avail *avail = vio__avail(vq);
+
+    if (!(d->accepted & VIO_F_EVENT_IDX))
+        return !(vio__load(&avail->flags) & 1);
+    return (uint16_t)(vq->used - vio__load(&avail->ring[vq->size]) - 1) < vq->fresh;
+}
+
+static void vio__split_event(struct vio_queue *vq, uint16_t idx)
+{
+    vio__store((uint16_t *)(void *)&vio__used(vq)->ring[vq->size], idx);
+}
+
+/* The driver need not ring for now: never, or with EVENT_IDX not within the next 65535 chains. */
+static void vio__split_hush(const struct vio_dev *d, struct vio_queue *vq)
+{
+    if (d->accepted & VIO_F_EVENT_IDX)
+        vio__split_event(vq, (uint16_t)(vq->seen - 1));
+    else
+        vio__store(&vio__used(vq)->flags, 1);
+}
+
+/* The driver rings for what it adds from now on; true: it has added already. With EVENT_IDX:
+   ask for a ring beyond what is seen, and see whether that moved. It can move only until the ring
+   is full, so an honest driver ends this loop. */
+static bool vio__split_arm(const struct vio_dev *d, struct vio_queue *vq)
+{
+    uint16_t asked;
+    unsigned tries = 0;
+
+    if (!(d->accepted & VIO_F_EVENT_IDX))
+        vio__store(&vio__used(vq)->flags, 0);
+    do {
+        asked = vq->seen;
+        if (d->accepted & VIO_F_EVENT_IDX)
+            vio__split_event(vq, asked);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* ask, then look: the driver does the reverse */
+        vq->seen = vio__load(&vio__avail(vq)->idx);
+    } while (vq->seen != asked && tries++ < vq->size);
+    return vq->end != vq->seen;
+}
+
+/* >>packed rings, 2.8. A chain is known by the id that the driver gave it; behind that, in bits 16
+   and up of its name, we keep how many entries it has. */
+
+/* Entries from one position on to another, 0 to 2 * size - 1. */
+static uint32_t vio__packed_dist(const struct vio_queue *vq, uint16_t from, uint16_t to)
+{
+    uint32_t a = (from & 0x7fff) + (from & 0x8000 ? 0 : vq->size);
+    uint32_t b = (to & 0x7fff) + (to & 0x8000 ? 0 : vq->size);
+
+    return b >= a ? b - a : b + 2 * vq->size - a;
+}
+
+/* The position n entries on, n at most size; backwards is the same, to the end of the other lap. */
+static uint16_t vio__packed_add(const struct vio_queue *vq, uint16_t pos, uint32_t n)
+{
+    uint32_t at = (pos & 0x7fff) + n;
+
+    return (uint16_t)(at < vq->size ? (pos & 0x8000) | at : (~pos & 0x8000) | (at - vq->size));
+}
+
+static struct vio__pdesc *vio__packed_at(const struct vio_queue *vq, uint16_t pos)
+{
+    return (struct vio__pdesc *)(void *)vq->desc + (pos & 0x7fff);
+}
+
+/* An entry is on offer when one of its two bits is as the wrap counter and the other is not. */
+static bool vio__packed_more(const struct vio_queue *vq, uint16_t pos)
+{
+    uint16_t flags = vio__load(&vio__packed_at(vq, pos)->flags);
+    bool wrap = pos & 0x8000;
+
+    return !!(flags & VIO__DESC_AVAIL) == wrap && !!(flags & VIO__DESC_USED) != wrap;
+}
+
+/* The buffers of an indirect table, one after the other (2.8.7). */
+static const char *vio__packed_table(const struct vio_dev *d, struct vio_chain *c,
+                                     const struct vio__pdesc *e, bool alone)
+{
+    const uint8_t *table;
+    const char *bad = vio__indirect(d, e->addr, e->len, alone, &table);
+
+    if (!bad && e->len / sizeof *e > VIO_CHAIN_MAX)
+        bad = "a chain has too many descriptors";
+    for (uint32_t i = 0; !bad && i < e->len / sizeof *e; i++) {
+        struct vio__pdesc t;
+        memcpy(&t, table + i * sizeof t, sizeof t);
+        vio__fetched();
+        bad = vio__chain_add(d, c, t.addr, t.len, t.flags & VIO__DESC_WRITE);
+    }
+    return bad;
+}
+
+static const char *vio__packed_walk(const struct vio_dev *d, struct vio_queue *vq,
+                                    struct vio_chain *c)
+{
+    uint32_t n = 0, room = vq->size - vio__packed_dist(vq, vq->used, vq->next);
+    struct vio__pdesc e;
+    const char *bad;
+
+    do { /* room: an entry that is out with the device cannot be on offer again */
+        if (n == room)
+            return "a chain has too many descriptors";
+        memcpy(&e, vio__packed_at(vq, vio__packed_add(vq, vq->next, n++)), sizeof e);
+        vio__fetched();
+        if (e.flags & VIO__DESC_INDIRECT)
+            bad = vio__packed_table(d, c, &e, n == 1 && !(e.flags & VIO__DESC_NEXT));
+        else
+            bad = vio__chain_add(d, c, e.addr, e.len, e.flags & VIO__DESC_WRITE);
+    } while (!bad && e.flags & VIO__DESC_NEXT);
+    c->head = n << 16 | e.id; /* 2.8.6: the last entry's */
+    vq->peeked = (uint16_t)n;
+    return bad;
+}
+
+static void vio__packed_give(struct vio_queue *vq, const struct vio_done *done, unsigned n)
+{
+    struct vio__pdesc *first = vio__packed_at(vq, vq->used);
+    uint16_t first_flags = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct vio__pdesc *e = vio__packed_at(vq, vq->used);
+        uint16_t flags = vq->used & 0x8000 ? VIO__DESC_AVAIL | VIO__DESC_USED : 0;
+        flags |= done[i].len ? VIO__DESC_WRITE : 0;
+        e->id = (uint16_t)done[i].head;
+        e->len = done[i].len;
+        if (i)
+            e->flags = flags;
+        else
+            first_flags = flags;
+        vq->used = vio__packed_add(vq, vq->used, done[i].head >> 16);
+        vq->fresh += done[i].head >> 16;
+    }
+    /* The driver reads in order: all else becomes visible before the first entry's flags. */
+    if (n)
+        vio__store(&first->flags, first_flags);
+}
+
+/* Does the driver want to hear of what is fresh? Was its position among that? (2.8.10) */
+static bool vio__packed_wanted(const struct vio_dev *d, const struct vio_queue *vq)
+{
+    struct vio__event e;
+
+    memcpy(&e, vq->driver, sizeof e);
+    vio__fetched();
+    if (e.flags == VIO__EVENT_POS && d->accepted & VIO_F_EVENT_IDX)
+        return vio__packed_dist(vq, vio__packed_add(vq, e.pos, 1), vq->used) < vq->fresh;
+    return e.flags != VIO__EVENT_NONE;
+}
+
+static void vio__packed_event(struct vio_queue *vq, uint16_t flags)
+{
+    vio__store(&((struct vio__event *)(void *)vq->device)->flags, flags);
+}
+
+static void vio__packed_hush(struct vio_queue *vq)
+{
+    vio__packed_event(vq, VIO__EVENT_NONE);
+}
+
+/* With EVENT_IDX: for the next entry only, which spares the rings until we look. */
+static bool vio__packed_arm(const struct vio_dev *d, struct vio_queue *vq)
+{
+    if (d->accepted & VIO_F_EVENT_IDX) {
+        vio__store(&((struct vio__event *)(void *)vq->device)->pos, vq->end);
+        vio__packed_event(vq, VIO__EVENT_POS);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* ask, then look: the driver does the reverse */
+        if (!vio__packed_more(vq, vq->end))
+            return false;
+    }
+    vio__packed_event(vq, VIO__EVENT_ALL);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return vio__packed_more(vq, vq->end);
+}
+
+/* >>queues: what devices use, whichever ring it is. */
+
+VMM_DEF bool vio_begin(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+
+    if (!vq->running) {
+        vq->left = (uint16_t)vq->size;
+        vq->spent = false;
+    }
+    return vio_live(d, q);
 }
 
 VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c)
@@ -814,12 +1063,17 @@ VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c)
     struct vio_queue *vq = &d->queues[q];
     const char *bad;
 
-    if (!vio_live(d, q) || vq->next == vq->limit)
+    if (!vio_live(d, q))
         return false;
+    if (!vq->left || !(vq->packed ? vio__packed_more(vq, vq->next) : vio__split_more(vq))) {
+        vq->dry = true;
+        vq->spent = !vq->left;
+        vq->end = vq->next;
+        return false;
+    }
     c->nread = c->nwrite = 0;
     c->rlen = c->wlen = 0;
-    c->head = vio__load(&vq->avail->ring[vq->next & (vq->size - 1)]);
-    bad = vio__chain_walk(d, vq, c);
+    bad = vq->packed ? vio__packed_walk(d, vq, c) : vio__split_walk(d, vq, c);
     if (bad)
         vio_needs_reset(d, q, bad);
     return !bad;
@@ -827,7 +1081,11 @@ VMM_DEF bool vio_peek(struct vio_dev *d, unsigned q, struct vio_chain *c)
 
 VMM_DEF void vio_take(struct vio_dev *d, unsigned q)
 {
-    d->queues[q].next++;
+    struct vio_queue *vq = &d->queues[q];
+
+    vq->next = vq->packed ? vio__packed_add(vq, vq->next, vq->peeked) : (uint16_t)(vq->next + 1);
+    vq->out++;
+    vq->left--;
 }
 
 VMM_DEF bool vio_pop(struct vio_dev *d, unsigned q, struct vio_chain *c)
@@ -850,11 +1108,18 @@ static void vio__stale_back(struct vio_dev *d, unsigned q, unsigned n)
 
 VMM_DEF void vio_unpop(struct vio_dev *d, unsigned q, uint32_t head)
 {
-    (void)head;
-    if (d->queues[q].stale)
+    struct vio_queue *vq = &d->queues[q];
+
+    if (vq->stale) {
         vio__stale_back(d, q, 1);
+        return;
+    }
+    if (vq->packed) /* back by n is on by a lap less n, in the other lap */
+        vq->next = vio__packed_add(vq, vq->next ^ 0x8000, vq->size - (head >> 16));
     else
-        d->queues[q].next--;
+        vq->next--;
+    vq->out--;
+    vq->left++;
 }
 
 VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *done, unsigned n)
@@ -865,15 +1130,13 @@ VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *
         vio__stale_back(d, q, n);
         return;
     }
-    if (vio_live(d, q)) {
-        for (unsigned i = 0; i < n; i++) {
-            struct vio__used_elem e = {done[i].head, done[i].len};
-            vq->used->ring[(uint16_t)(vq->used_idx + i) & (vq->size - 1)] = e;
-        }
-        /* Buffers and elements become visible before the index that announces them. */
-        __atomic_store_n(&vq->used->idx, (uint16_t)(vq->used_idx + n), __ATOMIC_RELEASE);
-    }
-    vq->used_idx = (uint16_t)(vq->used_idx + n);
+    vq->out = (uint16_t)(vq->out - n);
+    if (!vio_live(d, q))
+        return;
+    if (vq->packed)
+        vio__packed_give(vq, done, n);
+    else
+        vio__split_give(vq, done, n);
 }
 
 VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len)
@@ -881,43 +1144,80 @@ VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len
     vio_used_all(d, q, &(struct vio_done){head, len}, 1);
 }
 
-VMM_DEF void vio_end(struct vio_dev *d, unsigned q)
+VMM_DEF void vio_poll(struct vio_dev *d, unsigned q, bool on)
+{
+    d->queues[q].polled = on;
+}
+
+static void vio__hush(const struct vio_dev *d, struct vio_queue *vq)
+{
+    if (vq->packed)
+        vio__packed_hush(vq);
+    else
+        vio__split_hush(d, vq);
+}
+
+/* Interrupts the driver if something is fresh and it wants to hear of that: it asks, then looks; so
+   this first announces, then looks whether it is asked. */
+static void vio__signal(struct vio_dev *d, unsigned q)
 {
     struct vio_queue *vq = &d->queues[q];
-    uint16_t fresh = vq->used_idx - vq->signalled;
-    uint16_t event;
+    bool wanted;
 
-    if (!fresh || !vio_live(d, q))
+    if (!vq->fresh || !vio_live(d, q))
         return;
-    vq->signalled = vq->used_idx;
-    /* Announce, then look whether the driver wants to hear: it asks, then looks. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (d->accepted & VIO_F_EVENT_IDX) { /* 2.7.7.2: did this batch pass used_event? */
-        event = vio__load(&vq->avail->ring[vq->size]);
-        if ((uint16_t)(vq->used_idx - event - 1) >= fresh)
-            return;
-    } else if (vio__load(&vq->avail->flags) & 1) {
-        return;
-    }
-    d->interrupt(d->transport, q);
+    wanted = vq->packed ? vio__packed_wanted(d, vq) : vio__split_wanted(d, vq);
+    vq->fresh = 0;
+    if (wanted)
+        d->interrupt(d->transport, q);
+}
+
+/* If the device found the queue empty, has the driver ring for more; true: more came meanwhile. */
+static bool vio__rest(struct vio_dev *d, unsigned q)
+{
+    struct vio_queue *vq = &d->queues[q];
+    bool dry = vq->dry && !vq->polled && vio_live(d, q);
+
+    vq->dry = false;
+    return dry && (vq->packed ? vio__packed_arm(d, vq) : vio__split_arm(d, vq));
+}
+
+VMM_DEF void vio_end(struct vio_dev *d, unsigned q)
+{
+    vio__signal(d, q);
+    if (!d->queues[q].running && vio__rest(d, q))
+        vio_queue_run(d, q);
 }
 
 VMM_DEF void vio_queue_run(struct vio_dev *d, unsigned q)
 {
+    struct vio_queue *vq = &d->queues[q];
+    bool more;
+
     /* running: a call-back that calls back into its own queue finds it busy. */
-    if (q >= d->nqueues || d->queues[q].running || !vio_begin(d, q))
+    if (q >= d->nqueues || vq->running || !vio_begin(d, q))
         return;
-    d->queues[q].running = true;
-    d->cls->queue(d, q);
-    d->queues[q].running = false;
-    vio_end(d, q);
+    vq->running = true;
+    do {
+        vio__hush(d, vq);
+        d->cls->queue(d, q);
+        vio__signal(d, q);
+        more = vio__rest(d, q);
+    } while (more && !vq->spent);
+    if (more) { /* The driver rings from now on: a last run takes what came before. */
+        vq->left = (uint16_t)vq->size;
+        d->cls->queue(d, q);
+        vio__signal(d, q);
+    }
+    vq->running = false;
 }
 
 VMM_DEF struct vio_rings vio_queue_rings(const struct vio_dev *d, unsigned q)
 {
     const struct vio_queue *vq = &d->queues[q];
 
-    return (struct vio_rings){vq->size, vq->desc, vq->avail, vq->used};
+    return (struct vio_rings){vq->size, vq->desc, vq->driver, vq->device};
 }
 
 /* Writes the bytes [off, off + len) of a list of buffers to `out`, as at most `max` buffers; `out`
