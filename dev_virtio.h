@@ -2360,6 +2360,7 @@ static uint8_t vio__blk_parse(const struct vio_blk *b, struct vio_blk_req *r,
     r->used = 1;
     r->off = r->len = 0;
     r->niov = r->nranges = r->range_next = 0;
+    r->unmap = false;
     r->durable = vio__blk_write_through(b);
     if (vio_chain_read(c, 0, &h, sizeof h) < sizeof h)
         return VIO__BLK_IOERR;

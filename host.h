@@ -320,7 +320,8 @@ enum host_disk_kind {
     HOST_DISK_WRITE,
     HOST_DISK_FLUSH,   /* what was done before survives a power cut */
     HOST_DISK_DISCARD, /* the space may be given back: a hint */
-    HOST_DISK_ZERO     /* reads as zeroes from now on */
+    HOST_DISK_ZERO,    /* reads as zeroes from now on */
+    HOST_DISK_CALL     /* whatever `call` does on the loop's thread, and it may block */
 };
 
 /* Fill the first part; the rest zero. */
@@ -330,7 +331,8 @@ struct host_disk_op {
     const struct host_disk *disk;
     const struct host_iov *iov; /* READ, WRITE; stays until done */
     unsigned n;
-    uint64_t off, len; /* bytes; len: DISCARD, ZERO */
+    uint64_t off, len;                    /* bytes; len: DISCARD, ZERO */
+    int (*call)(struct host_disk_op *op); /* CALL: returns what done is told */
     /* On the loop's thread, never from within host_disk_submit: 0 or -errno, as host_disk_rw. */
     void (*done)(struct host_disk_op *op, int err);
     void *ctx;
@@ -348,6 +350,22 @@ VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op);
 /* On the thread that ran the loop, after host_loop_run: waits for the operations that the kernel
    works on, whose done is called, and forgets those not begun. */
 VMM_DEF void host_disk_drain(struct host_loop *l);
+
+/* Notices that a disk's file has become longer, at once, but during writes only once a second. */
+struct host_disk_watch {
+    struct host_disk *disk;
+    void (*grown)(void *ctx);
+    void *ctx;
+    struct host_loop *loop;
+    struct host_watch watch;
+    struct host_timer timer;
+};
+
+/* From now on d->len grows with the file, and then grown is called on the loop's thread. -ENOTSUP:
+   a block device, whose changes are not reported. */
+VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_watch *w, struct host_disk *d,
+                            void (*grown)(void *ctx), void *ctx);
+VMM_DEF void host_disk_unwatch(struct host_disk_watch *w); /* also when all zero */
 
 /* >>stream: where a guest console comes from and goes to.
        stdio       standard input and output; a terminal is put into raw mode, and there Ctrl-A is
@@ -566,6 +584,7 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 #include <net/if.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -726,6 +745,30 @@ static int host__zero_range(int fd, bool punch, uint64_t off, uint64_t len)
     int mode = (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
 
     return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+}
+
+static int host__inotify_open(void)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* Has `fd` tell of the next change of a file, and of that alone: our own writes are changes too. */
+static int host__inotify_arm(int fd, int file)
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    return inotify_add_watch(fd, path, IN_MODIFY | IN_ONESHOT) < 0 ? -errno : 0;
+}
+
+static void host__inotify_take(int fd)
+{
+    _Alignas(struct inotify_event) char events[1024];
+
+    while (read(fd, events, sizeof events) > 0)
+        ;
 }
 
 /* >>ring: the io_uring of a loop. Its submission queue is filled in one place, just before the
@@ -1689,14 +1732,12 @@ static const struct host_iov *host__op_iov(struct host_disk_op *op, unsigned *n)
     return &op->rest;
 }
 
-/* Whether the disk takes it at all. */
+/* Whether the disk takes it at all; for kinds with a place on it. */
 static int host__op_check(const struct host_disk_op *op)
 {
     const struct host_disk *d = op->disk;
     uint64_t left = d->len - op->off;
 
-    if (op->kind == HOST_DISK_FLUSH)
-        return 0;
     if (op->kind != HOST_DISK_READ && d->ro)
         return -EROFS;
     if (op->off > d->len)
@@ -1725,16 +1766,20 @@ static bool host__op_aligned(const struct host_disk_op *op)
 static int host__op_begin(struct host_disk_op *op)
 {
     const struct host_disk *d = op->disk;
-    bool direct = d->fd != d->plain_fd && host__op_transfers(op) && host__op_aligned(op);
-    int rc = host__op_check(op);
+    bool direct;
+    int rc;
 
-    op->fd = direct ? d->fd : d->plain_fd;
     op->skip = 0;
     op->by_hand = false;
-    if (rc)
-        return rc;
+    if (op->kind == HOST_DISK_CALL)
+        return 1;
+    direct = d->fd != d->plain_fd && host__op_transfers(op) && host__op_aligned(op);
+    op->fd = direct ? d->fd : d->plain_fd;
     if (op->kind == HOST_DISK_FLUSH)
         return !d->ro;
+    rc = host__op_check(op);
+    if (rc)
+        return rc;
     if (!host__op_transfers(op))
         return op->len > 0;
     host__op_advance(op, 0);
@@ -1823,6 +1868,8 @@ static int host__op_step(struct host_disk_op *op)
 {
     if (op->kind == HOST_DISK_FLUSH)
         return host__op_sync(op);
+    if (op->kind == HOST_DISK_CALL)
+        return op->call(op);
     return host__op_transfers(op) ? host__op_transfer(op) : host__op_erase(op);
 }
 
@@ -1870,10 +1917,11 @@ static void host__ops_add(struct host__ops *list, struct host_disk_op *op)
 VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op)
 {
     int rc = host__op_begin(op);
-    bool copy = op->kind == HOST_DISK_WRITE && op->fd == op->disk->plain_fd;
+    bool here =
+        op->kind == HOST_DISK_CALL || (op->kind == HOST_DISK_WRITE && op->fd == op->disk->plain_fd);
 
     op->err = rc;
-    host__ops_add(rc <= 0 || copy || l->ring.fd < 0 ? &l->jobs : &l->asks, op);
+    host__ops_add(rc <= 0 || here || l->ring.fd < 0 ? &l->jobs : &l->asks, op);
 }
 
 /* The operations of this thread, a few of them, each by one step. True: there are more. */
@@ -1913,6 +1961,72 @@ VMM_DEF void host_disk_drain(struct host_loop *l)
         rc = rc ? rc : host__ring_reap(l);
     }
     l->jobs.first = l->asks.first = NULL;
+}
+
+#define HOST__GROW_LAG 1000000000ull /* ns between looks while the file is written to */
+
+static void host__grow_look(struct host_disk_watch *w)
+{
+    off_t len = lseek(w->disk->plain_fd, 0, SEEK_END);
+
+    if (len < 0 || (uint64_t)len / 512 * 512 <= w->disk->len)
+        return;
+    w->disk->len = (uint64_t)len / 512 * 512;
+    w->grown(w->ctx);
+}
+
+/* Waits for the next change again, and sees what came in between. */
+static void host__grow_again(void *ctx)
+{
+    struct host_disk_watch *w = (struct host_disk_watch *)ctx;
+
+    host__inotify_arm(w->watch.fd, w->disk->plain_fd);
+    host__grow_look(w);
+}
+
+/* The file has changed, most likely by a write of ours. */
+static void host__grow_ready(void *ctx, unsigned events)
+{
+    struct host_disk_watch *w = (struct host_disk_watch *)ctx;
+
+    (void)events;
+    host__inotify_take(w->watch.fd);
+    host__grow_look(w);
+    host_timer_set(w->loop, &w->timer, HOST__GROW_LAG, host__grow_again, w);
+}
+
+VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_watch *w, struct host_disk *d,
+                            void (*grown)(void *ctx), void *ctx)
+{
+    struct stat st;
+    int rc, fd;
+
+    *w = (struct host_disk_watch){.disk = d, .grown = grown, .ctx = ctx};
+    if (!fstat(d->plain_fd, &st) && S_ISBLK(st.st_mode))
+        return -ENOTSUP;
+    fd = host__inotify_open();
+    if (fd < 0)
+        return fd;
+    w->watch = (struct host_watch){fd, HOST_IN, host__grow_ready, w, 0};
+    rc = host__inotify_arm(fd, d->plain_fd);
+    if (!rc)
+        rc = host_watch_add(l, &w->watch);
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    w->loop = l;
+    return 0;
+}
+
+VMM_DEF void host_disk_unwatch(struct host_disk_watch *w)
+{
+    if (!w->loop)
+        return;
+    host_timer_cancel(&w->timer);
+    host_watch_del(w->loop, &w->watch);
+    close(w->watch.fd);
+    w->loop = NULL;
 }
 
 /* >>tty: the one global of vmm. Signal handlers must find the terminal, and have no context. */

@@ -865,6 +865,62 @@ static void test_direct(void)
     CHECK(!unlink(in_dir("big")));
 }
 
+static int job_call(struct host_disk_op *op)
+{
+    CHECK(!((struct job *)op->ctx)->calls);
+    return -EDOM;
+}
+
+static void test_call(void)
+{
+    static struct job j;
+
+    for (unsigned mode = 0; mode < 2 && async_open(mode); mode++) {
+        j = (struct job){.op.call = job_call};
+        job_submit(&j, NULL, HOST_DISK_CALL, 0, 0);
+        jobs_wait(1);
+        CHECK(j.calls == 1 && j.err == -EDOM);
+        async_close();
+    }
+}
+
+static void disk_grown(void *ctx)
+{
+    ++*(unsigned *)ctx;
+    host_loop_stop(&disk_loop);
+}
+
+/* Whoever makes the file longer; that it is written to means nothing. */
+static void test_grow(void)
+{
+    static uint8_t buf[512];
+    struct host_disk_watch w = {0};
+    struct host_disk d;
+    unsigned grown = 0;
+
+    host_disk_unwatch(&w);
+    big_file("big");
+    CHECK(!host_disk_open(&d, in_dir("big"), HOST_DISK_RO, &test_log));
+    CHECK(async_open(false));
+    CHECK(!host_disk_watch(&disk_loop, &w, &d, disk_grown, &grown));
+    CHECK(!truncate(in_dir("big"), DISK_LEN + 511));
+    CHECK_EQ(job_do(&d, HOST_DISK_READ, buf, 0, 512), 0);
+    CHECK(!host__poll_wait(&disk_loop, 0));
+    CHECK(!grown && d.len == DISK_LEN && w.timer.loop);
+    CHECK(!truncate(in_dir("big"), DISK_LEN + 513)); /* while nobody listens */
+    CHECK(!host__poll_wait(&disk_loop, 0) && !grown);
+    CHECK(!host__timer_arm(w.timer.watch.fd, 1)); /* the second is over */
+    CHECK(!host__poll_wait(&disk_loop, 1000));
+    CHECK(grown == 1 && d.len == DISK_LEN + 512);
+    CHECK(!truncate(in_dir("big"), 512)); /* shorter is an error when it is read */
+    CHECK(!host__poll_wait(&disk_loop, 1000));
+    CHECK(grown == 1 && d.len == DISK_LEN + 512);
+    host_disk_unwatch(&w);
+    async_close();
+    host_disk_close(&d);
+    CHECK(!unlink(in_dir("big")));
+}
+
 /* >>edges and bells posted */
 
 struct gong {
@@ -1895,6 +1951,8 @@ int main(void)
     test_disk_rw();
     test_async();
     test_direct();
+    test_call();
+    test_grow();
     test_edges();
     test_specs();
     test_input_never_lost();
