@@ -353,6 +353,7 @@ enum vio_blk_op {
     VIO_BLK_DISCARD, /* the contents no longer matter: a hint */
     VIO_BLK_ZERO     /* reads as zeroes from now on */
 };
+#define VIO_BLK_SERIAL_MAX 20
 #define VIO_BLK_RANGES_MAX 16 /* of one DISCARD or ZERO of the driver's; each is a request to us */
 
 struct vio_blk_range {
@@ -380,7 +381,7 @@ struct vio_blk_req {
 struct vio_blk_desc {
     uint64_t capacity; /* bytes, whole sectors of 512 */
     bool read_only;
-    const char *serial; /* at most 20 characters; NULL: none */
+    const char *serial; /* at most VIO_BLK_SERIAL_MAX bytes; NULL: none */
     unsigned queues;    /* up to VIO_BLK_QUEUES_MAX; 0: 1 */
     /* Hints for the driver, in bytes, powers of two: */
     uint32_t block;    /* smallest unit of a request that the disk is addressed in; 0: 512 */
@@ -400,7 +401,7 @@ struct vio_blk {
     struct vio_queue queue[VIO_BLK_QUEUES_MAX];
     struct vio_blk_desc desc;
     uint8_t config[64]; /* struct vio__blk_config */
-    char serial[20];
+    char serial[VIO_BLK_SERIAL_MAX];
     bool held;     /* by desc.hold */
     bool starved;  /* requests may be waiting for the pool */
     unsigned turn; /* the queue that is first when the pool has room again */

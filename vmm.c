@@ -103,9 +103,11 @@ struct config {
     unsigned mode;
     uint64_t mem; /* bytes */
     unsigned ncpus;
-    struct {
-        const char *path;
-        bool ro;
+    struct disk_config {
+        const char *path, *serial; /* serial NULL: vda and so on */
+        bool ro, direct;           /* direct: cache=none */
+        unsigned queues;           /* 0: 1 */
+        uint64_t bps, iops;        /* bytes and requests a second; 0: no limit */
     } disk[DISKS_MAX];
     unsigned ndisks;
     const char *serial; /* NULL: not given */
@@ -346,23 +348,91 @@ static int set_cpus(struct config *c, const char *name, const char *value)
     return err;
 }
 
+/* Bytes a second, with K, M, G or T. */
+static int parse_rate(struct config *c, const char *name, const char *s, uint64_t *out)
+{
+    static const char suffixes[] = "KMGT";
+    size_t len = strlen(s);
+    const char *suffix = len > 1 ? strchr(suffixes, toupper((unsigned char)s[len - 1])) : NULL;
+    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+    char *digits = config_keep(c, s, suffix ? len - 1 : len);
+    int err = parse_number(c, name, digits, 1, UINT64_MAX, out);
+
+    if (!err && *out > (1ull << 44) >> shift)
+        return vmm_err(&c->log, -EINVAL, "--%s: %s is out of range: give 1 to 16T", name, s);
+    *out <<= shift;
+    return err;
+}
+
+static int set_disk_serial(struct config *c, struct disk_config *d, const char *val)
+{
+    if (strlen(val) > VIO_BLK_SERIAL_MAX)
+        return vmm_err(&c->log, -EINVAL, "--disk serial: '%s' is too long: give at most %d bytes",
+                       val, VIO_BLK_SERIAL_MAX);
+    d->serial = val;
+    return 0;
+}
+
+static int set_disk_cache(struct config *c, struct disk_config *d, const char *val)
+{
+    d->direct = strcmp(val, "none") == 0;
+    if (!d->direct && strcmp(val, "writeback") != 0)
+        return vmm_err(&c->log, -EINVAL, "--disk: cache=%s is unknown: give writeback or none",
+                       val);
+    return 0;
+}
+
+static int set_disk_format(struct config *c, const char *val)
+{
+    if (strcmp(val, "raw") == 0)
+        return 0;
+    return vmm_err(&c->log, -EINVAL,
+                   "--disk: format=%s cannot be read: give raw, after qemu-img convert -O raw",
+                   val);
+}
+
+/* One key=value of a disk, or a word alone. */
+static int set_disk_key(struct config *c, struct disk_config *d, const char *name,
+                        const struct kv *kv)
+{
+    uint64_t queues = 0;
+    int err = 0;
+
+    if (kv->key ? strcmp(kv->key, "path") == 0 : kv->index == 1)
+        d->path = kv->val;
+    else if (!kv->key && (strcmp(kv->val, "ro") == 0 || strcmp(kv->val, "rw") == 0))
+        d->ro = kv->val[1] == 'o';
+    else if (!kv->key)
+        err = bad_segment(c, name, kv);
+    else if (strcmp(kv->key, "format") == 0)
+        err = set_disk_format(c, kv->val);
+    else if (strcmp(kv->key, "serial") == 0)
+        err = set_disk_serial(c, d, kv->val);
+    else if (strcmp(kv->key, "cache") == 0)
+        err = set_disk_cache(c, d, kv->val);
+    else if (strcmp(kv->key, "bps") == 0)
+        err = parse_rate(c, "disk bps", kv->val, &d->bps);
+    else if (strcmp(kv->key, "iops") == 0)
+        err = parse_number(c, "disk iops", kv->val, 1, 1000000000, &d->iops);
+    else
+        err = parse_number(c, "disk queues", kv->val, 1, VIO_BLK_QUEUES_MAX, &queues);
+    d->queues = queues ? (unsigned)queues : d->queues;
+    return err;
+}
+
 static int set_disk(struct config *c, const char *name, const char *value)
 {
-    static const char *const keys[] = {"path", NULL};
+    static const char *const keys[] = {"path", "format", "serial", "cache",
+                                       "bps",  "iops",   "queues", NULL};
     struct kv kv = {.rest = value, .keys = keys};
+    struct disk_config *d = &c->disk[c->ndisks];
     int err = 0;
 
     if (c->ndisks == DISKS_MAX)
         return vmm_err(&c->log, -EINVAL, "--%s: more than %d disks: give fewer", name, DISKS_MAX);
-    while (!err && kv_next(c, &kv)) {
-        if (kv.key || kv.index == 1)
-            c->disk[c->ndisks].path = kv.val;
-        else if (strcmp(kv.val, "ro") == 0)
-            c->disk[c->ndisks].ro = true;
-        else if (strcmp(kv.val, "rw") != 0)
-            err = bad_segment(c, name, &kv);
-    }
-    if (!err && !*c->disk[c->ndisks].path)
+    while (!err && kv_next(c, &kv))
+        err = set_disk_key(c, d, name, &kv);
+    if (!err && (!d->path || !*d->path))
         err =
             vmm_err(&c->log, -EINVAL, "--%s: the file's name is empty: give FILE or FILE,ro", name);
     c->ndisks += !err;
@@ -586,7 +656,8 @@ static const struct option_def option_table[] = {
     {"append", 0, ARG_ONE, "TEXT", "add to the kernel command line; repeatable", set_append},
     {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
     {"cpus|vcpus|vcpu", 'c', ARG_ONE, "N", "virtual CPUs; default 1", set_cpus},
-    {"disk|block", 0, ARG_ONE, "FILE[,ro]", "raw disk, /dev/vda and so on; repeatable", set_disk},
+    {"disk|block", 0, ARG_ONE, "FILE[,ro][,KEY=VALUE]...",
+     "raw disk, /dev/vda and so on; repeatable; KEY: serial, queues, cache, bps, iops", set_disk},
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
@@ -895,6 +966,10 @@ struct disk {
         struct disk *disk;
     } op[VIO_BLK_INFLIGHT]; /* of the request of the same number in blk */
     struct vmm_budget budget;
+    struct vmm_bucket bps, iops;
+    struct host_timer paid; /* when the next request may come */
+    bool waits;             /* for that */
+    struct host_disk_watch growth;
 };
 
 /* A network card, the cable, and the rings that vhost serves. */
@@ -955,7 +1030,7 @@ enum stage {
      buses, memory, configuration   everybody reads, nobody writes
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
      the PCI bus                    under pci_lock
-     disk.op                        the thread of its slot's loop
+     disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
      cpu[i].open                    under cpus_lock
      status, bell.rung, stage       anybody, atomically
@@ -1213,7 +1288,11 @@ static void disk_submit(void *ctx, struct vio_blk_req *req)
                                                 HOST_DISK_DISCARD, HOST_DISK_ZERO};
     struct disk *d = ctx;
     struct disk_op *o = &d->op[req - d->blk.req];
+    bool moves = req->op == VIO_BLK_READ || req->op == VIO_BLK_WRITE;
+    uint64_t now = d->iops.rate || d->bps.rate ? host_now() : 0;
 
+    vmm_bucket_take(&d->iops, now, 1);
+    vmm_bucket_take(&d->bps, now, moves ? req->len : 0);
     o->disk = d;
     o->op = (struct host_disk_op){.kind = kinds[req->op],
                                   .unmap = req->unmap,
@@ -1527,6 +1606,47 @@ static int net_connect(struct net *n)
                : 0;
 }
 
+static void disk_paid(void *ctx)
+{
+    struct disk *d = ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
+
+    vmm_enter(&lock);
+    d->waits = false;
+    vio_blk_resume(&d->blk);
+    vmm_leave(&lock);
+}
+
+/* Are the limits used up? Then the requests wait in the rings, and kicks end here. */
+static bool disk_hold(void *ctx)
+{
+    struct disk *d = ctx;
+    uint64_t now, bytes, requests;
+
+    if (d->waits)
+        return true;
+    now = host_now();
+    bytes = vmm_bucket_wait(&d->bps, now);
+    requests = vmm_bucket_wait(&d->iops, now);
+    if (!bytes && !requests)
+        return false;
+    d->waits =
+        !host_timer_set(d->slot->loop, &d->paid, bytes > requests ? bytes : requests, disk_paid, d);
+    return d->waits;
+}
+
+static void disk_grown(void *ctx)
+{
+    struct disk *d = ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
+
+    vmm_say(d->slot->vm->log, VMM_LOG_INFO, "disk '%s' has grown to %llu bytes", d->path,
+            (unsigned long long)d->file.len);
+    vmm_enter(&lock);
+    vio_blk_set_capacity(&d->blk, d->file.len);
+    vmm_leave(&lock);
+}
+
 /* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
 
 /* Serves one queue, on the slot's loop only, so that a vCPU never waits for a disk. */
@@ -1767,19 +1887,32 @@ static int slot_plug(struct vm *vm, struct vio_dev *dev, bool own_loop)
    it. */
 static int plug_disk(struct vm *vm, unsigned i)
 {
+    const uint64_t burst = 100000000; /* ns of rest that may be made up for */
+    const struct disk_config *c = &vm->cfg->disk[i];
     struct disk *d = &vm->disk[i];
-    struct vio_blk_desc desc = {
-        .capacity = d->file.len, .read_only = vm->cfg->disk[i].ro, .submit = disk_submit, .ctx = d};
+    struct vio_blk_desc desc = {.capacity = d->file.len,
+                                .read_only = c->ro,
+                                .serial = c->serial,
+                                .queues = c->queues,
+                                .block = d->file.sector,
+                                .submit = disk_submit,
+                                .hold = c->bps || c->iops ? disk_hold : NULL,
+                                .ctx = d};
     char serial[] = "vda";
     int err;
 
     serial[2] = (char)('a' + i);
-    desc.serial = serial;
+    if (!c->serial)
+        desc.serial = serial;
     d->slot = &vm->slot[vm->nslots];
-    d->path = vm->cfg->disk[i].path;
+    d->path = c->path;
+    d->bps = (struct vmm_bucket){.rate = c->bps, .burst_ns = burst};
+    d->iops = (struct vmm_bucket){.rate = c->iops, .burst_ns = burst};
     err = vio_blk_init(&d->blk, &desc);
     if (!err)
         err = slot_plug(vm, &d->blk.dev, true);
+    if (!err && host_disk_watch(d->slot->loop, &d->growth, &d->file, disk_grown, d))
+        vmm_say(vm->log, VMM_LOG_INFO, "disk '%s': the guest is not told when it grows", d->path);
     return err;
 }
 
@@ -2398,7 +2531,9 @@ static int open_disks(struct vm *vm)
     int err = 0;
 
     for (unsigned i = 0; i < c->ndisks && !err; i++)
-        err = host_disk_open(&vm->disk[i].file, c->disk[i].path, c->disk[i].ro ? HOST_DISK_RO : 0,
+        err = host_disk_open(&vm->disk[i].file, c->disk[i].path,
+                             (c->disk[i].ro ? HOST_DISK_RO : 0u) |
+                                 (c->disk[i].direct ? HOST_DISK_DIRECT : 0u),
                              vm->log);
     return err;
 }

@@ -82,6 +82,11 @@ bad 2 'MAC' --kernel bz --net tap=tap0,mac=52:54:00
 bad 2 'even first byte' --kernel bz --net tap=tap0,mac=53:54:00:00:00:00
 bad 2 'queues' --kernel bz --net tap=tap0,queues=99
 bad 2 'vhost' --kernel bz --net passt,vhost=on
+bad 2 'disk queues.*1 to 16' --kernel bz --disk disk,queues=99
+bad 2 'cache=fast.*writeback or none' --kernel bz --disk disk,cache=fast
+bad 2 'disk bps.*not a number' --kernel bz --disk disk,bps=fast
+bad 2 'serial.*at most 20' --kernel bz --disk disk,serial=123456789012345678901
+bad 2 'format=qcow2.*qemu-img' --kernel bz --disk disk,format=qcow2
 bad 2 'exclude' --kernel bz --binary text --entry 0
 bad 2 'kernel' bz
 bad 2 '.' --mem 1G

@@ -188,6 +188,17 @@ static void test_net(void)
     config_free(&c);
 }
 
+static void test_disks(void)
+{
+    GOOD("-k|k|--disk|d,rw,format=raw,serial=S 1,queues=4,cache=none,bps=10M,iops=500|"
+         "--disk|serial=,path=e,cache=writeback,bps=16t,ro");
+    CHECK(!c.disk[0].ro && c.disk[0].direct && strcmp(c.disk[0].serial, "S 1") == 0);
+    CHECK(c.disk[0].queues == 4 && c.disk[0].bps == 10 << 20 && c.disk[0].iops == 500);
+    CHECK(c.disk[1].ro && !c.disk[1].direct && !*c.disk[1].serial && !c.disk[1].queues);
+    CHECK(strcmp(c.disk[1].path, "e") == 0 && c.disk[1].bps == 1ull << 44 && !c.disk[1].iops);
+    config_free(&c);
+}
+
 static void test_quotes(void)
 {
     GOOD("--kernel|'odd,name'|--disk|\"a,b\".img,ro|--console|virtio");
@@ -261,6 +272,19 @@ static void test_bad(void)
         {"-k|k|--cpus|num=2,foo=3", "does not know 'foo=3'"},
         {"-k|k|--disk|d,rox", "does not know 'rox'"},
         {"-k|k|--disk|,ro", "name is empty"},
+        {"-k|k|--disk|queues=2", "name is empty"},
+        {"-k|k|--disk|d,queues=0", "1 to 16"},
+        {"-k|k|--disk|d,queues=17", "1 to 16"},
+        {"-k|k|--disk|d,queues=two", "disk queues: 'two' is not a number"},
+        {"-k|k|--disk|d,cache=unsafe", "give writeback or none"},
+        {"-k|k|--disk|d,format=vmdk", "qemu-img convert"},
+        {"-k|k|--disk|d,serial=123456789012345678901", "at most 20"},
+        {"-k|k|--disk|d,bps=0", "disk bps: 0 is out of range"},
+        {"-k|k|--disk|d,bps=M", "disk bps: 'M' is not a number"},
+        {"-k|k|--disk|d,bps=17T", "1 to 16T"},
+        {"-k|k|--disk|d,bps=99999999999999999999", "out of range"},
+        {"-k|k|--disk|d,iops=1K", "disk iops: '1K' is not a number"},
+        {"-k|k|--disk|d,iops=0", "disk iops: 0 is out of range"},
         {"--kernel|k,foo", "does not know 'foo'"},
         {"--kernel|k,entry=7", "give 64 or pvh"},
         {"-k|k|--serial|tty", "unix:PATH"},
@@ -325,6 +349,7 @@ int main(void)
     test_transport();
     test_net_and_console();
     test_net();
+    test_disks();
     test_quotes();
     test_sizes();
     test_bad();
