@@ -1479,17 +1479,19 @@ static int disk__check_tables(struct disk_image *d, const uint8_t *h)
 {
     uint64_t in_l2 = disk__cluster(d) / 8, n = disk__clusters(d, d->len);
     uint64_t mask = disk__cluster(d) - 1, refs = disk__get32(h + 56);
+    uint64_t end = disk__clusters(d, d->desc.store.len) << d->cluster_bits;
 
     d->l1.n = d->l1.room = disk__get32(h + 36);
     d->l1.off = disk__get64(h + 40);
     d->refs.off = disk__get64(h + 48);
     if (d->l1.n > DISK__L1_MAX / 8 || d->l1.n < n / in_l2 + !!(n % in_l2))
         return disk__bad(d, "number of L1 entries", d->l1.n);
-    if (!d->l1.off || d->l1.off & mask || d->l1.off >= d->desc.store.len)
+    if (!d->l1.off || d->l1.off & mask || d->l1.off >= end || d->l1.n * 8 > end - d->l1.off)
         return disk__bad(d, "the L1 table lies at", d->l1.off);
     if (!refs || refs > DISK__REF_MAX >> d->cluster_bits)
         return disk__bad(d, "clusters of the refcount table", refs);
-    if (!d->refs.off || d->refs.off & mask || d->refs.off >= d->desc.store.len)
+    if (!d->refs.off || d->refs.off & mask || d->refs.off >= end ||
+        refs << d->cluster_bits > end - d->refs.off)
         return disk__bad(d, "the refcount table lies at", d->refs.off);
     d->refs.room = (uint32_t)(refs << d->cluster_bits >> 3);
     return 0;
@@ -1752,9 +1754,10 @@ VMM_DEF void disk_close(struct disk_image *d)
         if (mine[i])
             d->desc.free(d->desc.ctx, mine[i]);
     if (b) {
+        struct disk_store store = b->desc.store;
         disk_close(b);
-        if (b->desc.store.close)
-            b->desc.store.close(b->desc.store.ctx);
+        if (store.close)
+            store.close(store.ctx);
         d->desc.free(d->desc.ctx, b);
     }
     memset(d, 0, sizeof *d);
