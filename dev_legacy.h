@@ -2,12 +2,14 @@
 
    WHAT IT IS      16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS memory
                    with its clock (MC146818), debug-exit port, debug console port, and the two
-                   registers that end a machine: ACPI sleep control and reset control. Bytes in,
-                   bytes out: no clock, thread or descriptor of its own. Interrupts, output streams
-                   and time are values that the caller hands in. Not here: the interrupt
-                   controllers and the PIT, which live in the hypervisor.
-                   Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller) and
-                   MC146818A, and ACPI 6.4 section 4.8.3.7 (sleep control and status).
+                   registers that end a machine: ACPI sleep control and reset control. For
+                   hypervisors without them: 8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in
+                   xAPIC and x2APIC mode; pc_irqchip wires them together. Bytes in, bytes out: no
+                   clock, thread or descriptor of its own. Interrupts, output streams, time and
+                   wake-ups are values that the caller hands in.
+                   Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
+                   MC146818A, 8259A, 8254 and 82093AA, Intel's SDM volume 3 (the APIC), and ACPI
+                   6.4 section 4.8.3.7 (sleep control and status).
 
    QUICK START     static size_t put(void *ctx, const void *buf, size_t len)
                    {
@@ -34,8 +36,10 @@
    THREADS         A device belongs to one thread at a time: bring a lock (vmm_io.lock) and hold it
                    in every call. The callbacks of a desc run with that lock held; they must not
                    call back into the device, with one exception: rx_room may call pc_uart_rx.
-   MEMORY          The caller owns every struct; nothing is allocated. The fields of struct pc_uart,
-                   pc_kbc and pc_rtc are private.
+                   pc_irqchip has one lock for all that belongs to it; pc_irqchip_set and
+                   pc_irqchip_msi take it, and may be called with a device's lock held.
+   MEMORY          The caller owns every struct; nothing is allocated. The fields of devices are
+                   private.
    ERRORS          None: nothing here can fail.
    GUEST TRUST     Every offset, width and value is answered. Accesses wider than a byte are carried
                    out as the ISA bus does: byte by byte, lowest address first, where the device has
@@ -174,6 +178,227 @@ VMM_DEF uint64_t pc_power_sleep_read(void *power, uint64_t off, unsigned len);
 VMM_DEF void pc_power_sleep_write(void *power, uint64_t off, unsigned len, uint64_t val);
 VMM_DEF uint64_t pc_power_reset_read(void *power, uint64_t off, unsigned len);
 VMM_DEF void pc_power_reset_write(void *power, uint64_t off, unsigned len, uint64_t val);
+
+/* >>pic: the two 8259As of a PC. The slave's output is line 2 of the master. Register master on
+   ports 0x20 and 0x21, slave on 0xa0 and 0xa1, elcr on 0x4d0 and 0x4d1. */
+struct pc_pic {
+    struct vmm_irq intr; /* the output: to the CPU, or LINT0 of its LAPIC */
+    bool intr_level;
+    struct pc_pic_chip {
+        uint8_t in, elcr;      /* lines as they are; those that are level-triggered */
+        uint8_t irr, isr, imr; /* requests, interrupts in service, masks */
+        uint8_t base;          /* vector of line 0 */
+        uint8_t lowest;        /* the line of lowest priority */
+        uint8_t step;          /* which ICW comes next at the odd port; 0: OCW1 */
+        uint8_t icw1, icw4;    /* as written */
+        bool special_mask, rotate_aeoi;
+        bool read_isr, poll; /* what the next read of the even port brings */
+    } chip[2];               /* master, slave */
+};
+
+VMM_DEF void pc_pic_init(struct pc_pic *p, const struct vmm_irq *intr);
+/* Lines 0 to 15, but not 2. A rising edge is remembered until it is acknowledged, even if the line
+   falls before: what a pulse asks for is never a spurious interrupt. */
+VMM_DEF void pc_pic_set(struct pc_pic *p, unsigned line, bool level);
+/* The CPU acknowledges: the vector, a spurious one (line 7 of a chip) when nothing is requested. */
+VMM_DEF uint8_t pc_pic_ack(struct pc_pic *p);
+VMM_DEF uint64_t pc_pic_master_read(void *pic, uint64_t off, unsigned len);
+VMM_DEF void pc_pic_master_write(void *pic, uint64_t off, unsigned len, uint64_t val);
+VMM_DEF uint64_t pc_pic_slave_read(void *pic, uint64_t off, unsigned len);
+VMM_DEF void pc_pic_slave_write(void *pic, uint64_t off, unsigned len, uint64_t val);
+VMM_DEF uint64_t pc_pic_elcr_read(void *pic, uint64_t off, unsigned len);
+VMM_DEF void pc_pic_elcr_write(void *pic, uint64_t off, unsigned len, uint64_t val);
+
+/* >>pit: an 8254 at 1193182 Hz, and port 0x61 that opens the gate of channel 2. Register timer on
+   ports 0x40 to 0x43 and gate on port 0x61. */
+#define PC_PIT_HZ 1193182
+struct pc_pit_desc {
+    struct vmm_timer timer; /* calls pc_pit_tick */
+    /* Output 0 rises: an interrupt. false: the last one is still not taken; this one is offered
+       again at the next pc_pit_tick. NULL: nobody cares. */
+    bool (*rise)(void *ctx);
+    void *ctx;
+};
+
+struct pc_pit {
+    struct pc_pit_desc desc;
+    struct pc_pit_channel {
+        uint64_t start;       /* the clock at which count was loaded */
+        uint64_t switch_at;   /* when next is */
+        uint64_t held;        /* clocks counted when the gate closed */
+        uint32_t count, next; /* 1 to 65536; next 0: none */
+        uint16_t latch;
+        uint8_t nlatched; /* bytes of latch still to be read */
+        uint8_t control;  /* as written, without the channel */
+        uint8_t status, low;
+        bool status_latched, write_high, read_high;
+        bool counting, gate, paused;
+    } channel[3];
+    uint64_t seen;  /* the clock up to which rises of output 0 are told */
+    uint64_t owed;  /* rises that were not taken yet */
+    uint8_t port61; /* bits 0 and 1: gate 2, speaker */
+};
+
+VMM_DEF void pc_pit_init(struct pc_pit *p, const struct pc_pit_desc *desc);
+/* Tells the rises until now. One that comes late tells all that it missed. */
+VMM_DEF void pc_pit_tick(struct pc_pit *p);
+VMM_DEF uint64_t pc_pit_read(void *pit, uint64_t off, unsigned len);
+VMM_DEF void pc_pit_write(void *pit, uint64_t off, unsigned len, uint64_t val);
+VMM_DEF uint64_t pc_pit_gate_read(void *pit, uint64_t off, unsigned len);
+VMM_DEF void pc_pit_gate_write(void *pit, uint64_t off, unsigned len, uint64_t val);
+
+/* >>apic: what IOAPICs, devices and LAPICs send each other. */
+enum pc_apic_mode {
+    PC_APIC_FIXED,
+    PC_APIC_LOWEST,
+    PC_APIC_SMI,
+    PC_APIC_NMI = 4,
+    PC_APIC_INIT,
+    PC_APIC_STARTUP,
+    PC_APIC_EXTINT
+};
+#define PC_APIC_ALL 0xffffffffu /* the destination that is everybody */
+
+struct pc_apic_msg {
+    uint32_t dest;
+    bool logical;      /* dest is a set of LAPICs, not an id */
+    bool lowest;       /* one of them alone, the one that is least busy */
+    bool level;        /* level-triggered: its EOI matters to the sender */
+    bool deassert;     /* INIT level de-assert: nobody reacts to it any more */
+    uint8_t mode;      /* enum pc_apic_mode */
+    uint8_t vector;    /* start-up: the page to start at */
+    uint8_t shorthand; /* 0: dest; 1: the sender; 2: everybody; 3: everybody else */
+};
+
+/* A write of data to addr, as IOAPICs and devices do it; false: addr is no LAPIC's. */
+VMM_DEF bool pc_apic_from_msi(struct pc_apic_msg *m, uint64_t addr, uint32_t data);
+
+/* >>ioapic: 24 pins (82093AA, with the EOI register of version 0x20). Register it on a page, usually
+   at 0xfec00000. Polarity is a fact about wires and is ignored: lines are high when asserted. */
+#define PC_IOAPIC_PINS 24
+struct pc_ioapic_desc {
+    /* An interrupt, as the write that stands for it. false: it is pending there already. */
+    bool (*send)(void *ctx, unsigned pin, uint64_t addr, uint32_t data);
+    /* The guest changed what a pin sends. NULL: nobody cares. */
+    void (*route)(void *ctx, unsigned pin, uint64_t addr, uint32_t data);
+    void *ctx;
+};
+
+struct pc_ioapic {
+    struct pc_ioapic_desc desc;
+    uint64_t pin[PC_IOAPIC_PINS]; /* redirection entries */
+    uint32_t in;                  /* lines as they are */
+    uint8_t id, index;
+};
+
+VMM_DEF void pc_ioapic_init(struct pc_ioapic *a, const struct pc_ioapic_desc *desc);
+/* false: it rose, but the same interrupt is still waiting at its LAPIC. */
+VMM_DEF bool pc_ioapic_set(struct pc_ioapic *a, unsigned pin, bool level);
+/* Some LAPIC finished a level-triggered interrupt of this vector. */
+VMM_DEF void pc_ioapic_eoi(struct pc_ioapic *a, uint8_t vector);
+VMM_DEF uint64_t pc_ioapic_read(void *ioapic, uint64_t off, unsigned len);
+VMM_DEF void pc_ioapic_write(void *ioapic, uint64_t off, unsigned len, uint64_t val);
+
+/* >>lapic: the interrupt controller of one CPU, in xAPIC (memory) or x2APIC (MSR) mode. Its timer
+   counts at 1 GHz before the divider. CPU 0 finds it as firmware leaves it, LINT0 passing the
+   interrupts of the 8259s on ("virtual wire"); the others wait for a start-up interrupt. */
+#define PC_LAPIC_HZ  1000000000
+#define PC_LAPIC_LEN 4096
+struct pc_lapic;
+struct pc_lapic_desc {
+    uint32_t id;
+    struct vmm_timer timer;     /* calls pc_lapic_tick */
+    uint64_t (*tsc)(void *ctx); /* of the guest; NULL: no TSC-deadline mode */
+    uint64_t tsc_hz;
+    void (*ipi)(void *ctx, const struct pc_lapic *from, const struct pc_apic_msg *m);
+    void (*eoi)(void *ctx, uint8_t vector); /* of a level-triggered interrupt */
+    void *ctx;
+};
+
+struct pc_lapic {
+    struct pc_lapic_desc desc;
+    uint64_t base; /* the MSR: address, 0x800 enabled, 0x400 x2APIC, 0x100 bootstrap CPU */
+    uint32_t irr[8], isr[8], tmr[8];
+    uint32_t ldr, dfr, svr, icr, icr_dest, lvt[6], initial;
+    uint8_t tpr, divide;
+    uint8_t esr, errors;     /* what ESR shows; what was found since it was last written */
+    uint64_t fire_at;        /* of the timer, in ns; UINT64_MAX: it does not run */
+    uint64_t deadline;       /* of the timer, by the guest's TSC */
+    uint64_t owed;           /* timer interrupts that could not be told apart from one before */
+    bool lint[2];            /* levels */
+    bool nmi, init, startup; /* what came in and waits for the CPU */
+    bool waits;              /* the CPU does, for a start-up interrupt */
+    bool told;               /* pc_irqchip has kicked it since it last asked */
+    uint8_t page;            /* to start up at */
+};
+
+VMM_DEF void pc_lapic_init(struct pc_lapic *l, const struct pc_lapic_desc *desc);
+VMM_DEF void pc_lapic_tick(struct pc_lapic *l);
+/* Is the message for this LAPIC (whatever its shorthand says)? */
+VMM_DEF bool pc_lapic_matches(const struct pc_lapic *l, const struct pc_apic_msg *m);
+/* false: the interrupt is pending already, so that two became one. */
+VMM_DEF bool pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m);
+VMM_DEF void pc_lapic_lint(struct pc_lapic *l, unsigned pin, bool level);
+/* The vector that waits and has the priority to come in now; -1: none. */
+VMM_DEF int pc_lapic_pending(const struct pc_lapic *l);
+/* The 8259s' interrupt comes in here, and is asserted. */
+VMM_DEF bool pc_lapic_extint(const struct pc_lapic *l);
+/* The CPU takes pc_lapic_pending, or the spurious vector when there is none. */
+VMM_DEF uint8_t pc_lapic_ack(struct pc_lapic *l);
+/* Is this guest-physical address one of its registers (in xAPIC mode)? */
+VMM_DEF bool pc_lapic_claims(const struct pc_lapic *l, uint64_t addr);
+VMM_DEF uint64_t pc_lapic_read(void *lapic, uint64_t off, unsigned len);
+VMM_DEF void pc_lapic_write(void *lapic, uint64_t off, unsigned len, uint64_t val);
+/* MSRs 0x1b, 0x6e0 and 0x800 to 0x83f. false: none, or not so: the guest gets a #GP. */
+VMM_DEF bool pc_lapic_msr(struct pc_lapic *l, uint32_t msr, bool write, uint64_t *val);
+
+/* >>irqchip: 8259s, IOAPIC, PIT and the LAPIC of every CPU, wired as in a PC: line N is pin N of the
+   IOAPIC and, below 16, line N of the 8259s; the 8259s' output is LINT0 of every LAPIC. Register the
+   chips on buses with desc.lock. */
+enum pc_todo { /* what a CPU has to do before it enters the guest */
+               PC_TODO_NOTHING,
+               PC_TODO_WINDOW,    /* an interrupt waits until the guest can take it */
+               PC_TODO_INTERRUPT, /* inject the vector */
+               PC_TODO_NMI,       /* inject one */
+               PC_TODO_INIT,      /* take the registers of a CPU after INIT, then ask again */
+               PC_TODO_STARTUP,   /* start in real mode at page `vector` */
+               PC_TODO_WAIT       /* do not run: no start-up interrupt has come yet */
+};
+
+struct pc_irqchip_desc {
+    struct pc_lapic *lapic; /* ncpus of them, the caller's; NULL: the hypervisor has LAPICs */
+    unsigned ncpus;         /* at most 255 */
+    struct vmm_timer timer; /* calls pc_irqchip_tick */
+    /* CPU `cpu` has to call pc_irqchip_next again: ends its run or its sleep. */
+    void (*kick)(void *ctx, unsigned cpu);
+    struct vmm_msi msi; /* without LAPICs: where interrupts go; vector: the IOAPIC's pin */
+    void (*route)(void *ctx, unsigned pin, uint64_t addr, uint32_t data); /* as the IOAPIC's */
+    void *ctx;
+    struct vmm_lock lock;
+};
+
+struct pc_irqchip {
+    struct pc_irqchip_desc desc;
+    struct pc_pic pic;
+    struct pc_pit pit;
+    struct pc_ioapic ioapic;
+    uint64_t armed; /* what the timer was last told */
+    unsigned turn;  /* where the search for the least busy LAPIC begins */
+};
+
+VMM_DEF void pc_irqchip_init(struct pc_irqchip *c, const struct pc_irqchip_desc *desc);
+/* These two take the lock: they are what struct vmm_irq and struct vmm_msi want. */
+VMM_DEF void pc_irqchip_set(void *irqchip, unsigned line, bool level);
+VMM_DEF void pc_irqchip_msi(void *irqchip, unsigned vector, uint64_t addr, uint32_t data);
+/* All others, and the registers, want it held. */
+VMM_DEF void pc_irqchip_tick(struct pc_irqchip *c);
+/* ready: the guest can take an interrupt at its next instruction. Whatever comes up after this
+   call kicks the CPU. */
+VMM_DEF enum pc_todo pc_irqchip_next(struct pc_irqchip *c, unsigned cpu, bool ready,
+                                     uint8_t *vector);
+/* What CPU `cpu` finds at its LAPIC's page or MSRs; false: nothing. */
+VMM_DEF bool pc_irqchip_mmio(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e);
+VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e);
 
 #ifdef __cplusplus
 }
@@ -1165,6 +1390,1766 @@ VMM_DEF void pc_power_reset_write(void *power, uint64_t off, unsigned len, uint6
     p->reset_control = (uint8_t)val;
     if (rises && p->reset)
         p->reset(p->ctx);
+}
+
+/* >>bytes: registers of a byte each, which a wide access reaches one after the other. */
+static uint64_t pc__read_bytes(void *dev, uint64_t off, unsigned len, unsigned n,
+                               uint8_t (*get)(void *dev, unsigned reg))
+{
+    uint64_t val = vmm_ones(len);
+
+    for (unsigned i = 0; i < len && off + i < n; i++)
+        val ^= (uint64_t)(0xff ^ get(dev, (unsigned)off + i)) << (8 * i);
+    return val;
+}
+
+static void pc__write_bytes(void *dev, uint64_t off, unsigned len, unsigned n, uint64_t val,
+                            void (*put)(void *dev, unsigned reg, uint8_t val))
+{
+    for (unsigned i = 0; i < len && off + i < n; i++)
+        put(dev, (unsigned)off + i, (uint8_t)(val >> (8 * i)));
+}
+
+/* >>pic. Names of command words and modes are the data sheet's (8259A). */
+enum { PC__ICW1_IC4 = 1, PC__ICW1_SNGL = 2, PC__ICW1 = 0x10 };
+enum { PC__ICW4_AEOI = 2, PC__ICW4_SFNM = 0x10 };
+enum { PC__OCW3_RIS = 1, PC__OCW3_RR = 2, PC__OCW3_POLL = 4, PC__OCW3 = 8 };
+enum { PC__OCW3_SMM = 0x20, PC__OCW3_ESMM = 0x40 };
+enum { PC__PIC_CASCADE = 2 }; /* the master's line that is the slave's output */
+
+/* The line of highest priority in a set, -1 if it is empty. */
+static int pc__pic_first(const struct pc_pic_chip *c, unsigned lines)
+{
+    for (unsigned i = 1; i <= 8; i++)
+        if (lines >> ((c->lowest + i) % 8) & 1)
+            return (int)((c->lowest + i) % 8);
+    return -1;
+}
+
+/* How far a line is from the highest priority. */
+static unsigned pc__pic_rank(const struct pc_pic_chip *c, unsigned line)
+{
+    return (line + 7u - c->lowest) % 8;
+}
+
+/* The line that asks for an interrupt and may have one, or -1. Lines in service hold back those of
+   the same and lower priority. In special mask mode only unmasked ones do; in special fully nested
+   mode the master lets the slave interrupt itself. */
+static int pc__pic_request(const struct pc_pic_chip *c, bool master)
+{
+    unsigned serving = c->isr;
+    int line = pc__pic_first(c, c->irr & ~(unsigned)c->imr), busy;
+
+    if (c->step || line < 0)
+        return -1;
+    if (c->special_mask)
+        serving &= ~(unsigned)c->imr;
+    if (master && (c->icw4 & PC__ICW4_SFNM))
+        serving &= ~(1u << PC__PIC_CASCADE);
+    busy = pc__pic_first(c, serving);
+    if (busy >= 0 && pc__pic_rank(c, (unsigned)busy) <= pc__pic_rank(c, (unsigned)line))
+        return -1;
+    return line;
+}
+
+/* After any change: the slave's output is a level at the master, the master's the CPU's. */
+static void pc__pic_update(struct pc_pic *p)
+{
+    struct pc_pic_chip *master = &p->chip[0];
+    unsigned cascade = 1u << PC__PIC_CASCADE;
+    bool level;
+
+    if (pc__pic_request(&p->chip[1], false) >= 0)
+        master->irr |= (uint8_t)cascade;
+    else
+        master->irr &= (uint8_t)~cascade;
+    level = pc__pic_request(master, true) >= 0;
+    if (level == p->intr_level)
+        return;
+    p->intr_level = level;
+    vmm_irq_set(&p->intr, level);
+}
+
+VMM_DEF void pc_pic_init(struct pc_pic *p, const struct vmm_irq *intr)
+{
+    memset(p, 0, sizeof *p);
+    p->intr = *intr;
+    p->chip[0].lowest = p->chip[1].lowest = 7;
+    p->chip[0].imr = p->chip[1].imr = 0xff; /* until the guest has said which vectors */
+}
+
+VMM_DEF void pc_pic_set(struct pc_pic *p, unsigned line, bool level)
+{
+    struct pc_pic_chip *c = &p->chip[line >> 3 & 1];
+    uint8_t bit = (uint8_t)(1u << (line & 7)), was = c->in & bit;
+
+    c->in = level ? c->in | bit : c->in & (uint8_t)~bit;
+    if (level && (!was || (c->elcr & bit)))
+        c->irr |= bit;
+    else if (!level && (c->elcr & bit))
+        c->irr &= (uint8_t)~bit;
+    pc__pic_update(p);
+}
+
+/* The end of an INTA sequence, and of a poll: the request becomes a service. */
+static void pc__pic_serve(struct pc_pic_chip *c, unsigned line)
+{
+    uint8_t bit = (uint8_t)(1u << line);
+
+    if (!(c->elcr & bit))
+        c->irr &= (uint8_t)~bit;
+    if (!(c->icw4 & PC__ICW4_AEOI))
+        c->isr |= bit;
+    else if (c->rotate_aeoi)
+        c->lowest = (uint8_t)line;
+}
+
+VMM_DEF uint8_t pc_pic_ack(struct pc_pic *p)
+{
+    struct pc_pic_chip *master = &p->chip[0], *slave = &p->chip[1];
+    int line = pc__pic_request(master, true), behind = -1;
+    unsigned vector = master->base + (line < 0 ? 7u : (unsigned)line);
+
+    if (line == PC__PIC_CASCADE) {
+        behind = pc__pic_request(slave, false);
+        vector = slave->base + (behind < 0 ? 7u : (unsigned)behind);
+    }
+    if (line >= 0)
+        pc__pic_serve(master, (unsigned)line);
+    if (behind >= 0)
+        pc__pic_serve(slave, (unsigned)behind);
+    pc__pic_update(p);
+    return (uint8_t)vector;
+}
+
+/* ICW1 clears everything but the lines; what is level-triggered asks again at once. */
+static void pc__pic_icw1(struct pc_pic_chip *c, uint8_t val)
+{
+    c->irr = c->in & c->elcr;
+    c->isr = c->imr = c->icw4 = 0;
+    c->lowest = 7;
+    c->special_mask = c->rotate_aeoi = c->read_isr = c->poll = false;
+    c->icw1 = val;
+    c->step = 2;
+}
+
+/* End of interrupt and rotation. In special mask mode a non-specific EOI passes over what is masked. */
+static void pc__pic_ocw2(struct pc_pic_chip *c, uint8_t val)
+{
+    enum { ROTATE = 0x80, SPECIFIC = 0x40, EOI = 0x20 };
+    unsigned open = c->special_mask ? ~(unsigned)c->imr : ~0u;
+    int line = val & SPECIFIC ? val & 7 : pc__pic_first(c, c->isr & open);
+
+    if (!(val & (SPECIFIC | EOI))) {
+        c->rotate_aeoi = val & ROTATE;
+        return;
+    }
+    if (line < 0)
+        return;
+    if (val & EOI)
+        c->isr &= (uint8_t) ~(1u << line);
+    if (val & ROTATE)
+        c->lowest = (uint8_t)line;
+}
+
+static void pc__pic_ocw3(struct pc_pic_chip *c, uint8_t val)
+{
+    c->poll = val & PC__OCW3_POLL;
+    if (val & PC__OCW3_RR)
+        c->read_isr = val & PC__OCW3_RIS;
+    if (val & PC__OCW3_ESMM)
+        c->special_mask = val & PC__OCW3_SMM;
+}
+
+/* The odd port: the rest of an initialisation that is under way, else the masks. */
+static void pc__pic_odd(struct pc_pic_chip *c, uint8_t val)
+{
+    bool more = c->icw1 & PC__ICW1_IC4;
+
+    switch (c->step) {
+    case 2:
+        c->base = val & 0xf8;
+        c->step = !(c->icw1 & PC__ICW1_SNGL) ? 3 : more ? 4 : 0;
+        break;
+    case 3: /* who is where: on a PC that is soldered */
+        c->step = more ? 4 : 0;
+        break;
+    case 4:
+        c->icw4 = val;
+        c->step = 0;
+        break;
+    default:
+        c->imr = val;
+        break;
+    }
+}
+
+static void pc__pic_put(struct pc_pic *p, struct pc_pic_chip *c, unsigned reg, uint8_t val)
+{
+    if (reg)
+        pc__pic_odd(c, val);
+    else if (val & PC__ICW1)
+        pc__pic_icw1(c, val);
+    else if (val & PC__OCW3)
+        pc__pic_ocw3(c, val);
+    else
+        pc__pic_ocw2(c, val);
+    pc__pic_update(p);
+}
+
+/* The read after a poll command is an acknowledge that says which line, if any, in place of a
+   vector. */
+static uint8_t pc__pic_get(struct pc_pic *p, struct pc_pic_chip *c, unsigned reg)
+{
+    int line;
+
+    if (!c->poll)
+        return reg ? c->imr : c->read_isr ? c->isr : c->irr;
+    c->poll = false;
+    line = pc__pic_request(c, c == &p->chip[0]);
+    if (line < 0)
+        return 0;
+    pc__pic_serve(c, (unsigned)line);
+    pc__pic_update(p);
+    return (uint8_t)(0x80 | line);
+}
+
+static uint8_t pc__pic_master_get(void *pic, unsigned reg)
+{
+    return pc__pic_get((struct pc_pic *)pic, &((struct pc_pic *)pic)->chip[0], reg);
+}
+
+static uint8_t pc__pic_slave_get(void *pic, unsigned reg)
+{
+    return pc__pic_get((struct pc_pic *)pic, &((struct pc_pic *)pic)->chip[1], reg);
+}
+
+static uint8_t pc__pic_elcr_get(void *pic, unsigned reg)
+{
+    return ((struct pc_pic *)pic)->chip[reg].elcr;
+}
+
+static void pc__pic_master_put(void *pic, unsigned reg, uint8_t val)
+{
+    pc__pic_put((struct pc_pic *)pic, &((struct pc_pic *)pic)->chip[0], reg, val);
+}
+
+static void pc__pic_slave_put(void *pic, unsigned reg, uint8_t val)
+{
+    pc__pic_put((struct pc_pic *)pic, &((struct pc_pic *)pic)->chip[1], reg, val);
+}
+
+/* Lines 0, 1, 2, 8 and 13 are edge-triggered on every PC. */
+static void pc__pic_elcr_put(void *pic, unsigned reg, uint8_t val)
+{
+    struct pc_pic *p = (struct pc_pic *)pic;
+    struct pc_pic_chip *c = &p->chip[reg];
+    uint8_t was = c->elcr;
+
+    c->elcr = val & (reg ? 0xde : 0xf8);
+    c->irr &= (uint8_t) ~(was ^ c->elcr);
+    c->irr |= c->in & c->elcr;
+    pc__pic_update(p);
+}
+
+VMM_DEF uint64_t pc_pic_master_read(void *pic, uint64_t off, unsigned len)
+{
+    return pc__read_bytes(pic, off, len, 2, pc__pic_master_get);
+}
+
+VMM_DEF void pc_pic_master_write(void *pic, uint64_t off, unsigned len, uint64_t val)
+{
+    pc__write_bytes(pic, off, len, 2, val, pc__pic_master_put);
+}
+
+VMM_DEF uint64_t pc_pic_slave_read(void *pic, uint64_t off, unsigned len)
+{
+    return pc__read_bytes(pic, off, len, 2, pc__pic_slave_get);
+}
+
+VMM_DEF void pc_pic_slave_write(void *pic, uint64_t off, unsigned len, uint64_t val)
+{
+    pc__write_bytes(pic, off, len, 2, val, pc__pic_slave_put);
+}
+
+VMM_DEF uint64_t pc_pic_elcr_read(void *pic, uint64_t off, unsigned len)
+{
+    return pc__read_bytes(pic, off, len, 2, pc__pic_elcr_get);
+}
+
+VMM_DEF void pc_pic_elcr_write(void *pic, uint64_t off, unsigned len, uint64_t val)
+{
+    pc__write_bytes(pic, off, len, 2, val, pc__pic_elcr_put);
+}
+
+/* >>pit. All arithmetic is in clocks since the owner's time zero; a channel is a start and a count,
+   and everything else follows from what time it is. Modes are the data sheet's (8254). */
+enum {
+    PC__PIT_COUNT_END,  /* 0: output rises after N clocks */
+    PC__PIT_ONE_SHOT,   /* 1: the gate starts a low pulse of N clocks */
+    PC__PIT_RATE,       /* 2: low for the last of every N clocks */
+    PC__PIT_SQUARE,     /* 3: high for one half of every N clocks, low for the other */
+    PC__PIT_STROBE,     /* 4: low for one clock after N */
+    PC__PIT_GATE_STROBE /* 5: the same, started by the gate */
+};
+#define PC__PIT_CATCH_UP 4096 /* rises that are remembered */
+#define PC__PIT_REST     240  /* clocks, 200 us: rises that come faster are told in bunches */
+
+static uint64_t pc__pit_clock(uint64_t ns)
+{
+    return ns / 1000000000 * PC_PIT_HZ + ns % 1000000000 * PC_PIT_HZ / 1000000000;
+}
+
+/* The first nanosecond of a clock. */
+static uint64_t pc__pit_ns(uint64_t clock)
+{
+    return clock / PC_PIT_HZ * 1000000000 +
+           (clock % PC_PIT_HZ * 1000000000 + PC_PIT_HZ - 1) / PC_PIT_HZ;
+}
+
+static uint64_t pc__pit_now(const struct pc_pit *p)
+{
+    return pc__pit_clock(vmm_timer_now(&p->desc.timer));
+}
+
+/* Modes 6 and 7 are 2 and 3. */
+static unsigned pc__pit_mode(const struct pc_pit_channel *c)
+{
+    unsigned mode = c->control >> 1 & 7;
+
+    return mode > 5 ? mode - 4 : mode;
+}
+
+static bool pc__pit_repeats(const struct pc_pit_channel *c)
+{
+    return pc__pit_mode(c) == PC__PIT_RATE || pc__pit_mode(c) == PC__PIT_SQUARE;
+}
+
+static bool pc__pit_gate_starts(const struct pc_pit_channel *c)
+{
+    return pc__pit_mode(c) == PC__PIT_ONE_SHOT || pc__pit_mode(c) == PC__PIT_GATE_STROBE;
+}
+
+/* Clocks that were counted since the count was loaded. */
+static uint64_t pc__pit_elapsed(const struct pc_pit_channel *c, uint64_t clock)
+{
+    if (c->paused)
+        return c->held;
+    return clock > c->start ? clock - c->start : 0;
+}
+
+/* The high part of a square wave; the low one is the rest, a clock less when N is odd. */
+static uint64_t pc__pit_high(uint32_t count)
+{
+    return (count + 1u) / 2;
+}
+
+static bool pc__pit_out(const struct pc_pit_channel *c, uint64_t clock)
+{
+    uint64_t done = pc__pit_elapsed(c, clock), n = c->count;
+    unsigned mode = pc__pit_mode(c);
+
+    if (!c->counting)
+        return mode != PC__PIT_COUNT_END;
+    switch (mode) {
+    case PC__PIT_COUNT_END:
+        return done >= n;
+    case PC__PIT_ONE_SHOT:
+        return clock < c->start || done >= n;
+    case PC__PIT_RATE:
+        return c->paused || done % n != n - 1;
+    case PC__PIT_SQUARE:
+        return c->paused || done % n < pc__pit_high(c->count);
+    default:
+        return done != n;
+    }
+}
+
+/* What the counting element holds, binary; it wraps around where a mode does not reload it. */
+static uint64_t pc__pit_value(const struct pc_pit_channel *c, uint64_t clock)
+{
+    uint64_t done = pc__pit_elapsed(c, clock), n = c->count, high = pc__pit_high(c->count);
+    uint64_t around = c->control & 1 ? 10000 : 65536;
+
+    if (!n)
+        return 0;
+    if (pc__pit_mode(c) == PC__PIT_RATE)
+        return n - done % n;
+    if (pc__pit_mode(c) == PC__PIT_SQUARE) /* by twos, from the even number below */
+        return (n & ~(uint64_t)1) - 2 * (done % n < high ? done % n : done % n - high);
+    return (n + around - done % around) % around;
+}
+
+static uint16_t pc__pit_visible(const struct pc_pit_channel *c, uint64_t clock)
+{
+    uint64_t v = pc__pit_value(c, clock);
+
+    if (c->control & 1)
+        v = v / 1000 % 10 << 12 | v / 100 % 10 << 8 | v / 10 % 10 << 4 | v % 10;
+    return (uint16_t)v;
+}
+
+static void pc__pit_load(struct pc_pit_channel *c, uint32_t count, uint64_t clock)
+{
+    c->count = count;
+    c->next = 0;
+    c->held = 0;
+    c->start = clock;
+    c->counting = true;
+}
+
+/* A new count in modes 2 and 3 waits for the end of the (half) period that it is written in; in
+   the middle of a square wave the low half of the new one follows. */
+static void pc__pit_switch(struct pc_pit_channel *c, uint64_t clock)
+{
+    uint64_t into, back = 0;
+
+    if (!c->next || c->paused || clock < c->switch_at || !pc__pit_repeats(c))
+        return;
+    into = (c->switch_at - c->start) % c->count;
+    if (into)
+        back = pc__pit_high(c->next);
+    pc__pit_load(c, c->next, c->switch_at - back);
+}
+
+static void pc__pit_plan_switch(struct pc_pit_channel *c, uint32_t count, uint64_t clock)
+{
+    uint64_t done = pc__pit_elapsed(c, clock), into = done % c->count, high;
+
+    high = pc__pit_mode(c) == PC__PIT_SQUARE ? pc__pit_high(c->count) : c->count;
+    c->next = count;
+    c->switch_at = c->start + done - into + (into < high ? high : c->count);
+}
+
+/* Rises of the output after clock `from` until `to`. Those that a control word itself makes are
+   not counted. */
+static uint64_t pc__pit_rises(const struct pc_pit_channel *c, uint64_t from, uint64_t to)
+{
+    uint64_t once = c->start + c->count + (pc__pit_mode(c) == PC__PIT_STROBE);
+
+    if (!c->counting || c->paused || pc__pit_gate_starts(c) || to < c->start)
+        return 0;
+    if (!pc__pit_repeats(c))
+        return from < once && once <= to;
+    from = from > c->start ? from : c->start;
+    return to < from ? 0 : (to - c->start) / c->count - (from - c->start) / c->count;
+}
+
+/* The clock of the first rise after `clock`; UINT64_MAX: there is none. */
+static uint64_t pc__pit_next_rise(const struct pc_pit_channel *c, uint64_t clock)
+{
+    uint64_t once = c->start + c->count + (pc__pit_mode(c) == PC__PIT_STROBE);
+
+    if (!c->counting || c->paused || pc__pit_gate_starts(c))
+        return UINT64_MAX;
+    if (!pc__pit_repeats(c))
+        return once > clock ? once : UINT64_MAX;
+    return c->start + (pc__pit_elapsed(c, clock) / c->count + 1) * c->count;
+}
+
+/* Brings channels up to date. Channel 0 first counts its rises with the old count. */
+static uint64_t pc__pit_settle(struct pc_pit *p)
+{
+    struct pc_pit_channel *c = &p->channel[0];
+    uint64_t clock = pc__pit_now(p), until = clock;
+
+    if (c->next && c->switch_at <= clock) {
+        until = c->switch_at;
+        p->owed += pc__pit_rises(c, p->seen, until);
+        p->seen = until;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        pc__pit_switch(&p->channel[i], clock);
+    p->owed += pc__pit_rises(c, p->seen, clock);
+    p->seen = clock;
+    if (p->owed > PC__PIT_CATCH_UP)
+        p->owed = PC__PIT_CATCH_UP;
+    return clock;
+}
+
+static void pc__pit_arm(struct pc_pit *p, uint64_t clock)
+{
+    const struct pc_pit_channel *c = &p->channel[0];
+    uint64_t next = pc__pit_next_rise(c, clock);
+
+    if (!p->desc.rise)
+        return;
+    if (pc__pit_repeats(c) && c->count < PC__PIT_REST)
+        next += next < UINT64_MAX ? PC__PIT_REST : 0;
+    vmm_timer_wake(&p->desc.timer, next == UINT64_MAX ? next : pc__pit_ns(next));
+}
+
+VMM_DEF void pc_pit_tick(struct pc_pit *p)
+{
+    uint64_t clock = pc__pit_settle(p);
+
+    while (p->owed && (!p->desc.rise || p->desc.rise(p->desc.ctx)))
+        p->owed--;
+    pc__pit_arm(p, clock);
+}
+
+VMM_DEF void pc_pit_init(struct pc_pit *p, const struct pc_pit_desc *desc)
+{
+    memset(p, 0, sizeof *p);
+    p->desc = *desc;
+    for (unsigned i = 0; i < 3; i++)
+        p->channel[i].gate = i < 2; /* of channel 2 it is bit 0 of port 0x61 */
+    p->seen = pc__pit_now(p);
+}
+
+/* A whole count is written: modes decide when it counts. */
+static void pc__pit_set_count(struct pc_pit_channel *c, int raw, uint64_t clock)
+{
+    uint32_t n = (uint32_t)raw;
+
+    if (c->control & 1)
+        n = (n >> 12) * 1000 + (n >> 8 & 15) * 100 + (n >> 4 & 15) * 10 + (n & 15);
+    if (!n)
+        n = c->control & 1 ? 10000 : 65536;
+    if (pc__pit_gate_starts(c))
+        c->next = n;
+    else if (pc__pit_repeats(c) && c->counting && c->paused)
+        c->next = n;
+    else if (pc__pit_repeats(c) && c->counting)
+        pc__pit_plan_switch(c, n, clock);
+    else {
+        pc__pit_load(c, n, clock + 1); /* with the next clock */
+        c->paused = !c->gate;
+    }
+}
+
+/* Bits 4 and 5 of the control word: low byte, high byte, or one after the other. Mode 0 stands still
+   between the two. */
+static void pc__pit_put_count(struct pc_pit_channel *c, uint8_t val, uint64_t clock)
+{
+    unsigned access = c->control >> 4 & 3;
+
+    if (access == 3 && !c->write_high) {
+        c->low = val;
+        c->write_high = true;
+        if (pc__pit_mode(c) == PC__PIT_COUNT_END)
+            c->counting = false;
+        return;
+    }
+    c->write_high = false;
+    pc__pit_set_count(c, access == 3 ? val << 8 | c->low : access == 2 ? val << 8 : val, clock);
+}
+
+static void pc__pit_latch(struct pc_pit_channel *c, uint64_t clock)
+{
+    if (c->nlatched)
+        return;
+    c->latch = pc__pit_visible(c, clock);
+    c->nlatched = (c->control >> 4 & 3) == 3 ? 2 : 1;
+    c->read_high = (c->control >> 4 & 3) == 2;
+}
+
+/* Bit 6: the count that was written is not what counts yet. */
+static void pc__pit_latch_status(struct pc_pit_channel *c, uint64_t clock)
+{
+    bool null = !c->counting || c->next || clock < c->start;
+
+    if (c->status_latched)
+        return;
+    c->status = (uint8_t)(c->control | (null ? 0x40 : 0) | (pc__pit_out(c, clock) ? 0x80 : 0));
+    c->status_latched = true;
+}
+
+static void pc__pit_read_back(struct pc_pit *p, uint8_t val, uint64_t clock)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        if (!(val >> (i + 1) & 1))
+            continue;
+        if (!(val & 0x20))
+            pc__pit_latch(&p->channel[i], clock);
+        if (!(val & 0x10))
+            pc__pit_latch_status(&p->channel[i], clock);
+    }
+}
+
+static void pc__pit_control(struct pc_pit *p, uint8_t val, uint64_t clock)
+{
+    struct pc_pit_channel *c;
+
+    if (val >> 6 == 3) {
+        pc__pit_read_back(p, val, clock);
+        return;
+    }
+    c = &p->channel[val >> 6];
+    if (!(val & 0x30)) {
+        pc__pit_latch(c, clock);
+        return;
+    }
+    c->control = val & 0x3f;
+    c->counting = c->paused = c->write_high = c->read_high = c->status_latched = false;
+    c->nlatched = 0;
+    c->count = c->next = 0;
+}
+
+static uint8_t pc__pit_get(void *pit, unsigned reg)
+{
+    struct pc_pit *p = (struct pc_pit *)pit;
+    struct pc_pit_channel *c = &p->channel[reg % 3];
+    uint64_t clock = pc__pit_settle(p);
+    uint16_t v;
+    bool high;
+
+    if (reg == 3)
+        return 0xff; /* the control register cannot be read */
+    if (c->status_latched) {
+        c->status_latched = false;
+        return c->status;
+    }
+    v = c->nlatched ? c->latch : pc__pit_visible(c, clock);
+    c->nlatched -= c->nlatched > 0;
+    high = (c->control >> 4 & 3) == 2 || c->read_high;
+    c->read_high = (c->control >> 4 & 3) == 3 && !c->read_high;
+    return (uint8_t)(high ? v >> 8 : v);
+}
+
+static void pc__pit_put(void *pit, unsigned reg, uint8_t val)
+{
+    struct pc_pit *p = (struct pc_pit *)pit;
+    uint64_t clock = pc__pit_settle(p);
+
+    if (reg == 3)
+        pc__pit_control(p, val, clock);
+    else
+        pc__pit_put_count(&p->channel[reg], val, clock);
+}
+
+VMM_DEF uint64_t pc_pit_read(void *pit, uint64_t off, unsigned len)
+{
+    return pc__read_bytes(pit, off, len, 4, pc__pit_get);
+}
+
+VMM_DEF void pc_pit_write(void *pit, uint64_t off, unsigned len, uint64_t val)
+{
+    pc__write_bytes(pit, off, len, 4, val, pc__pit_put);
+    pc_pit_tick((struct pc_pit *)pit);
+}
+
+/* The gate pauses modes 0 and 4, stops modes 2 and 3 and starts them anew, and triggers 1 and 5. */
+static void pc__pit_set_gate(struct pc_pit_channel *c, bool gate, uint64_t clock)
+{
+    bool rises = gate && !c->gate, falls = !gate && c->gate;
+
+    c->gate = gate;
+    if (pc__pit_gate_starts(c)) {
+        if (rises && (c->next || c->count))
+            pc__pit_load(c, c->next ? c->next : c->count, clock + 1);
+    } else if (c->counting && falls) {
+        c->held = pc__pit_elapsed(c, clock);
+        c->paused = true;
+    } else if (c->counting && rises) {
+        c->paused = false;
+        c->start = clock - c->held;
+        if (pc__pit_repeats(c))
+            pc__pit_load(c, c->next ? c->next : c->count, clock + 1);
+    }
+}
+
+/* Bit 4 toggles with each refresh of memory, every 15 us; bit 5 is the output of channel 2. */
+VMM_DEF uint64_t pc_pit_gate_read(void *pit, uint64_t off, unsigned len)
+{
+    struct pc_pit *p = (struct pc_pit *)pit;
+    uint64_t clock = pc__pit_settle(p);
+    unsigned val = p->port61 | (unsigned)(clock / 18 & 1) << 4 |
+                   (unsigned)pc__pit_out(&p->channel[2], clock) << 5;
+
+    return off ? vmm_ones(len) : (vmm_ones(len) & ~(uint64_t)0xff) | val;
+}
+
+VMM_DEF void pc_pit_gate_write(void *pit, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_pit *p = (struct pc_pit *)pit;
+
+    (void)len;
+    if (off)
+        return;
+    p->port61 = val & 3;
+    pc__pit_set_gate(&p->channel[2], val & 1, pc__pit_settle(p));
+}
+
+/* >>apic: Intel's SDM volume 3, "Message Signalled Interrupts": the write that stands for an
+   interrupt. */
+enum { PC__MSI_LOWEST = 8, PC__MSI_LOGICAL = 4 }; /* of the address: redirection hint, mode */
+#define PC__MSI_BASE 0xfee00000u
+
+/* A destination is 8 bits; 255 is everybody. */
+VMM_DEF bool pc_apic_from_msi(struct pc_apic_msg *m, uint64_t addr, uint32_t data)
+{
+    uint32_t dest = addr >> 12 & 0xff;
+
+    memset(m, 0, sizeof *m);
+    if (addr >> 20 != PC__MSI_BASE >> 20)
+        return false;
+    m->logical = addr & PC__MSI_LOGICAL;
+    m->dest = dest == 0xff ? PC_APIC_ALL : dest;
+    m->mode = data >> 8 & 7;
+    m->lowest = m->mode == PC_APIC_LOWEST || (addr & PC__MSI_LOWEST);
+    m->vector = (uint8_t)data;
+    m->level = data >> 15 & 1;
+    m->deassert = m->level && !(data >> 14 & 1);
+    return true;
+}
+
+/* >>ioapic: 82093AA, section 3.2; the EOI register as in the ICH's. */
+#define PC__RTE_LOGICAL 0x800u
+#define PC__RTE_REMOTE  0x4000u /* sent, and not yet finished by the CPU */
+#define PC__RTE_LEVEL   0x8000u
+#define PC__RTE_MASKED  0x10000u
+#define PC__RTE_WRITE   0xff0000000001afffull
+
+static uint64_t pc__rte_addr(uint64_t rte)
+{
+    return PC__MSI_BASE | (rte >> 56) << 12 | (rte & PC__RTE_LOGICAL ? PC__MSI_LOGICAL : 0);
+}
+
+static uint32_t pc__rte_data(uint64_t rte)
+{
+    return (uint32_t)(rte & 0x7ff) | (rte & PC__RTE_LEVEL ? 0xc000 : 0);
+}
+
+/* Sends what a pin stands for. A level-triggered one waits for its end before it sends again. */
+static bool pc__ioapic_fire(struct pc_ioapic *a, unsigned pin)
+{
+    uint64_t *rte = &a->pin[pin];
+
+    if (*rte & (PC__RTE_MASKED | PC__RTE_REMOTE))
+        return true;
+    if (*rte & PC__RTE_LEVEL)
+        *rte |= PC__RTE_REMOTE;
+    return a->desc.send(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
+}
+
+VMM_DEF void pc_ioapic_init(struct pc_ioapic *a, const struct pc_ioapic_desc *desc)
+{
+    memset(a, 0, sizeof *a);
+    a->desc = *desc;
+    for (unsigned i = 0; i < PC_IOAPIC_PINS; i++)
+        a->pin[i] = PC__RTE_MASKED;
+}
+
+/* An edge at a masked pin is lost, as on the chip. */
+VMM_DEF bool pc_ioapic_set(struct pc_ioapic *a, unsigned pin, bool level)
+{
+    uint32_t bit = 1u << pin, was = a->in & bit;
+
+    a->in = level ? a->in | bit : a->in & ~bit;
+    if (!level || (was && !(a->pin[pin] & PC__RTE_LEVEL)))
+        return true;
+    return pc__ioapic_fire(a, pin);
+}
+
+VMM_DEF void pc_ioapic_eoi(struct pc_ioapic *a, uint8_t vector)
+{
+    for (unsigned i = 0; i < PC_IOAPIC_PINS; i++) {
+        if (!(a->pin[i] & PC__RTE_REMOTE) || (uint8_t)a->pin[i] != vector)
+            continue;
+        a->pin[i] &= ~(uint64_t)PC__RTE_REMOTE;
+        if (a->in >> i & 1)
+            pc__ioapic_fire(a, i);
+    }
+}
+
+/* Half of a redirection entry. Turning a pin to edges ends the wait for an EOI. */
+static void pc__ioapic_set_entry(struct pc_ioapic *a, unsigned pin, bool high, uint32_t val)
+{
+    uint64_t *rte = &a->pin[pin], mask = high ? 0xffffffff00000000 : 0xffffffff;
+
+    mask &= PC__RTE_WRITE;
+    *rte = (*rte & ~mask) | ((uint64_t)val << (high ? 32 : 0) & mask);
+    if (!(*rte & PC__RTE_LEVEL))
+        *rte &= ~(uint64_t)PC__RTE_REMOTE;
+    if (a->desc.route)
+        a->desc.route(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
+    if ((*rte & PC__RTE_LEVEL) && (a->in >> pin & 1))
+        pc__ioapic_fire(a, pin);
+}
+
+static uint32_t pc__ioapic_get(const struct pc_ioapic *a)
+{
+    unsigned entry = a->index - 0x10u;
+
+    if (a->index == 0 || a->index == 2) /* the arbitration id follows the id */
+        return (uint32_t)a->id << 24;
+    if (a->index == 1)
+        return (PC_IOAPIC_PINS - 1) << 16 | 0x20;
+    if (a->index < 0x10 || entry / 2 >= PC_IOAPIC_PINS)
+        return 0xffffffff;
+    return (uint32_t)(a->pin[entry / 2] >> (entry % 2 ? 32 : 0));
+}
+
+/* Registers are 32 bits, 16 bytes apart: the index, the window, the EOI register. */
+VMM_DEF uint64_t pc_ioapic_read(void *ioapic, uint64_t off, unsigned len)
+{
+    const struct pc_ioapic *a = (const struct pc_ioapic *)ioapic;
+    uint64_t val = vmm_ones(8);
+
+    if (off / 4 == 0)
+        val = a->index;
+    else if (off / 4 == 0x10 / 4)
+        val = pc__ioapic_get(a);
+    return val >> (8 * (off & 3)) & vmm_ones(len);
+}
+
+VMM_DEF void pc_ioapic_write(void *ioapic, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_ioapic *a = (struct pc_ioapic *)ioapic;
+    unsigned entry = a->index - 0x10u;
+
+    if (off == 0)
+        a->index = (uint8_t)val;
+    else if (off == 0x40)
+        pc_ioapic_eoi(a, (uint8_t)val);
+    if (off != 0x10 || len < 4)
+        return;
+    if (a->index == 0)
+        a->id = val >> 24 & 15;
+    else if (a->index >= 0x10 && entry / 2 < PC_IOAPIC_PINS)
+        pc__ioapic_set_entry(a, entry / 2, entry % 2, (uint32_t)val);
+}
+
+/* >>lapic: Intel's SDM volume 3, the chapter on the APIC. Registers are numbered as the MSRs of
+   x2APIC mode: the offset in the page divided by 16. */
+enum {
+    PC__LAPIC_ID = 0x02,
+    PC__LAPIC_VERSION = 0x03,
+    PC__LAPIC_TPR = 0x08,
+    PC__LAPIC_APR = 0x09,
+    PC__LAPIC_PPR = 0x0a,
+    PC__LAPIC_EOI = 0x0b,
+    PC__LAPIC_LDR = 0x0d,
+    PC__LAPIC_DFR = 0x0e,
+    PC__LAPIC_SVR = 0x0f,
+    PC__LAPIC_ISR = 0x10,
+    PC__LAPIC_TMR = 0x18,
+    PC__LAPIC_IRR = 0x20,
+    PC__LAPIC_ESR = 0x28,
+    PC__LAPIC_ICR = 0x30,
+    PC__LAPIC_ICR2 = 0x31,
+    PC__LAPIC_LVT = 0x32, /* timer, thermal, performance, LINT0, LINT1, error */
+    PC__LAPIC_INITIAL = 0x38,
+    PC__LAPIC_CURRENT = 0x39,
+    PC__LAPIC_DIVIDE = 0x3e,
+    PC__LAPIC_SELF = 0x3f
+};
+enum { PC__LVT_TIMER, PC__LVT_LINT0 = 3, PC__LVT_LINT1, PC__LVT_ERROR, PC__NLVT };
+#define PC__LVT_MASKED     0x10000u
+#define PC__SVR_ENABLED    0x100u
+#define PC__SVR_DIRECT     0x1000u /* no broadcast of EOIs: the guest tells the IOAPIC itself */
+#define PC__BASE_ENABLED   0x800u
+#define PC__BASE_X2        0x400u
+#define PC__BASE_BSP       0x100u
+#define PC__TIMER_PERIODIC 0x20000u
+#define PC__TIMER_DEADLINE 0x40000u
+#define PC__TIMER_MODE     0x60000u
+enum { PC__ESR_SEND = 0x20, PC__ESR_RECEIVE = 0x40, PC__ESR_REGISTER = 0x80 };
+enum { PC__X2_MSR = 0x800, PC__BASE_MSR = 0x1b, PC__DEADLINE_MSR = 0x6e0 };
+#define PC__LAPIC_CATCH_UP 4096   /* timer interrupts that are remembered */
+#define PC__LAPIC_REST     200000 /* ns; a periodic timer is never faster */
+
+/* What may be done to a register: in both modes, or only in xAPIC (X) or x2APIC (2) mode. */
+enum { PC__R = 1, PC__W = 2, PC__XR = 4, PC__XW = 8, PC__2W = 16 };
+#define PC__RW (PC__R | PC__W)
+static const uint8_t pc__lapic_access[64] = {
+    [PC__LAPIC_ID] = PC__R,
+    [PC__LAPIC_VERSION] = PC__R,
+    [PC__LAPIC_TPR] = PC__RW,
+    [PC__LAPIC_APR] = PC__XR,
+    [PC__LAPIC_PPR] = PC__R,
+    [PC__LAPIC_EOI] = PC__W,
+    [PC__LAPIC_LDR] = PC__R | PC__XW,
+    [PC__LAPIC_DFR] = PC__XR | PC__XW,
+    [PC__LAPIC_SVR] = PC__RW,
+    [PC__LAPIC_ISR] = PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    [PC__LAPIC_TMR] = PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    [PC__LAPIC_IRR] = PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    PC__R,
+    [PC__LAPIC_ESR] = PC__RW,
+    [PC__LAPIC_ICR] = PC__RW,
+    PC__XR | PC__XW,
+    [PC__LAPIC_LVT] = PC__RW,
+    PC__RW,
+    PC__RW,
+    PC__RW,
+    PC__RW,
+    PC__RW,
+    [PC__LAPIC_INITIAL] = PC__RW,
+    PC__R,
+    [PC__LAPIC_DIVIDE] = PC__RW,
+    PC__2W,
+};
+/* The bits that the entries of the local vector table have. */
+static const uint32_t pc__lvt_bits[PC__NLVT] = {0x710ff, 0x107ff, 0x107ff,
+                                                0x1a7ff, 0x1a7ff, 0x100ff};
+
+static bool pc__lapic_x2(const struct pc_lapic *l)
+{
+    return l->base & PC__BASE_X2;
+}
+
+static bool pc__lapic_enabled(const struct pc_lapic *l)
+{
+    return (l->base & PC__BASE_ENABLED) && (l->svr & PC__SVR_ENABLED);
+}
+
+/* The highest vector in a set of 256, -1 if it is empty. */
+static int pc__vector_highest(const uint32_t set[8])
+{
+    for (int i = 7; i >= 0; i--)
+        for (int bit = 31; set[i] && bit >= 0; bit--)
+            if (set[i] >> bit & 1)
+                return i * 32 + bit;
+    return -1;
+}
+
+static bool pc__vector_has(const uint32_t set[8], unsigned vector)
+{
+    return set[vector / 32] >> vector % 32 & 1;
+}
+
+static void pc__vector_put(uint32_t set[8], unsigned vector, bool in)
+{
+    uint32_t bit = 1u << vector % 32;
+
+    set[vector / 32] = in ? set[vector / 32] | bit : set[vector / 32] & ~bit;
+}
+
+/* The priority of what the CPU does: the task's, or that of the interrupt in service. */
+static unsigned pc__lapic_ppr(const struct pc_lapic *l)
+{
+    int serving = pc__vector_highest(l->isr);
+
+    if (serving >= 0 && serving >> 4 > l->tpr >> 4)
+        return (unsigned)serving & 0xf0;
+    return l->tpr;
+}
+
+VMM_DEF int pc_lapic_pending(const struct pc_lapic *l)
+{
+    int vector = pc__lapic_enabled(l) ? pc__vector_highest(l->irr) : -1;
+
+    return vector >= 0 && (unsigned)vector >> 4 > pc__lapic_ppr(l) >> 4 ? vector : -1;
+}
+
+/* A LAPIC that is switched off passes the 8259s' line on. */
+VMM_DEF bool pc_lapic_extint(const struct pc_lapic *l)
+{
+    uint32_t lvt = l->lvt[PC__LVT_LINT0];
+
+    if (!(l->base & PC__BASE_ENABLED))
+        return l->lint[0] && (l->base & PC__BASE_BSP);
+    return l->lint[0] && !(lvt & PC__LVT_MASKED) && (lvt >> 8 & 7) == PC_APIC_EXTINT;
+}
+
+static bool pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level);
+
+/* Errors come as an interrupt of their own, if the guest wants that. */
+static void pc__lapic_error(struct pc_lapic *l, uint8_t bit)
+{
+    uint32_t lvt = l->lvt[PC__LVT_ERROR];
+
+    l->errors |= bit;
+    if (!(lvt & PC__LVT_MASKED) && (uint8_t)lvt >= 16)
+        pc__lapic_request(l, (uint8_t)lvt, false);
+}
+
+/* A fixed interrupt comes in. Vectors below 16 are the CPU's own. */
+static bool pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level)
+{
+    bool news;
+
+    if (!pc__lapic_enabled(l))
+        return true;
+    if (vector < 16) {
+        pc__lapic_error(l, PC__ESR_RECEIVE);
+        return true;
+    }
+    news = !pc__vector_has(l->irr, vector);
+    pc__vector_put(l->irr, vector, true);
+    pc__vector_put(l->tmr, vector, level);
+    return news;
+}
+
+/* INIT leaves the LAPIC as a reset does, but for its id, address and mode. */
+static void pc__lapic_reset(struct pc_lapic *l)
+{
+    memset(l->irr, 0, sizeof l->irr);
+    memset(l->isr, 0, sizeof l->isr);
+    memset(l->tmr, 0, sizeof l->tmr);
+    l->ldr = l->icr = l->icr_dest = l->initial = 0;
+    l->dfr = 0xffffffff;
+    l->svr = 0xff;
+    l->tpr = l->divide = l->esr = l->errors = 0;
+    for (unsigned i = 0; i < PC__NLVT; i++)
+        l->lvt[i] = PC__LVT_MASKED;
+    l->fire_at = UINT64_MAX;
+    l->deadline = l->owed = 0;
+    l->nmi = l->startup = false;
+    vmm_timer_wake(&l->desc.timer, UINT64_MAX);
+}
+
+VMM_DEF void pc_lapic_init(struct pc_lapic *l, const struct pc_lapic_desc *desc)
+{
+    memset(l, 0, sizeof *l);
+    l->desc = *desc;
+    l->base = PC__MSI_BASE | PC__BASE_ENABLED | (desc->id ? 0 : PC__BASE_BSP);
+    pc__lapic_reset(l);
+    if (desc->id)
+        l->waits = true;
+    else
+        l->lvt[PC__LVT_LINT0] = PC_APIC_EXTINT << 8;
+}
+
+/* The logical id that x2APIC mode derives from the id: 16 to a cluster, one bit each. */
+static uint32_t pc__lapic_ldr(const struct pc_lapic *l)
+{
+    if (pc__lapic_x2(l))
+        return l->desc.id >> 4 << 16 | 1u << (l->desc.id & 15);
+    return l->ldr;
+}
+
+/* Flat: a bit each. Cluster: the upper four bits choose one (15: all), the lower are a bit each. */
+VMM_DEF bool pc_lapic_matches(const struct pc_lapic *l, const struct pc_apic_msg *m)
+{
+    uint32_t ldr = pc__lapic_ldr(l);
+
+    if (!(l->base & PC__BASE_ENABLED))
+        return false;
+    if (m->dest == PC_APIC_ALL)
+        return true;
+    if (!m->logical)
+        return m->dest == l->desc.id;
+    if (pc__lapic_x2(l))
+        return m->dest >> 16 == ldr >> 16 && (m->dest & ldr & 0xffff);
+    if (m->dest > 0xff)
+        return false;
+    if (l->dfr >> 28 == 15)
+        return m->dest & ldr >> 24;
+    return (m->dest >> 4 == ldr >> 28 || m->dest >> 4 == 15) && (m->dest & ldr >> 24 & 15);
+}
+
+VMM_DEF bool pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m)
+{
+    switch (m->mode) {
+    case PC_APIC_FIXED:
+    case PC_APIC_LOWEST:
+        return pc__lapic_request(l, m->vector, m->level);
+    case PC_APIC_NMI:
+        l->nmi = true;
+        return true;
+    case PC_APIC_INIT:
+        if (m->deassert)
+            return true;
+        pc__lapic_reset(l);
+        l->init = l->waits = true;
+        return true;
+    case PC_APIC_STARTUP: /* the first one after INIT counts */
+        if (l->waits && !l->startup)
+            l->page = m->vector;
+        l->startup = l->waits;
+        return true;
+    default: /* there is no system management mode, and ExtINT comes by LINT0 */
+        return true;
+    }
+}
+
+VMM_DEF void pc_lapic_lint(struct pc_lapic *l, unsigned pin, bool level)
+{
+    uint32_t lvt = l->lvt[PC__LVT_LINT0 + pin];
+    bool rises = level && !l->lint[pin];
+    struct pc_apic_msg m = {0};
+
+    l->lint[pin] = level;
+    m.mode = lvt >> 8 & 7;
+    m.vector = (uint8_t)lvt;
+    if (rises && !(lvt & PC__LVT_MASKED) && (l->base & PC__BASE_ENABLED) &&
+        (m.mode == PC_APIC_FIXED || m.mode == PC_APIC_NMI))
+        pc_lapic_accept(l, &m);
+}
+
+static bool pc__timer_is(const struct pc_lapic *l, uint32_t mode)
+{
+    return (l->lvt[PC__LVT_TIMER] & PC__TIMER_MODE) == mode;
+}
+
+/* A periodic interrupt that finds the last one still waiting cannot wait, too: it is owed. */
+static void pc__lapic_fire(struct pc_lapic *l, uint64_t times)
+{
+    uint32_t lvt = l->lvt[PC__LVT_TIMER];
+
+    if (lvt & PC__LVT_MASKED)
+        return;
+    if (pc__lapic_request(l, (uint8_t)lvt, false) || !pc__timer_is(l, PC__TIMER_PERIODIC))
+        times--;
+    l->owed += times;
+    if (l->owed > PC__LAPIC_CATCH_UP)
+        l->owed = PC__LAPIC_CATCH_UP;
+}
+
+VMM_DEF uint8_t pc_lapic_ack(struct pc_lapic *l)
+{
+    int vector = pc_lapic_pending(l);
+
+    if (vector < 0)
+        return (uint8_t)l->svr;
+    pc__vector_put(l->irr, (unsigned)vector, false);
+    pc__vector_put(l->isr, (unsigned)vector, true);
+    if (l->owed && vector == (uint8_t)l->lvt[PC__LVT_TIMER]) {
+        l->owed--;
+        pc__lapic_fire(l, 1);
+    }
+    return (uint8_t)vector;
+}
+
+/* The highest interrupt in service ends; the IOAPIC hears of level-triggered ones. */
+static void pc__lapic_eoi(struct pc_lapic *l)
+{
+    int vector = pc__vector_highest(l->isr);
+
+    if (vector < 0)
+        return;
+    pc__vector_put(l->isr, (unsigned)vector, false);
+    if (pc__vector_has(l->tmr, (unsigned)vector) && !(l->svr & PC__SVR_DIRECT))
+        l->desc.eoi(l->desc.ctx, (uint8_t)vector);
+}
+
+static uint64_t pc__lapic_now(const struct pc_lapic *l)
+{
+    return vmm_timer_now(&l->desc.timer);
+}
+
+/* Bits 3, 1 and 0: 0 divides by 2, 6 by 128, 7 by 1. */
+static uint64_t pc__lapic_divider(const struct pc_lapic *l)
+{
+    return 1ull << (((l->divide & 3u) | (l->divide & 8u) >> 1) + 1u) % 8u;
+}
+
+static uint64_t pc__lapic_period(const struct pc_lapic *l)
+{
+    uint64_t ns = l->initial * pc__lapic_divider(l);
+
+    return pc__timer_is(l, PC__TIMER_PERIODIC) && ns < PC__LAPIC_REST ? PC__LAPIC_REST : ns;
+}
+
+/* A timer that may interrupt nobody need not wake anybody: its count is computed when read. */
+static void pc__lapic_arm(struct pc_lapic *l)
+{
+    bool masked = l->lvt[PC__LVT_TIMER] & PC__LVT_MASKED;
+
+    vmm_timer_wake(&l->desc.timer, masked ? UINT64_MAX : l->fire_at);
+}
+
+static void pc__lapic_start(struct pc_lapic *l)
+{
+    l->owed = 0;
+    if (pc__timer_is(l, PC__TIMER_DEADLINE))
+        return;
+    l->fire_at = l->initial ? pc__lapic_now(l) + pc__lapic_period(l) : UINT64_MAX;
+    pc__lapic_arm(l);
+}
+
+VMM_DEF void pc_lapic_tick(struct pc_lapic *l)
+{
+    uint64_t now = pc__lapic_now(l), times = 1, period = pc__lapic_period(l);
+
+    if (now >= l->fire_at) {
+        if (pc__timer_is(l, PC__TIMER_PERIODIC)) {
+            times += (now - l->fire_at) / period;
+            l->fire_at += times * period;
+        } else {
+            l->fire_at = UINT64_MAX;
+            l->deadline = 0;
+        }
+        pc__lapic_fire(l, times);
+    }
+    pc__lapic_arm(l);
+}
+
+/* The current count: what is left, in units of the divided clock, rounded up. */
+static uint32_t pc__lapic_current(const struct pc_lapic *l)
+{
+    uint64_t now = pc__lapic_now(l), divider = pc__lapic_divider(l), left;
+
+    if (l->fire_at == UINT64_MAX || pc__timer_is(l, PC__TIMER_DEADLINE))
+        return 0;
+    if (now < l->fire_at)
+        left = l->fire_at - now;
+    else if (pc__timer_is(l, PC__TIMER_PERIODIC))
+        left = pc__lapic_period(l) - (now - l->fire_at) % pc__lapic_period(l);
+    else
+        left = 0;
+    left = (left + divider - 1) / divider;
+    return left < l->initial ? (uint32_t)left : l->initial;
+}
+
+/* The guest's TSC reaches the deadline in so many ns: parts of a second apart, for no overflow. */
+static uint64_t pc__tsc_ns(uint64_t ticks, uint64_t hz)
+{
+    uint64_t s = ticks / hz;
+
+    return s > 1000000000 ? 1000000000000000000
+                          : s * 1000000000 + ticks % hz * 1000 / (hz / 1000000);
+}
+
+/* Only in its mode; 0 disarms. */
+static void pc__lapic_set_deadline(struct pc_lapic *l, uint64_t deadline)
+{
+    uint64_t tsc;
+
+    if (!pc__timer_is(l, PC__TIMER_DEADLINE))
+        return;
+    tsc = l->desc.tsc(l->desc.ctx);
+    l->owed = 0;
+    l->deadline = deadline;
+    l->fire_at = pc__lapic_now(l);
+    if (!deadline)
+        l->fire_at = UINT64_MAX;
+    else if (deadline > tsc)
+        l->fire_at += pc__tsc_ns(deadline - tsc, l->desc.tsc_hz);
+    pc_lapic_tick(l);
+}
+
+/* A new divider goes on from the count as it is. */
+static void pc__lapic_set_divide(struct pc_lapic *l, uint32_t val)
+{
+    uint64_t count = pc__lapic_current(l);
+
+    l->divide = val & 11;
+    if (l->fire_at == UINT64_MAX || pc__timer_is(l, PC__TIMER_DEADLINE))
+        return;
+    l->fire_at = pc__lapic_now(l) + count * pc__lapic_divider(l);
+    pc__lapic_arm(l);
+}
+
+/* To and from TSC-deadline mode the timer stops. A LAPIC that is off keeps everything masked. */
+static void pc__lapic_set_lvt(struct pc_lapic *l, unsigned i, uint32_t val)
+{
+    uint32_t was = l->lvt[i];
+
+    val &= pc__lvt_bits[i];
+    if (i == PC__LVT_TIMER && !l->desc.tsc)
+        val &= ~PC__TIMER_DEADLINE;
+    if (!(l->svr & PC__SVR_ENABLED))
+        val |= PC__LVT_MASKED;
+    l->lvt[i] = val;
+    if (i != PC__LVT_TIMER)
+        return;
+    if ((was ^ val) & PC__TIMER_DEADLINE) {
+        l->fire_at = UINT64_MAX;
+        l->deadline = 0;
+    }
+    pc_lapic_tick(l);
+}
+
+static void pc__lapic_set_svr(struct pc_lapic *l, uint32_t val)
+{
+    l->svr = val & 0x11ff;
+    if (l->svr & PC__SVR_ENABLED)
+        return;
+    for (unsigned i = 0; i < PC__NLVT; i++)
+        l->lvt[i] |= PC__LVT_MASKED;
+    pc__lapic_arm(l);
+}
+
+/* Writing the interrupt command register sends. */
+static void pc__lapic_send(struct pc_lapic *l, uint32_t icr, uint32_t dest)
+{
+    struct pc_apic_msg m = {0};
+    bool fixed;
+
+    m.vector = (uint8_t)icr;
+    m.mode = icr >> 8 & 7;
+    m.lowest = m.mode == PC_APIC_LOWEST;
+    m.logical = icr >> 11 & 1;
+    m.shorthand = icr >> 18 & 3;
+    m.deassert = (icr >> 15 & 1) && !(icr >> 14 & 1);
+    m.dest = !pc__lapic_x2(l) && dest == 0xff ? PC_APIC_ALL : dest;
+    fixed = m.mode == PC_APIC_FIXED || m.lowest;
+    if (fixed && m.vector < 16)
+        pc__lapic_error(l, PC__ESR_SEND);
+    else
+        l->desc.ipi(l->desc.ctx, l, &m);
+}
+
+static uint32_t pc__lapic_get(const struct pc_lapic *l, unsigned reg)
+{
+    if (reg >= PC__LAPIC_ISR && reg < PC__LAPIC_TMR)
+        return l->isr[reg - PC__LAPIC_ISR];
+    if (reg >= PC__LAPIC_TMR && reg < PC__LAPIC_IRR)
+        return l->tmr[reg - PC__LAPIC_TMR];
+    if (reg >= PC__LAPIC_IRR && reg < PC__LAPIC_ESR)
+        return l->irr[reg - PC__LAPIC_IRR];
+    if (reg >= PC__LAPIC_LVT && reg < PC__LAPIC_LVT + PC__NLVT)
+        return l->lvt[reg - PC__LAPIC_LVT];
+    switch (reg) {
+    case PC__LAPIC_ID:
+        return pc__lapic_x2(l) ? l->desc.id : l->desc.id << 24;
+    case PC__LAPIC_VERSION: /* with directed EOI */
+        return 1u << 24 | (PC__NLVT - 1) << 16 | 0x14;
+    case PC__LAPIC_TPR:
+        return l->tpr;
+    case PC__LAPIC_APR:
+    case PC__LAPIC_PPR:
+        return pc__lapic_ppr(l);
+    case PC__LAPIC_LDR:
+        return pc__lapic_ldr(l);
+    case PC__LAPIC_DFR:
+        return l->dfr;
+    case PC__LAPIC_SVR:
+        return l->svr;
+    case PC__LAPIC_ESR:
+        return l->esr;
+    case PC__LAPIC_ICR:
+        return l->icr;
+    case PC__LAPIC_ICR2:
+        return l->icr_dest;
+    case PC__LAPIC_INITIAL:
+        return pc__timer_is(l, PC__TIMER_DEADLINE) ? 0 : l->initial;
+    case PC__LAPIC_CURRENT:
+        return pc__lapic_current(l);
+    default:
+        return l->divide;
+    }
+}
+
+/* A register that may be written in this mode. */
+static void pc__lapic_put(struct pc_lapic *l, unsigned reg, uint32_t val)
+{
+    if (reg >= PC__LAPIC_LVT && reg < PC__LAPIC_LVT + PC__NLVT) {
+        pc__lapic_set_lvt(l, reg - PC__LAPIC_LVT, val);
+        return;
+    }
+    switch (reg) {
+    case PC__LAPIC_TPR:
+        l->tpr = (uint8_t)val;
+        break;
+    case PC__LAPIC_EOI:
+        pc__lapic_eoi(l);
+        break;
+    case PC__LAPIC_LDR:
+        l->ldr = val & 0xff000000;
+        break;
+    case PC__LAPIC_DFR:
+        l->dfr = val | 0x0fffffff;
+        break;
+    case PC__LAPIC_SVR:
+        pc__lapic_set_svr(l, val);
+        break;
+    case PC__LAPIC_ESR: /* shows what has come up since the last write */
+        l->esr = l->errors;
+        l->errors = 0;
+        break;
+    case PC__LAPIC_ICR:
+        l->icr = val & 0xccfff;
+        pc__lapic_send(l, l->icr, pc__lapic_x2(l) ? l->icr_dest : l->icr_dest >> 24);
+        break;
+    case PC__LAPIC_ICR2:
+        l->icr_dest = val & 0xff000000;
+        break;
+    case PC__LAPIC_INITIAL:
+        l->initial = val;
+        pc__lapic_start(l);
+        break;
+    case PC__LAPIC_DIVIDE:
+        pc__lapic_set_divide(l, val);
+        break;
+    default: /* self IPI */
+        pc__lapic_send(l, 1u << 18 | (uint8_t)val, 0);
+        break;
+    }
+}
+
+VMM_DEF bool pc_lapic_claims(const struct pc_lapic *l, uint64_t addr)
+{
+    uint64_t mode = l->base & (PC__BASE_ENABLED | PC__BASE_X2);
+
+    return mode == PC__BASE_ENABLED && addr >> 12 == l->base >> 12;
+}
+
+/* In the page, registers are 32 bits at multiples of 16; the rest of the 16 bytes reads as 0. */
+VMM_DEF uint64_t pc_lapic_read(void *lapic, uint64_t off, unsigned len)
+{
+    struct pc_lapic *l = (struct pc_lapic *)lapic;
+    unsigned reg = (unsigned)(off >> 4);
+
+    if (reg >= sizeof pc__lapic_access || !(pc__lapic_access[reg] & (PC__R | PC__XR))) {
+        pc__lapic_error(l, PC__ESR_REGISTER);
+        return 0;
+    }
+    if ((off & 15) > 3)
+        return 0;
+    return (uint64_t)pc__lapic_get(l, reg) >> (8 * (off & 3)) & vmm_ones(len);
+}
+
+VMM_DEF void pc_lapic_write(void *lapic, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_lapic *l = (struct pc_lapic *)lapic;
+    unsigned reg = (unsigned)(off >> 4);
+
+    if (reg >= sizeof pc__lapic_access || !(pc__lapic_access[reg] & (PC__W | PC__XW)))
+        pc__lapic_error(l, PC__ESR_REGISTER);
+    else if (!(off & 15) && len >= 4)
+        pc__lapic_put(l, reg, (uint32_t)val);
+}
+
+/* xAPIC to x2APIC mode and back only by way of "off", which forgets everything. */
+static bool pc__lapic_set_base(struct pc_lapic *l, uint64_t val)
+{
+    uint64_t mode = val & (PC__BASE_ENABLED | PC__BASE_X2), was = l->base & PC__BASE_ENABLED;
+
+    if (val & 0xfff00000000002ffull || mode == PC__BASE_X2)
+        return false;
+    if (mode == PC__BASE_ENABLED && pc__lapic_x2(l))
+        return false;
+    if (mode & PC__BASE_X2 && !was)
+        return false;
+    l->base = val;
+    if (was && !mode)
+        pc__lapic_reset(l);
+    return true;
+}
+
+/* In x2APIC mode, reserved bits are checked: most registers have 32 bits, EOI and ESR take 0. */
+static bool pc__lapic_x2_write(struct pc_lapic *l, unsigned reg, uint64_t val)
+{
+    if (!(pc__lapic_access[reg] & (PC__W | PC__2W)))
+        return false;
+    if (reg == PC__LAPIC_ICR)
+        l->icr_dest = (uint32_t)(val >> 32);
+    else if (val >> 32 || ((reg == PC__LAPIC_EOI || reg == PC__LAPIC_ESR) && val))
+        return false;
+    pc__lapic_put(l, reg, (uint32_t)val);
+    return true;
+}
+
+VMM_DEF bool pc_lapic_msr(struct pc_lapic *l, uint32_t msr, bool write, uint64_t *val)
+{
+    unsigned reg = msr - PC__X2_MSR;
+
+    if (msr == PC__BASE_MSR && write)
+        return pc__lapic_set_base(l, *val);
+    if (msr == PC__DEADLINE_MSR && !l->desc.tsc)
+        return false;
+    if (msr == PC__DEADLINE_MSR && write)
+        pc__lapic_set_deadline(l, *val);
+    else if (msr == PC__BASE_MSR || msr == PC__DEADLINE_MSR)
+        *val = msr == PC__BASE_MSR ? l->base : l->deadline;
+    else if (msr < PC__X2_MSR || reg >= sizeof pc__lapic_access || !pc__lapic_x2(l))
+        return false;
+    else if (write)
+        return pc__lapic_x2_write(l, reg, *val);
+    else if (!(pc__lapic_access[reg] & PC__R))
+        return false;
+    else
+        *val = pc__lapic_get(l, reg) | (reg == PC__LAPIC_ICR ? (uint64_t)l->icr_dest << 32 : 0);
+    return true;
+}
+
+/* >>irqchip */
+
+/* Tells CPU `cpu` once that there is something for it, until it asks. */
+static void pc__irqchip_kick(struct pc_irqchip *c, unsigned cpu)
+{
+    struct pc_lapic *l = &c->desc.lapic[cpu];
+    bool wants = l->init || (l->waits && l->startup) ||
+                 (!l->waits && (l->nmi || pc_lapic_pending(l) >= 0 || pc_lapic_extint(l)));
+
+    if (!wants || l->told)
+        return;
+    l->told = true;
+    c->desc.kick(c->desc.ctx, cpu);
+}
+
+static bool pc__irqchip_accept(struct pc_irqchip *c, unsigned cpu, const struct pc_apic_msg *m)
+{
+    bool news = pc_lapic_accept(&c->desc.lapic[cpu], m);
+
+    pc__irqchip_kick(c, cpu);
+    return news;
+}
+
+static bool pc__irqchip_is_for(const struct pc_irqchip *c, unsigned cpu,
+                               const struct pc_lapic *from, const struct pc_apic_msg *m)
+{
+    const struct pc_lapic *l = &c->desc.lapic[cpu];
+
+    switch (from ? m->shorthand : 0) {
+    case 1:
+        return l == from;
+    case 2:
+        return true;
+    case 3:
+        return l != from;
+    default:
+        return pc_lapic_matches(l, m);
+    }
+}
+
+/* Lowest priority: the least busy of those who take interrupts; equals take turns. */
+static bool pc__irqchip_lowest(struct pc_irqchip *c, const struct pc_lapic *from,
+                               const struct pc_apic_msg *m)
+{
+    unsigned best = c->desc.ncpus, n = c->desc.ncpus;
+
+    for (unsigned i = 0; i < n; i++) {
+        unsigned cpu = (c->turn + i) % n;
+        const struct pc_lapic *l = &c->desc.lapic[cpu];
+        if (!pc__lapic_enabled(l) || !pc__irqchip_is_for(c, cpu, from, m))
+            continue;
+        if (best == n || pc__lapic_ppr(l) < pc__lapic_ppr(&c->desc.lapic[best]))
+            best = cpu;
+    }
+    if (best == n)
+        return true;
+    c->turn = (best + 1) % n;
+    return pc__irqchip_accept(c, best, m);
+}
+
+/* false: all who got it had it pending already. */
+static bool pc__irqchip_deliver(struct pc_irqchip *c, const struct pc_lapic *from,
+                                const struct pc_apic_msg *m)
+{
+    bool any = false, news = false;
+
+    if (m->lowest)
+        return pc__irqchip_lowest(c, from, m);
+    for (unsigned cpu = 0; cpu < c->desc.ncpus; cpu++)
+        if (pc__irqchip_is_for(c, cpu, from, m)) {
+            any = true;
+            news |= pc__irqchip_accept(c, cpu, m);
+        }
+    return news || !any;
+}
+
+static void pc__irqchip_ipi(void *ctx, const struct pc_lapic *from, const struct pc_apic_msg *m)
+{
+    pc__irqchip_deliver((struct pc_irqchip *)ctx, from, m);
+}
+
+static void pc__irqchip_eoi(void *ctx, uint8_t vector)
+{
+    pc_ioapic_eoi(&((struct pc_irqchip *)ctx)->ioapic, vector);
+}
+
+/* What IOAPIC pins and devices send. */
+static bool pc__irqchip_send(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)ctx;
+    struct pc_apic_msg m;
+
+    if (!c->desc.lapic)
+        vmm_msi_send(&c->desc.msi, pin, addr, data);
+    else if (pc_apic_from_msi(&m, addr, data))
+        return pc__irqchip_deliver(c, NULL, &m);
+    return true;
+}
+
+static void pc__irqchip_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+{
+    const struct pc_irqchip *c = (const struct pc_irqchip *)ctx;
+
+    if (c->desc.route)
+        c->desc.route(c->desc.ctx, pin, addr, data);
+}
+
+/* The 8259s' output. Without LAPICs of ours, CPU 0 is the one that acknowledges. */
+static void pc__irqchip_intr(void *ctx, unsigned line, bool level)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)ctx;
+
+    (void)line;
+    if (!c->desc.lapic && level)
+        c->desc.kick(c->desc.ctx, 0);
+    for (unsigned cpu = 0; c->desc.lapic && cpu < c->desc.ncpus; cpu++) {
+        pc_lapic_lint(&c->desc.lapic[cpu], 0, level);
+        pc__irqchip_kick(c, cpu);
+    }
+}
+
+static bool pc__irqchip_line(struct pc_irqchip *c, unsigned line, bool level)
+{
+    if (line < 16 && line != PC__PIC_CASCADE)
+        pc_pic_set(&c->pic, line, level);
+    return line >= PC_IOAPIC_PINS || pc_ioapic_set(&c->ioapic, line, level);
+}
+
+/* The PIT's interrupt is a pulse. It is taken unless it finds the one before still waiting, at the
+   8259 or behind the IOAPIC, whichever the guest listens to. */
+static bool pc__irqchip_rise(void *ctx)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)ctx;
+    const struct pc_pic_chip *master = &c->pic.chip[0];
+    bool waits = master->irr & ~master->imr & 1, news;
+
+    news = pc__irqchip_line(c, 0, true);
+    pc__irqchip_line(c, 0, false);
+    return news && !waits;
+}
+
+static uint64_t pc__irqchip_now(void *ctx)
+{
+    return vmm_timer_now(&((struct pc_irqchip *)ctx)->desc.timer);
+}
+
+/* One timer serves all chips: it is set to the earliest wish. A wish that is taken back leaves it as
+   it is, for a tick that finds nothing to do costs less than a search at each wish. */
+static void pc__irqchip_wake(void *ctx, uint64_t at)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)ctx;
+
+    if (at >= c->armed)
+        return;
+    c->armed = at;
+    vmm_timer_wake(&c->desc.timer, at);
+}
+
+VMM_DEF void pc_irqchip_tick(struct pc_irqchip *c)
+{
+    c->armed = UINT64_MAX;
+    pc_pit_tick(&c->pit);
+    for (unsigned cpu = 0; c->desc.lapic && cpu < c->desc.ncpus; cpu++) {
+        pc_lapic_tick(&c->desc.lapic[cpu]);
+        pc__irqchip_kick(c, cpu);
+    }
+}
+
+VMM_DEF void pc_irqchip_init(struct pc_irqchip *c, const struct pc_irqchip_desc *desc)
+{
+    struct vmm_irq intr = {pc__irqchip_intr, c, 0};
+    struct vmm_timer timer = {pc__irqchip_now, pc__irqchip_wake, c};
+    struct pc_pit_desc pit = {timer, pc__irqchip_rise, c};
+    struct pc_ioapic_desc ioapic = {pc__irqchip_send, pc__irqchip_route, c};
+    struct pc_lapic_desc lapic = {0, timer, NULL, 0, pc__irqchip_ipi, pc__irqchip_eoi, c};
+
+    memset(c, 0, sizeof *c);
+    c->desc = *desc;
+    c->armed = UINT64_MAX;
+    pc_pic_init(&c->pic, &intr);
+    pc_pit_init(&c->pit, &pit);
+    pc_ioapic_init(&c->ioapic, &ioapic);
+    for (; desc->lapic && lapic.id < desc->ncpus; lapic.id++)
+        pc_lapic_init(&desc->lapic[lapic.id], &lapic);
+}
+
+VMM_DEF void pc_irqchip_set(void *irqchip, unsigned line, bool level)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)irqchip;
+
+    vmm_enter(&c->desc.lock);
+    pc__irqchip_line(c, line, level);
+    vmm_leave(&c->desc.lock);
+}
+
+VMM_DEF void pc_irqchip_msi(void *irqchip, unsigned vector, uint64_t addr, uint32_t data)
+{
+    struct pc_irqchip *c = (struct pc_irqchip *)irqchip;
+
+    vmm_enter(&c->desc.lock);
+    pc__irqchip_send(c, vector, addr, data);
+    vmm_leave(&c->desc.lock);
+}
+
+/* An interrupt was taken: PIT interrupts that waited behind it come now. */
+static enum pc_todo pc__irqchip_taken(struct pc_irqchip *c)
+{
+    if (c->pit.owed)
+        pc_pit_tick(&c->pit);
+    return PC_TODO_INTERRUPT;
+}
+
+/* An external interrupt goes to whoever has it on LINT0; with the hypervisor's LAPICs to CPU 0,
+   which is ready for it only if its LAPIC says so. */
+static enum pc_todo pc__irqchip_extint(struct pc_irqchip *c, bool ready, uint8_t *vector)
+{
+    if (!c->pic.intr_level)
+        return PC_TODO_NOTHING;
+    if (!ready)
+        return PC_TODO_WINDOW;
+    *vector = pc_pic_ack(&c->pic);
+    return pc__irqchip_taken(c);
+}
+
+VMM_DEF enum pc_todo pc_irqchip_next(struct pc_irqchip *c, unsigned cpu, bool ready,
+                                     uint8_t *vector)
+{
+    struct pc_lapic *l = c->desc.lapic ? &c->desc.lapic[cpu] : NULL;
+
+    if (!l)
+        return cpu ? PC_TODO_NOTHING : pc__irqchip_extint(c, ready, vector);
+    l->told = false;
+    if (l->init) {
+        l->init = false;
+        return PC_TODO_INIT;
+    }
+    if (l->waits) {
+        *vector = l->page;
+        l->waits = !l->startup;
+        l->startup = false;
+        return l->waits ? PC_TODO_WAIT : PC_TODO_STARTUP;
+    }
+    if (l->nmi) {
+        l->nmi = false;
+        return PC_TODO_NMI;
+    }
+    if (pc_lapic_extint(l))
+        return pc__irqchip_extint(c, ready, vector);
+    if (pc_lapic_pending(l) < 0)
+        return PC_TODO_NOTHING;
+    if (!ready)
+        return PC_TODO_WINDOW;
+    *vector = pc_lapic_ack(l);
+    return pc__irqchip_taken(c);
+}
+
+VMM_DEF bool pc_irqchip_mmio(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e)
+{
+    struct pc_lapic *l = c->desc.lapic ? &c->desc.lapic[cpu] : NULL;
+    uint64_t val = 0;
+
+    if (!l || !pc_lapic_claims(l, e->addr))
+        return false;
+    if (e->write) {
+        memcpy(&val, e->data, e->size);
+        pc_lapic_write(l, e->addr & 0xfff, e->size, val);
+    } else {
+        val = pc_lapic_read(l, e->addr & 0xfff, e->size);
+        memcpy(e->data, &val, e->size);
+    }
+    return true;
+}
+
+VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e)
+{
+    uint64_t val = vmm_get64(e->data);
+    bool known =
+        c->desc.lapic && pc_lapic_msr(&c->desc.lapic[cpu], (uint32_t)e->addr, e->write, &val);
+
+    if (known && !e->write)
+        vmm_put64(e->data, val);
+    return known;
 }
 
 #endif /* PC__IMPLEMENTED */

@@ -246,6 +246,25 @@ static inline void vmm_msi_send(const struct vmm_msi *msi, unsigned vector, uint
         msi->send(msi->ctx, vector, addr, data);
 }
 
+/* >>timers: what time it is, and a call to come. A device that is given one says by wake when its
+   x_tick wants to be called, at that time or soon after; the last wish counts. */
+struct vmm_timer {
+    uint64_t (*now)(void *ctx);              /* ns; never goes back; NULL: it is always 0 */
+    void (*wake)(void *ctx, uint64_t at_ns); /* UINT64_MAX: not at all; NULL: nobody calls */
+    void *ctx;
+};
+
+static inline uint64_t vmm_timer_now(const struct vmm_timer *t)
+{
+    return t->now ? t->now(t->ctx) : 0;
+}
+
+static inline void vmm_timer_wake(const struct vmm_timer *t, uint64_t at_ns)
+{
+    if (t->wake)
+        t->wake(t->ctx, at_ns);
+}
+
 /* >>streams: where a device with a byte stream (UART, console) sends what its guest writes. The
    opposite way is a function of the device (x_rx, which says how many bytes it had room for).
    Called with the device's lock held. */
