@@ -1306,6 +1306,47 @@ static void disk_submit(void *ctx, struct vio_blk_req *req)
     host_disk_submit(d->slot->loop, &o->op);
 }
 
+static void disk_paid(void *ctx)
+{
+    struct disk *d = ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
+
+    vmm_enter(&lock);
+    d->waits = false;
+    vio_blk_resume(&d->blk);
+    vmm_leave(&lock);
+}
+
+/* Are the limits used up? Then the requests wait in the rings, and kicks end here. */
+static bool disk_hold(void *ctx)
+{
+    struct disk *d = ctx;
+    uint64_t now, bytes, requests;
+
+    if (d->waits)
+        return true;
+    now = host_now();
+    bytes = vmm_bucket_wait(&d->bps, now);
+    requests = vmm_bucket_wait(&d->iops, now);
+    if (!bytes && !requests)
+        return false;
+    d->waits =
+        !host_timer_set(d->slot->loop, &d->paid, bytes > requests ? bytes : requests, disk_paid, d);
+    return d->waits;
+}
+
+static void disk_grown(void *ctx)
+{
+    struct disk *d = ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
+
+    vmm_say(d->slot->vm->log, VMM_LOG_INFO, "disk '%s' has grown to %llu bytes", d->path,
+            (unsigned long long)d->file.len);
+    vmm_enter(&lock);
+    vio_blk_set_capacity(&d->blk, d->file.len);
+    vmm_leave(&lock);
+}
+
 /* >>net: a card's loop carries frames, or the kernel does (vhost) --------------------------- */
 
 /* With the card's lock held: what its loop is to watch now. */
@@ -1606,48 +1647,7 @@ static int net_connect(struct net *n)
                : 0;
 }
 
-static void disk_paid(void *ctx)
-{
-    struct disk *d = ctx;
-    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
-
-    vmm_enter(&lock);
-    d->waits = false;
-    vio_blk_resume(&d->blk);
-    vmm_leave(&lock);
-}
-
-/* Are the limits used up? Then the requests wait in the rings, and kicks end here. */
-static bool disk_hold(void *ctx)
-{
-    struct disk *d = ctx;
-    uint64_t now, bytes, requests;
-
-    if (d->waits)
-        return true;
-    now = host_now();
-    bytes = vmm_bucket_wait(&d->bps, now);
-    requests = vmm_bucket_wait(&d->iops, now);
-    if (!bytes && !requests)
-        return false;
-    d->waits =
-        !host_timer_set(d->slot->loop, &d->paid, bytes > requests ? bytes : requests, disk_paid, d);
-    return d->waits;
-}
-
-static void disk_grown(void *ctx)
-{
-    struct disk *d = ctx;
-    struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
-
-    vmm_say(d->slot->vm->log, VMM_LOG_INFO, "disk '%s' has grown to %llu bytes", d->path,
-            (unsigned long long)d->file.len);
-    vmm_enter(&lock);
-    vio_blk_set_capacity(&d->blk, d->file.len);
-    vmm_leave(&lock);
-}
-
-/* >>virtio: slots on the MMIO bus ----------------------------------------------------------- */
+/* >>virtio: slots, on PCI or on the MMIO bus ------------------------------------------------- */
 
 /* Serves one queue, on the slot's loop only, so that a vCPU never waits for a disk. */
 static void slot_serve(struct slot *s, unsigned q)
@@ -1833,8 +1833,10 @@ static int message_route(struct vm *vm, struct message *m, uint64_t addr, uint32
     if (!err && fresh)
         err = hyp_irq_bell(&vm->hyp, m->gsi, m->bell, true);
     vmm_leave(&lock);
-    m->addr = addr;
-    m->data = data;
+    if (!err) {
+        m->addr = addr;
+        m->data = data;
+    }
     return err;
 }
 
