@@ -74,6 +74,7 @@ enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 
 #define DISKS_MAX       12
 #define NETS_MAX        4
+#define PORTS_MAX       30
 #define CMDLINE_DEFAULT "quiet panic=-1"
 
 /* A network card and where its cable goes. */
@@ -110,6 +111,11 @@ struct config {
         uint64_t bps, iops;        /* bytes and requests a second; 0: no limit */
     } disk[DISKS_MAX];
     unsigned ndisks;
+    struct {
+        const char *name, *where;
+    } port[PORTS_MAX];
+    unsigned nports;
+    uint64_t rng_rate;  /* bytes a second; 0: no limit */
     const char *serial; /* NULL: not given */
     struct net_config net[NETS_MAX];
     unsigned nnets;
@@ -566,7 +572,8 @@ static int set_mode(struct config *c, const char *name, const char *value)
     return err;
 }
 
-static int set_serial(struct config *c, const char *name, const char *value)
+/* Where host.h can find the other end of a stream of bytes. */
+static int check_where(struct config *c, const char *name, const char *value)
 {
     static const char *const plain[] = {"stdio", "null", "pty"};
     bool known = strncmp(value, "file:", 5) == 0 || strncmp(value, "unix:", 5) == 0;
@@ -577,8 +584,58 @@ static int set_serial(struct config *c, const char *name, const char *value)
         return vmm_err(&c->log, -EINVAL,
                        "--%s: '%s' is unknown: give stdio, null, file:PATH, unix:PATH or pty", name,
                        value);
-    c->serial = config_keep(c, value, strlen(value));
     return 0;
+}
+
+static int set_serial(struct config *c, const char *name, const char *value)
+{
+    c->serial = config_keep(c, value, strlen(value));
+    return check_where(c, name, value);
+}
+
+/* It becomes a file's name in the guest. */
+static bool is_port_name(const char *s)
+{
+    size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+    return len > 0 && len <= VIO_CONSOLE_NAME_MAX && !s[len] && *s != '.' && *s != '-';
+}
+
+static int set_port(struct config *c, const char *name, const char *value)
+{
+    const char *equals = strchr(value, '=');
+    char *port;
+
+    if (!equals)
+        return vmm_err(&c->log, -EINVAL, "--%s: '%s' does not say where it leads: give NAME=WHERE",
+                       name, value);
+    if (c->nports == PORTS_MAX)
+        return vmm_err(&c->log, -EINVAL, "--%s: more than %d ports: give fewer", name, PORTS_MAX);
+    port = config_keep(c, value, (size_t)(equals - value));
+    if (!is_port_name(port))
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is no name for a port: give up to %d letters, digits, '.', '_' "
+                       "or '-', a letter or digit first",
+                       name, port, VIO_CONSOLE_NAME_MAX);
+    for (unsigned i = 0; i < c->nports; i++)
+        if (strcmp(c->port[i].name, port) == 0)
+            return vmm_err(&c->log, -EINVAL, "--%s: two ports are named '%s': rename one", name,
+                           port);
+    c->port[c->nports].name = port;
+    c->port[c->nports++].where = config_keep(c, equals + 1, strlen(equals + 1));
+    return check_where(c, name, equals + 1);
+}
+
+static int set_rng(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"rate", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    int err = 0;
+
+    while (!err && kv_next(c, &kv))
+        err = kv.key ? parse_number(c, "rng rate", kv.val, 1, 1ull << 32, &c->rng_rate)
+                     : bad_segment(c, name, &kv);
+    return err;
 }
 
 /* Without a value the option is the debug console of teaching systems. */
@@ -670,6 +727,9 @@ static const struct option_def option_table[] = {
      set_console},
     {"transport", 0, ARG_ONE, "pci|mmio", "how the guest finds virtio devices; default pci",
      set_transport},
+    {"port", 0, ARG_ONE, "NAME=WHERE", "a channel to the guest, by name; WHERE as for --serial",
+     set_port},
+    {"rng", 0, ARG_ONE, "rate=N", "limit the guest's random numbers to N bytes a second", set_rng},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
@@ -819,6 +879,44 @@ static int parse_word(struct config *c, const char *word, bool first)
     return 0;
 }
 
+static const char *serial_where(const struct config *c)
+{
+    return c->serial ? c->serial : c->console == CONSOLE_VIRTIO ? "null" : "stdio";
+}
+
+/* Who wants a stream, in the words of the command line, and where. */
+struct claim {
+    const char *option, *name, *where;
+};
+
+/* The terminal, a file or a socket has room for one. */
+static int check_claims(struct config *c, const struct claim *claim, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned j = 0; j < i; j++) {
+            const struct claim *a = &claim[j], *b = &claim[i];
+            if (strcmp(a->where, b->where) == 0 &&
+                (strchr(a->where, ':') || strcmp(a->where, "stdio") == 0))
+                return vmm_err(&c->log, -EINVAL,
+                               "%s%s and %s%s both take %s: give %s%s another place", a->option,
+                               a->name, b->option, b->name, a->where, a->option, a->name);
+        }
+    return 0;
+}
+
+static int check_streams(struct config *c)
+{
+    struct claim claim[PORTS_MAX + 2];
+    unsigned n = 0;
+
+    claim[n++] = (struct claim){"--serial", "", serial_where(c)};
+    if (c->console == CONSOLE_VIRTIO)
+        claim[n++] = (struct claim){"--console virtio", "", "stdio"};
+    for (unsigned i = 0; i < c->nports; i++)
+        claim[n++] = (struct claim){"--port ", c->port[i].name, c->port[i].where};
+    return check_claims(c, claim, n);
+}
+
 /* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
@@ -835,12 +933,9 @@ static int config_check(struct config *c)
     if (c->binary && (c->initrd || c->cmdline || c->append))
         return vmm_err(&c->log, -EINVAL,
                        "--binary takes no initrd and no command line: leave them out");
-    if (c->console == CONSOLE_VIRTIO && c->serial && strcmp(c->serial, "stdio") == 0)
-        return vmm_err(&c->log, -EINVAL,
-                       "--console virtio takes the terminal: give --serial another place");
     if (!c->have_load)
         c->load = c->entry;
-    return 0;
+    return check_streams(c);
 }
 
 /* The whole command line. argv ends with NULL. Free with config_free, also after an error. */
@@ -995,12 +1090,15 @@ struct net {
     } ring[2 * VIO_NET_PAIRS_MAX];
 };
 
+/* One end is a device, the other a stream of the host's. */
 struct line {
     struct vm *vm;
     struct host_stream stream;
     struct vmm_lock lock; /* the device's */
-    size_t (*rx)(struct vm *vm, const void *buf, size_t len);
-    void (*tx_ready)(struct vm *vm);
+    size_t (*rx)(struct line *l, const void *buf, size_t len);
+    void (*tx_ready)(struct line *l);
+    struct vio_console *console; /* NULL: the device is COM1 */
+    unsigned port;               /* of console */
 };
 
 /* A vCPU and the thread that creates, runs and closes it: some hypervisors insist on one thread. */
@@ -1060,14 +1158,18 @@ struct vm {
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
     struct host_mutex messages_lock; /* guards the hypervisor's lines for messages */
-    struct vio_console console;
+    struct vio_console console, channels; /* the terminal; the bundle of --port */
     struct vio_rng rng;
+    struct vmm_bucket rng_limit;
+    struct host_timer rng_timer;
+    struct slot *rng_slot;
     struct disk disk[DISKS_MAX];
     struct net net[NETS_MAX];
 
     struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
+    struct line port[PORTS_MAX];
     struct host_timer deadline;
-    struct host_signals signals;
+    struct host_signals signals, resized;
     bool button_pressed;
 
     struct cpu *cpu;   /* of them all */
@@ -1170,7 +1272,8 @@ static size_t line_out(void *ctx, const void *buf, size_t len)
 {
     struct line *l = ctx;
 
-    vm_stamp(l->vm, STAGE_CONSOLE);
+    if (l->console != &l->vm->channels)
+        vm_stamp(l->vm, STAGE_CONSOLE);
     return host_stream_write(&l->stream, buf, len);
 }
 
@@ -1185,7 +1288,7 @@ static size_t line_input(void *ctx, const void *buf, size_t len)
     size_t n;
 
     vmm_enter(&l->lock);
-    n = l->rx(l->vm, buf, len);
+    n = l->rx(l, buf, len);
     vmm_leave(&l->lock);
     return n;
 }
@@ -1195,7 +1298,19 @@ static void line_writable(void *ctx)
     struct line *l = ctx;
 
     vmm_enter(&l->lock);
-    l->tx_ready(l->vm);
+    l->tx_ready(l);
+    vmm_leave(&l->lock);
+}
+
+/* Somebody came to the other end, or left it. */
+static void line_peer(void *ctx, bool there)
+{
+    struct line *l = ctx;
+
+    if (!l->console)
+        return; /* COM1's cable is always plugged in */
+    vmm_enter(&l->lock);
+    vio_console_open(l->console, l->port, there);
     vmm_leave(&l->lock);
 }
 
@@ -1204,24 +1319,24 @@ static struct vmm_stream line_stream(struct line *l)
     return (struct vmm_stream){.write = line_out, .rx_room = line_room, .ctx = l};
 }
 
-static size_t com1_rx(struct vm *vm, const void *buf, size_t len)
+static size_t com1_rx(struct line *l, const void *buf, size_t len)
 {
-    return pc_uart_rx(&vm->com1, buf, len);
+    return pc_uart_rx(&l->vm->com1, buf, len);
 }
 
-static void com1_tx_ready(struct vm *vm)
+static void com1_tx_ready(struct line *l)
 {
-    pc_uart_tx_ready(&vm->com1);
+    pc_uart_tx_ready(&l->vm->com1);
 }
 
-static size_t console_rx(struct vm *vm, const void *buf, size_t len)
+static size_t console_rx(struct line *l, const void *buf, size_t len)
 {
-    return vio_console_rx(&vm->console, 0, buf, len);
+    return vio_console_rx(l->console, l->port, buf, len);
 }
 
-static void console_tx_ready(struct vm *vm)
+static void console_tx_ready(struct line *l)
 {
-    vio_console_tx_ready(&vm->console, 0);
+    vio_console_tx_ready(l->console, l->port);
 }
 
 /* Ctrl-A and a key on the terminal. */
@@ -1940,15 +2055,82 @@ static int plug_net(struct vm *vm, unsigned i)
 
 static size_t rng_fill(void *ctx, void *buf, size_t len)
 {
-    (void)ctx;
+    struct vm *vm = ctx;
+
+    vmm_bucket_take(&vm->rng_limit, host_now(), len);
     return host_random(buf, len);
+}
+
+static void rng_resume(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    slot_serve(vm->rng_slot, 0);
+}
+
+/* On the slot's loop, as whatever serves a queue. */
+static uint64_t rng_wait(void *ctx)
+{
+    struct vm *vm = ctx;
+    uint64_t ns = vmm_bucket_wait(&vm->rng_limit, host_now());
+
+    if (ns)
+        host_timer_set(vm->rng_slot->loop, &vm->rng_timer, ns, rng_resume, vm);
+    return ns;
+}
+
+static int plug_rng(struct vm *vm)
+{
+    struct vio_rng_desc desc = {.fill = rng_fill, .wait = rng_wait, .ctx = vm};
+    int err = vio_rng_init(&vm->rng, &desc);
+
+    vm->rng_limit = (struct vmm_bucket){.rate = vm->cfg->rng_rate, .burst_ns = 1000000000};
+    vm->rng_slot = &vm->slot[vm->nslots];
+    return err ? err : slot_plug(vm, &vm->rng.dev, false);
+}
+
+/* A line to a port of a console that goes into the next slot. */
+static void line_init(struct line *l, struct vm *vm, struct vio_console *c, unsigned port)
+{
+    *l = (struct line){
+        .vm = vm, .rx = console_rx, .tx_ready = console_tx_ready, .console = c, .port = port};
+    l->lock = host_mutex_lock(&vm->slot[vm->nslots].lock);
+}
+
+/* The terminal is a device of its own beside the ports: so it is there as soon as its driver is, and
+   its size is told in the way that all kernels understand. */
+static int plug_terminal(struct vm *vm)
+{
+    struct vio_console_desc desc = {.out = line_stream(&vm->terminal)};
+    int err;
+
+    if (vm->cfg->console != CONSOLE_VIRTIO)
+        return 0;
+    line_init(&vm->terminal, vm, &vm->console, 0);
+    err = vio_console_init(&vm->console, &desc);
+    return err ? err : slot_plug(vm, &vm->console.dev, false);
+}
+
+static int plug_channels(struct vm *vm)
+{
+    struct vio_console_port port[PORTS_MAX];
+    struct vio_console_desc desc = {.ports = port, .nports = vm->cfg->nports};
+    int err;
+
+    if (!desc.nports)
+        return 0;
+    for (unsigned i = 0; i < desc.nports; i++) {
+        line_init(&vm->port[i], vm, &vm->channels, i);
+        port[i] = (struct vio_console_port){
+            .out = line_stream(&vm->port[i]), .name = vm->cfg->port[i].name, .closed = true};
+    }
+    err = vio_console_init(&vm->channels, &desc);
+    return err ? err : slot_plug(vm, &vm->channels.dev, false);
 }
 
 /* Disks first, so that their addresses and lines do not depend on what else is there. */
 static int plug_virtio(struct vm *vm)
 {
-    struct vio_rng_desc rng = {.fill = rng_fill};
-    struct vio_console_desc console = {.out = line_stream(&vm->terminal)};
     int err = 0;
 
     host_mutex_init(&vm->messages_lock);
@@ -1957,15 +2139,10 @@ static int plug_virtio(struct vm *vm)
     for (unsigned i = 0; i < vm->cfg->nnets && !err; i++)
         err = plug_net(vm, i);
     if (!err)
-        err = vio_rng_init(&vm->rng, &rng);
+        err = plug_rng(vm);
     if (!err)
-        err = slot_plug(vm, &vm->rng.dev, false);
-    if (err || vm->cfg->console != CONSOLE_VIRTIO)
-        return err;
-    vm->terminal = (struct line){.vm = vm, .rx = console_rx, .tx_ready = console_tx_ready};
-    vm->terminal.lock = host_mutex_lock(&vm->slot[vm->nslots].lock);
-    err = vio_console_init(&vm->console, &console);
-    return err ? err : slot_plug(vm, &vm->console.dev, false);
+        err = plug_terminal(vm);
+    return err ? err : plug_channels(vm);
 }
 
 /* >>pci: the root bus ----------------------------------------------------------------------- */
@@ -2495,31 +2672,69 @@ static int line_open(struct line *l, const char *spec)
                                     .input = line_input,
                                     .writable = line_writable,
                                     .escape = on_escape,
+                                    .peer = line_peer,
                                     .ctx = l,
                                     .log = l->vm->log};
 
     return host_stream_open(&l->stream, &desc);
 }
 
-/* The terminal belongs to the guest's console, whichever device that is. */
+/* A pseudo-terminal's name is known only now. */
+static int line_open_as(struct line *l, const char *where, const char *what, const char *name)
+{
+    int err = line_open(l, where);
+
+    if (!err && l->stream.pty_name[0])
+        fprintf(stderr, "vmm: %s%s is at %s\n", what, name, l->stream.pty_name);
+    return err;
+}
+
 static int open_streams(struct vm *vm)
 {
-    const char *usual = vm->terminal.vm ? "null" : "stdio";
-    int err = line_open(&vm->serial, vm->cfg->serial ? vm->cfg->serial : usual);
+    const struct config *c = vm->cfg;
+    int err = line_open_as(&vm->serial, serial_where(c), "COM1", "");
 
     if (!err && vm->terminal.vm)
         err = line_open(&vm->terminal, "stdio");
-    if (!err && vm->serial.stream.pty_name[0])
-        fprintf(stderr, "vmm: COM1 is at %s\n", vm->serial.stream.pty_name);
+    for (unsigned i = 0; i < c->nports && !err; i++)
+        err = line_open_as(&vm->port[i], c->port[i].where, "port ", c->port[i].name);
     return err;
+}
+
+static void close_streams(struct vm *vm)
+{
+    host_stream_close(&vm->serial.stream);
+    host_stream_close(&vm->terminal.stream);
+    for (unsigned i = 0; i < vm->cfg->nports; i++)
+        host_stream_close(&vm->port[i].stream);
+    host_tty_restore();
+}
+
+/* The terminal that vmm runs on has another size, or has one at all. */
+static void on_resize(void *ctx, int signo)
+{
+    struct vm *vm = ctx;
+    struct line *l = &vm->terminal;
+    uint16_t cols, rows;
+
+    (void)signo;
+    if (host_tty_size(STDIN_FILENO, &cols, &rows) && host_tty_size(STDOUT_FILENO, &cols, &rows))
+        return;
+    vmm_enter(&l->lock);
+    vio_console_resize(l->console, l->port, cols, rows);
+    vmm_leave(&l->lock);
 }
 
 /* Before any other thread exists: signals are blocked in all, and read by the loop. */
 static int watch_life(struct vm *vm)
 {
-    static const int signos[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int signos[] = {SIGTERM, SIGINT, SIGHUP}, resize = SIGWINCH;
     int err = host_signals_add(&vm->loop, &vm->signals, signos, 3, on_signal, vm);
 
+    if (!err && vm->terminal.vm) {
+        err = host_signals_add(&vm->loop, &vm->resized, &resize, 1, on_resize, vm);
+        on_resize(vm, SIGWINCH);
+    }
     if (!err && vm->cfg->timeout)
         err = host_timer_set(&vm->loop, &vm->deadline, vm->cfg->timeout * 1000000000ull,
                              on_deadline, vm);
@@ -2826,9 +3041,7 @@ static int run(struct config *cfg)
         vm_end(&vm, ST_UNFIT);
     for (unsigned i = 0; i < cfg->nnets; i++)
         host_passt_close(&vm.net[i].passt);
-    host_stream_close(&vm.serial.stream);
-    host_stream_close(&vm.terminal.stream);
-    host_tty_restore();
+    close_streams(&vm);
     vm_stamp(&vm, STAGE_EXIT);
     if (cfg->time)
         print_times(&vm);

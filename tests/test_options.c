@@ -250,6 +250,26 @@ static void test_sizes(void)
     }
 }
 
+static void test_ports(void)
+{
+    struct config c;
+
+    CHECK_EQ(
+        parse(&c, "-k|k|--port|org.qemu.guest_agent.0=unix:/tmp/a=b,c|--serial|null|--port=x=stdio|"
+                  "--port|y=pty|--port|z=pty|--rng|rate=4096"),
+        0);
+    CHECK_EQ(c.nports, 4);
+    CHECK(!strcmp(c.port[0].name, "org.qemu.guest_agent.0"));
+    CHECK(!strcmp(c.port[0].where, "unix:/tmp/a=b,c"));
+    CHECK(!strcmp(c.port[1].name, "x") && !strcmp(c.port[1].where, "stdio"));
+    CHECK_EQ(c.rng_rate, 4096);
+    config_free(&c);
+    CHECK_EQ(parse(&c, "-k|k|--serial|null|--console|virtio|--port|a=null|--port|b=null"), 0);
+    CHECK(!strcmp(serial_where(&c), "null"));
+    CHECK_EQ(c.rng_rate, 0);
+    config_free(&c);
+}
+
 /* Each of these is refused in one sentence that holds the words. */
 static void test_bad(void)
 {
@@ -298,7 +318,31 @@ static void test_bad(void)
         {"--binary|b", "--entry ADDR"},
         {"-k|k|--entry|0", "belong to --binary"},
         {"--binary|b|--entry|0|--initrd|i", "no initrd"},
-        {"-k|k|--console|virtio|--serial|stdio", "another place"},
+        {"-k|k|--console|virtio|--serial|stdio", "give --serial another place"},
+        {"-k|k|--port|a=stdio", "--serial and --port a both take stdio"},
+        {"-k|k|--console|virtio|--port|a=stdio", "--console virtio and --port a"},
+        {"-k|k|--port|a=file:x|--port|b=file:x", "--port a and --port b both take file:x"},
+        {"-k|k|--serial|unix:x|--port|b=unix:x", "both take unix:x"},
+        {"-k|k|--port|a=null|--port|a=null", "two ports are named 'a'"},
+        {"-k|k|--port|a", "give NAME=WHERE"},
+        {"-k|k|--port|a=tty", "unix:PATH"},
+        {"-k|k|--port|=null", "'' is no name"},
+        {"-k|k|--port|..=null", "'..' is no name"},
+        {"-k|k|--port|a/b=null", "'a/b' is no name"},
+        {"-k|k|--port|0123456789012345678901234567890123456789012345678901234567890123=null",
+         "up to 63"},
+        {"-k|k|--port=1=null|--port=2=null|--port=3=null|--port=4=null|--port=5=null|--port=6=null|"
+         "--port=7=null|--port=8=null|--port=9=null|--port=10=null|--port=11=null|--port=12=null|"
+         "--port=13=null|--port=14=null|--port=15=null|--port=16=null|--port=17=null|--port|18="
+         "null|"
+         "--port=19=null|--port=20=null|--port=21=null|--port=22=null|--port=23=null|--port|24="
+         "null|"
+         "--port=25=null|--port=26=null|--port=27=null|--port=28=null|--port=29=null|--port|30="
+         "null|"
+         "--port=31=null",
+         "more than 30"},
+        {"-k|k|--rng|1000", "does not know '1000'"},
+        {"-k|k|--rng|rate=0", "1 to 4294967296"},
         {"-k|k|--disk|1|--disk|2|--disk|3|--disk|4|--disk|5|--disk|6|--disk|7|--disk|8|--disk|9|"
          "--disk|10|--disk|11|--disk|12|--disk|13",
          "more than 12"},
@@ -352,6 +396,7 @@ int main(void)
     test_disks();
     test_quotes();
     test_sizes();
+    test_ports();
     test_bad();
     test_cmdline();
     CHECK_DONE("test_options");
