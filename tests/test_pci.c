@@ -35,6 +35,7 @@ static struct {
     uint64_t off, val; /* the last access to a BAR of CARD */
     unsigned len, lines;
     unsigned side_effects; /* on CARD's own capability */
+    bool meddle;           /* another device pulls the line while it is being let go */
 } m;
 
 static void enter(void *ctx)
@@ -60,6 +61,10 @@ static void enter_root(void *ctx)
 static void on_irq(void *ctx, unsigned line, bool level)
 {
     (void)ctx;
+    if (m.meddle && !level) {
+        m.meddle = false;
+        pci_intx_set(&m.dev[THIRD], true);
+    }
     m.line[line - 16] = level;
 }
 
@@ -342,6 +347,7 @@ static void test_ports(void)
     CHECK_EQ(in(0xcfd, 4 - 2), 0x001a);
     CHECK_EQ(in(0xcfa, 4), ABSENT); /* half address, half data */
     CHECK_EQ(in(0xcfa, 2), 0xffff);
+    CHECK_EQ(pci_port_read(&m.root, 5, 4), ABSENT); /* leaves the ports */
     out(0xcf8, 4, 0x80000804);
     out(0xcfc, 1, MASTER);
     CHECK_EQ(rd(cfg(1, COMMAND), 4), 0x00100004);
@@ -470,6 +476,18 @@ static void test_intx(void)
     intx(DISK, true); /* has no pin */
     CHECK_EQ(rd(cfg(2, STATUS), 2), 0x10);
     CHECK(!m.line[2]);
+}
+
+/* Two devices under two locks set one line at a time: the later false must not stay. */
+static void test_intx_race(void)
+{
+    machine();
+    intx(CARD, true);
+    m.meddle = true;
+    intx(CARD, false);
+    CHECK(!m.meddle && m.line[1]);
+    intx(THIRD, false);
+    CHECK(!m.line[1]);
 }
 
 static void msi(unsigned card, unsigned vector)
@@ -611,6 +629,7 @@ static void test_msix_widths(void)
     CHECK_EQ(rd(table + 32 + 9, 4), 0x0000beef);
     wr(table + 32 + 14, 4, 0); /* two entries at a time: nobody */
     CHECK_EQ(rd(table + 32 + 14, 4), ABSENT);
+    CHECK_EQ(rd(table + 32 + 15, 2), 0xffff);
     CHECK_EQ(rd(table - 4, 8), ~0ull);
     CHECK_EQ(rd(HIGH + PBA - 2, 4), ABSENT);
     CHECK_EQ(rd(table - 8, 8), 0x1122334455667788); /* the device's own again */
@@ -679,6 +698,54 @@ static void test_bad_devices(void)
     CHECK_EQ(m.lines, n);
 }
 
+/* The table at the start and the pending bits behind it, by default; then apart. */
+static void test_msix_layout(void)
+{
+    struct pci_desc desc = {.bar[1].len = 4096, .msix = {65, m.vector, 1, 1, 0, 0}};
+    static struct pci_dev d;
+
+    machine();
+    CHECK_EQ(pci_init(&d, &desc), 0);
+    CHECK_EQ(vmm_get64(d.config + d.config[0x34] + 4), 65ull * 16 << 32 | 1ull << 32 | 1);
+    CHECK_EQ(PCI_MSIX_LEN(65), 65 * 16 + 16);
+    desc.msix.pba_off = 0x800;
+    CHECK_EQ(pci_init(&d, &desc), 0);
+    CHECK_EQ(pci_bar_read(&d, 1, 0x800, 8), 0);
+    CHECK_EQ(pci_bar_read(&d, 1, 0x7fe, 4), ABSENT);
+    CHECK_EQ(pci_bar_read(&d, 1, 0x7fc, 4), 0); /* no handler */
+}
+
+/* Windows that begin or end within a BAR's size. */
+static void test_tight_windows(void)
+{
+    static const struct {
+        uint64_t base, len;
+        int err;
+    } cases[] = {{LOW, 0x6000, 0},
+                 {LOW, 0x3000, -ENOSPC},
+                 {LOW + 0x1000, 0x2000, -ENOSPC},
+                 {LOW + 0x1000, 0x6000, -ENOSPC},
+                 {LOW + 0x1000, 0x7000, 0},
+                 {0, 0, -ENOSPC}};
+    struct pci_desc desc = {.bar[0].len = 0x4000};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pci_root_desc root = {.mmio32 = {cases[i].base, cases[i].len}};
+        static struct pci_root r;
+        static struct pci_dev d;
+
+        pci_root_init(&r, &root);
+        CHECK_EQ(pci_init(&d, &desc), 0);
+        CHECK_EQ(pci_plug(&r, &d), cases[i].err);
+        if (cases[i].err)
+            continue;
+        pci_ecam_write(&r, 0x8004, 2, MEMORY);
+        CHECK_EQ(d.bar_gpa[0], cases[i].base == LOW ? LOW : LOW + 0x4000);
+        pci_ecam_write(&r, 0x8010, 4, cases[i].base == LOW ? LOW + 0x4000 : LOW);
+        CHECK_EQ(d.bar_gpa[0], PCI_NOWHERE);
+    }
+}
+
 static void test_full(void)
 {
     static struct pci_dev more[PCI_SLOTS], d;
@@ -689,7 +756,8 @@ static void test_full(void)
     machine();
     CHECK_EQ(pci_init(&d, &desc), 0);
     CHECK_EQ(pci_plug(&m.root, &d), -EEXIST);
-    CHECK_EQ(pci_add_cap(&d, 9, body, 190, NULL), 0x40);
+    CHECK_EQ(pci_add_cap(&d, 9, body, 5, NULL), 0x40);
+    CHECK_EQ(pci_add_cap(&d, 9, body, 182, NULL), 0x48); /* at a multiple of 4 */
     CHECK_EQ(pci_add_cap(&d, 9, body, 1, NULL), -ENOSPC);
     desc.slot = 32;
     CHECK_EQ(pci_init(&d, &desc), 0);
@@ -718,12 +786,15 @@ int main(void)
     test_relocation();
     test_odd_places();
     test_intx();
+    test_intx_race();
     test_msi();
     test_msix();
     test_msix_function();
     test_msix_widths();
     test_reset();
     test_bad_devices();
+    test_msix_layout();
+    test_tight_windows();
     test_full();
     CHECK_DONE("test_pci");
 }
