@@ -352,7 +352,7 @@ VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op);
 VMM_DEF void host_disk_drain(struct host_loop *l);
 
 /* Notices that a disk's file has become longer, at once, but during writes only once a second. */
-struct host_disk_watch {
+struct host_disk_growth {
     struct host_disk *disk;
     void (*grown)(void *ctx);
     void *ctx;
@@ -363,9 +363,9 @@ struct host_disk_watch {
 
 /* From now on d->len grows with the file, and then grown is called on the loop's thread. -ENOTSUP:
    a block device, whose changes are not reported. */
-VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_watch *w, struct host_disk *d,
+VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_growth *w, struct host_disk *d,
                             void (*grown)(void *ctx), void *ctx);
-VMM_DEF void host_disk_unwatch(struct host_disk_watch *w); /* also when all zero */
+VMM_DEF void host_disk_unwatch(struct host_disk_growth *w); /* also when all zero */
 
 /* >>stream: where a guest console comes from and goes to.
        stdio       standard input and output; a terminal is put into raw mode, and there Ctrl-A is
@@ -1989,7 +1989,7 @@ VMM_DEF void host_disk_drain(struct host_loop *l)
 
 #define HOST__GROW_LAG 1000000000ull /* ns between looks while the file is written to */
 
-static void host__grow_look(struct host_disk_watch *w)
+static void host__grow_look(struct host_disk_growth *w)
 {
     off_t len = lseek(w->disk->plain_fd, 0, SEEK_END);
 
@@ -2002,7 +2002,7 @@ static void host__grow_look(struct host_disk_watch *w)
 /* Waits for the next change again, and sees what came in between. */
 static void host__grow_again(void *ctx)
 {
-    struct host_disk_watch *w = (struct host_disk_watch *)ctx;
+    struct host_disk_growth *w = (struct host_disk_growth *)ctx;
 
     host__inotify_arm(w->watch.fd, w->disk->plain_fd);
     host__grow_look(w);
@@ -2011,7 +2011,7 @@ static void host__grow_again(void *ctx)
 /* The file has changed, most likely by a write of ours. */
 static void host__grow_ready(void *ctx, unsigned events)
 {
-    struct host_disk_watch *w = (struct host_disk_watch *)ctx;
+    struct host_disk_growth *w = (struct host_disk_growth *)ctx;
 
     (void)events;
     host__inotify_take(w->watch.fd);
@@ -2019,13 +2019,13 @@ static void host__grow_ready(void *ctx, unsigned events)
     host_timer_set(w->loop, &w->timer, HOST__GROW_LAG, host__grow_again, w);
 }
 
-VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_watch *w, struct host_disk *d,
+VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_growth *w, struct host_disk *d,
                             void (*grown)(void *ctx), void *ctx)
 {
     struct stat st;
     int rc, fd;
 
-    *w = (struct host_disk_watch){.disk = d, .grown = grown, .ctx = ctx};
+    *w = (struct host_disk_growth){.disk = d, .grown = grown, .ctx = ctx};
     if (!fstat(d->plain_fd, &st) && S_ISBLK(st.st_mode))
         return -ENOTSUP;
     fd = host__inotify_open();
@@ -2043,7 +2043,7 @@ VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_watch *w, stru
     return 0;
 }
 
-VMM_DEF void host_disk_unwatch(struct host_disk_watch *w)
+VMM_DEF void host_disk_unwatch(struct host_disk_growth *w)
 {
     if (!w->loop)
         return;

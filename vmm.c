@@ -1064,7 +1064,7 @@ struct disk {
     struct vmm_bucket bps, iops;
     struct host_timer paid; /* when the next request may come */
     bool waits;             /* for that */
-    struct host_disk_watch growth;
+    struct host_disk_growth growth;
 };
 
 /* A network card, the cable, and the rings that vhost serves. */

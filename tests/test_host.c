@@ -894,7 +894,7 @@ static void disk_grown(void *ctx)
 static void test_grow(void)
 {
     static uint8_t buf[512];
-    struct host_disk_watch w = {0};
+    struct host_disk_growth w = {0};
     struct host_disk d;
     unsigned grown = 0;
 
