@@ -2647,6 +2647,9 @@ VMM_DEF void vio_blk_set_capacity(struct vio_blk *b, uint64_t capacity)
     (VIO__NET_F_MAC | VIO_NET_F_MRG_RXBUF | VIO__NET_F_STATUS | VIO__NET_F_CTRL_VQ |               \
      VIO__NET_F_CTRL_RX | VIO__NET_F_GUEST_ANNOUNCE | VIO__NET_F_CTRL_MAC_ADDR)
 
+#define VIO__NET_F_GUEST_GSO                                                                       \
+    (VIO__NET_F_GUEST_TSO4 | VIO__NET_F_GUEST_TSO6 | VIO__NET_F_GUEST_USO4 | VIO__NET_F_GUEST_USO6)
+
 /* header flags and types, 5.1.6 */
 enum { VIO__NET_NEEDS_CSUM = 1 };
 enum { VIO__NET_GSO_TCPV4 = 1, VIO__NET_GSO_TCPV6 = 4, VIO__NET_GSO_UDP = 5, VIO__NET_ECN = 0x80 };
@@ -2861,10 +2864,14 @@ static bool vio__net_wanted(const struct vio_net *n, const uint8_t *frame, uint3
 {
     const uint8_t *dst = frame + VIO_NET_HDR_LEN;
     struct vio__net_config c = vio__net_get_config(n);
+    bool cut = frame[1] & ~VIO__NET_ECN; /* one frame stands for several */
+
+    /* such as came before the driver said that it takes none */
+    if (cut && !(n->dev.accepted & VIO__NET_F_GUEST_GSO))
+        return false;
 
     /* 5.1.4.1: nothing beyond the MTU, unless it is to be cut (room for two VLAN tags) */
-    if (n->dev.accepted & VIO__NET_F_MTU && !(frame[1] & ~VIO__NET_ECN) &&
-        len > VIO_NET_HDR_LEN + 14u + 8 + c.mtu)
+    if (n->dev.accepted & VIO__NET_F_MTU && !cut && len > VIO_NET_HDR_LEN + 14u + 8 + c.mtu)
         return false;
     if (n->promisc || n->unfiltered || !memcmp(dst, c.mac, 6) ||
         !memcmp(dst, "\xff\xff\xff\xff\xff\xff", 6) || (n->allmulti && dst[0] & 1))

@@ -546,6 +546,14 @@ static void test_rx_header(void)
         vio_net_ready(&net, 0);
         CHECK_EQ(rx_buf(0)[0], csum ? 2 : 0);
     }
+    for (unsigned tso = 0; tso < 2; tso++) { /* a large one, for a driver that may not take such */
+        plug(&d, F_MRG | F(1) | (tso ? F(7) : 0));
+        refill(0, 0, 4, 2000);
+        make_frame(3000, 0x52);
+        frame[1] = 1;
+        vio_net_ready(&net, 0);
+        CHECK_EQ(used_idx(0), 2 * tso);
+    }
     d.bare = true;
     plug(&d, F_MRG);
     refill(0, 0, 8, 1000);
@@ -774,6 +782,13 @@ static void test_away(void)
     CHECK_EQ(port.nsent, 1);
     wr(0x70, 0);
     CHECK_EQ(port.stopped, 0);
+    plug(&d, F_MRG); /* it changes its mind */
+    transmit(1, 72);
+    CHECK_EQ(port.nsent, 0);
+    vio_net_take_back(&net, 1);
+    CHECK_EQ(port.nsent, 1);
+    wr(0x70, 0);
+    CHECK_EQ(port.stopped, 1);
 }
 
 int main(void)
