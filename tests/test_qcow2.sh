@@ -183,7 +183,7 @@ quietly qemu-img create -q -f qcow2 -o data_file=data.raw b.qcow2 1M
 refused "external data file" 'qemu-img convert' qcow2 b.qcow2
 quietly qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=64k b.qcow2 1M
 refused "subclusters" 'qemu-img convert' qcow2 b.qcow2
-quietly qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 b.qcow2 1M
+quietly qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s b.qcow2 1M
 refused "encryption" 'qemu-img convert' qcow2 b.qcow2
 for f in vmdk vdi vhdx qed vpc; do
     quietly qemu-img create -q -f $f b.img 1M
