@@ -35,8 +35,9 @@
    DEPENDS ON      vmm.h alone.
 
    THREADS         The handlers that pci_root_add_io registers lock for themselves. An access to
-                   configuration space holds the root's lock and in it the device's: so moved, reset
-                   and the other call-backs come with both. An access to a window looks the BAR up
+                   configuration space holds the root's lock and in it the device's, so that moved,
+                   reset and the config call-backs come with both; read, write, msix_changed and
+                   msi.send with the device's at least. An access to a window looks the BAR up
                    under the root's lock, leaves that, takes the device's lock alone, and looks
                    again: a BAR that was moved meanwhile answers as if nobody was there, and never
                    sees an offset beyond its length. So a slow device stops no other. The order is
