@@ -51,7 +51,7 @@
                    the clocks, and what a mutex is for.
                    No callback is called with a lock of host.h held.
    MEMORY          The caller owns every object; none moves while it is in use. Nothing is allocated
-                   but RAM, file mappings and thread stacks.
+                   but RAM, file mappings, io_urings and thread stacks.
    PROCESS         What a process has only once: host_stream_open has SIGPIPE, SIGTTIN and SIGTTOU
                    ignored where they have the default action; host_tty_raw keeps the terminal's
                    saved mode in a static variable (signal handlers have no other place) and takes
@@ -121,6 +121,7 @@ struct host__ring {
     int fd;       /* -1: none */
     bool asked;   /* the kernel was asked to report poll_fd */
     bool begun;   /* by the thread that runs the loop, to which the ring belongs then */
+    bool unsure;  /* the file system cannot tell whether a read would wait */
     bool dirty;   /* some edge wants to be started or ended */
     void *shared; /* the two queues, and the entries of the first */
     void *sqes;
@@ -901,11 +902,12 @@ static bool host__ask_now(struct host_loop *l)
     unsigned n;
     ssize_t res;
 
-    if (!op || op->next || l->ring.inflight || op->kind != HOST_DISK_READ ||
+    if (!op || op->next || l->ring.unsure || l->ring.inflight || op->kind != HOST_DISK_READ ||
         op->fd != op->disk->plain_fd)
         return false;
     v = (const struct iovec *)(const void *)host__op_iov(op, &n);
     res = syscall(SYS_preadv2, op->fd, v, (long)n, (long)op->off, 0L, RWF_NOWAIT);
+    l->ring.unsure = res < 0 && errno == EOPNOTSUPP;
     if (res <= 0)
         return false;
     l->asks.first = NULL;

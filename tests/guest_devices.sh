@@ -32,6 +32,25 @@ linux "$k/vmlinuz" 'for i in 0 1 2 3; do dd if=/dev/zero of=/dev/vda bs=512 seek
     --disk "$T/b.img" --cpus 2
 check "writers in parallel" 0 "^sum $(sum "$T/b.img")"
 
+# What --disk asks for is what the guest finds.
+linux "$k/vmlinuz" 'cd /sys/block/vda; echo serial $(cat serial), queues $(ls mq | wc -l), $(cat queue/write_cache); echo block $(cat queue/physical_block_size); echo write through >cache_type; cat queue/write_cache; dd if=/dev/zero of=/dev/vda bs=4k count=8 oflag=direct 2>/dev/null && echo written' \
+    --disk "$T/b.img,serial=a serial,queues=2" --cpus 2
+check "disk: serial number, queues and cache" 0 '^serial a serial, queues 2, write back$'
+check "disk: physical block size" 0 '^block 4096$'
+check "disk: the guest makes it write-through" 0 '^write through$'
+check "disk: and writes to it" 0 '^written$'
+
+start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio" --disk "$T/b.img,ro" \
+    --append 'run="cd /sys/block/vda; echo READY; while [ $(cat size) = 8192 ]; do sleep 1; done; echo size $(cat size)"'
+await '^READY' && truncate -s 5242880 "$T/b.img"
+stop
+check "disk: a file that grows is a larger disk at once" 0 '^size 10240$'
+
+# 5 requests are saved up, the others take a second for 50
+linux "$k/vmlinuz" 'up() { sed s/[.].*// /proc/uptime; }; a=$(up); dd if=/dev/vda of=/dev/null bs=4k count=255 iflag=direct 2>/dev/null; t=$(($(up) - a)); [ $t -ge 4 ] && [ $t -le 7 ] && echo slow enough || echo $t s' \
+    --disk "$T/b.img,iops=50"
+check "disk: so many requests a second" 0 '^slow enough$'
+
 linux "$k/vmlinuz" 'cat /sys/class/misc/hw_random/rng_current; echo $(dd if=/dev/hwrng bs=64 count=4 2>/dev/null | wc -c) bytes'
 check "random numbers" 0 '^256 bytes$'
 check "random numbers come from virtio" 0 '^virtio_rng'
