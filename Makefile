@@ -38,8 +38,8 @@ FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wi
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
 all: vmm
 
-vmm: vmm.c $(HEADERS) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $< -o $@ -pthread
+vmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) $< -o $@ -pthread $(LIBS)
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
 	@mkdir -p $(B)/tests $(B)/guests $(B)/tools/bin

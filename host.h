@@ -281,13 +281,16 @@ VMM_DEF void host_file_close(struct host_file *f); /* also when all zero */
 /* >>disk: a regular file or a block device in sectors of 512 bytes. */
 enum {
     HOST_DISK_RO = 1,    /* never written */
-    HOST_DISK_DIRECT = 2 /* transfers bypass the host's page cache */
+    HOST_DISK_DIRECT = 2, /* transfers bypass the host's page cache */
+    HOST_DISK_IMAGE = 4,  /* holds a disk rather than is one: has any length, see host_disk.len */
+    HOST_DISK_NEW = 8     /* IMAGE: made, empty, if there is none */
 };
 
 struct host_disk {
     int fd;       /* O_DIRECT if that was asked for */
     int plain_fd; /* not O_DIRECT, for what is not aligned; else the same as fd */
     bool ro;
+    bool image;      /* the caller raises len before it writes beyond; may be open and empty */
     uint64_t len;    /* bytes; 0: not open */
     uint32_t sector; /* bytes of a logical block: 512, of a block device what it says */
     uint64_t dev, ino;
@@ -310,6 +313,10 @@ VMM_DEF int host_disk_rw(const struct host_disk *d, bool write, const struct hos
                          unsigned n, uint64_t off);
 /* What was written before survives a power cut. */
 VMM_DEF int host_disk_flush(const struct host_disk *d);
+/* Gives the room of a range back, which then reads as zeroes. -EOPNOTSUPP: not there. */
+VMM_DEF int host_disk_punch(const struct host_disk *d, uint64_t off, uint64_t len);
+/* Opens a new, empty image without a name in a directory: it is gone once closed. */
+VMM_DEF int host_disk_temp(struct host_disk *d, const char *dir, const struct vmm_log *log);
 VMM_DEF void host_disk_close(struct host_disk *d); /* also when all zero */
 
 /* The same without waiting. A loop with an io_uring lets the kernel do what the kernel can do
@@ -1652,13 +1659,14 @@ static int host__disk_check(struct host_disk *d, const char *path, const struct 
 
     if (fstat(d->fd, &st))
         return host__cannot_open(log, "disk", path, errno);
+    st.st_size += d->image; /* may be empty */
     rc = host__check_kind(log, "disk", path, &st, S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
     if (rc)
         return rc;
     len = lseek(d->fd, 0, SEEK_END); /* unlike st_size, also true for block devices */
-    if (len <= 0)
+    if (len < 0 || (!len && !d->image))
         return vmm_err(log, -EINVAL, "disk '%s' is empty; is there a medium in it?", path);
-    if (len % 512)
+    if (len % 512 && !d->image)
         return vmm_err(log, -EINVAL,
                        "disk '%s' has %lld bytes, not a multiple of 512; extend it with truncate",
                        path, (long long)len);
@@ -1696,8 +1704,12 @@ VMM_DEF int host_disk_open(struct host_disk *d, const char *path, unsigned flags
 
     memset(d, 0, sizeof *d);
     d->ro = flags & HOST_DISK_RO;
-    d->fd =
-        open(path, (d->ro ? O_RDONLY : O_RDWR | HOST__O_EXCL) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    d->image = flags & HOST_DISK_IMAGE;
+    d->fd = open(path,
+                 (d->ro ? O_RDONLY : O_RDWR) | (flags & HOST_DISK_NEW ? O_CREAT : 0) |
+                     (d->ro || flags & HOST_DISK_NEW ? 0 : HOST__O_EXCL) | O_CLOEXEC | O_NOCTTY |
+                     O_NONBLOCK,
+                 0600);
     d->plain_fd = d->fd;
     if (d->fd < 0)
         return host__disk_refused(log, path, d->ro, errno);
@@ -1709,8 +1721,29 @@ VMM_DEF int host_disk_open(struct host_disk *d, const char *path, unsigned flags
     if (d->fd >= 0 && d->fd != d->plain_fd)
         close(d->fd);
     close(d->plain_fd);
-    d->len = 0;
+    memset(d, 0, sizeof *d);
     return rc;
+}
+
+VMM_DEF int host_disk_temp(struct host_disk *d, const char *dir, const struct vmm_log *log)
+{
+    char path[4096];
+    struct stat st;
+
+    memset(d, 0, sizeof *d);
+    d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (d->fd < 0 && (size_t)snprintf(path, sizeof path, "%s/.vmm-XXXXXX", dir) < sizeof path) {
+        d->fd = mkostemp(path, O_CLOEXEC); /* a file system without nameless files */
+        if (d->fd >= 0)
+            unlink(path);
+    }
+    if (d->fd < 0 || fstat(d->fd, &st))
+        return vmm_err(log, -errno, "no temporary file can be made in '%s': %s", dir,
+                       strerror(errno));
+    d->plain_fd = d->fd;
+    d->image = true;
+    host__disk_know(d, &st);
+    return 0;
 }
 
 VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b)
@@ -1720,11 +1753,14 @@ VMM_DEF bool host_disk_same(const struct host_disk *a, const struct host_disk *b
 
 VMM_DEF void host_disk_close(struct host_disk *d)
 {
-    if (d->len && d->fd != d->plain_fd)
+    bool open = d->len || d->image;
+
+    if (open && d->fd != d->plain_fd)
         close(d->fd);
-    if (d->len)
+    if (open)
         close(d->plain_fd);
     d->len = 0;
+    d->image = false;
 }
 
 /* >>disk operations: begun (host__op_begin), then carried on step by step, each of which is a
@@ -1926,6 +1962,11 @@ VMM_DEF int host_disk_flush(const struct host_disk *d)
     struct host_disk_op op = {.kind = HOST_DISK_FLUSH, .disk = d};
 
     return host__op_do(&op);
+}
+
+VMM_DEF int host_disk_punch(const struct host_disk *d, uint64_t off, uint64_t len)
+{
+    return host__zero_range(d->plain_fd, true, off, len);
 }
 
 static void host__ops_add(struct host__ops *list, struct host_disk_op *op)

@@ -26,6 +26,7 @@
 #include "dev_legacy.h"
 #include "dev_pci.h"
 #include "dev_virtio.h"
+#include "disk.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -107,6 +108,9 @@ struct config {
     struct disk_config {
         const char *path, *serial; /* serial NULL: vda and so on */
         bool ro, direct;           /* direct: cache=none */
+        enum disk_format format;   /* DISK_PROBE: not given */
+        bool overlay;              /* leave the file alone: */
+        const char *overlay_path;  /* writes go here; NULL: and vanish with the VM */
         unsigned queues;           /* 0: 1 */
         uint64_t bps, iops;        /* bytes and requests a second; 0: no limit */
     } disk[DISKS_MAX];
@@ -388,13 +392,25 @@ static int set_disk_cache(struct config *c, struct disk_config *d, const char *v
     return 0;
 }
 
-static int set_disk_format(struct config *c, const char *val)
+static int set_disk_format(struct config *c, struct disk_config *d, const char *val)
 {
-    if (strcmp(val, "raw") == 0)
-        return 0;
-    return vmm_err(&c->log, -EINVAL,
-                   "--disk: format=%s cannot be read: give raw, after qemu-img convert -O raw",
-                   val);
+    if (strcmp(val, "raw") != 0 && strcmp(val, "qcow2") != 0)
+        return vmm_err(&c->log, -EINVAL,
+                       "--disk: format=%s cannot be read: give raw or qcow2, after qemu-img "
+                       "convert -O qcow2",
+                       val);
+    d->format = *val == 'r' ? DISK_RAW : DISK_QCOW2;
+    return 0;
+}
+
+static int set_disk_overlay(struct config *c, struct disk_config *d, const char *path)
+{
+    if (path && !*path)
+        return vmm_err(&c->log, -EINVAL,
+                       "--disk: overlay= names no file: give overlay=FILE, or overlay alone");
+    d->overlay = true;
+    d->overlay_path = path;
+    return 0;
 }
 
 /* One key=value of a disk, or a word alone. */
@@ -408,10 +424,12 @@ static int set_disk_key(struct config *c, struct disk_config *d, const char *nam
         d->path = kv->val;
     else if (!kv->key && (strcmp(kv->val, "ro") == 0 || strcmp(kv->val, "rw") == 0))
         d->ro = kv->val[1] == 'o';
+    else if (strcmp(kv->key ? kv->key : kv->val, "overlay") == 0)
+        err = set_disk_overlay(c, d, kv->key ? kv->val : NULL);
     else if (!kv->key)
         err = bad_segment(c, name, kv);
     else if (strcmp(kv->key, "format") == 0)
-        err = set_disk_format(c, kv->val);
+        err = set_disk_format(c, d, kv->val);
     else if (strcmp(kv->key, "serial") == 0)
         err = set_disk_serial(c, d, kv->val);
     else if (strcmp(kv->key, "cache") == 0)
@@ -428,8 +446,8 @@ static int set_disk_key(struct config *c, struct disk_config *d, const char *nam
 
 static int set_disk(struct config *c, const char *name, const char *value)
 {
-    static const char *const keys[] = {"path", "format", "serial", "cache",
-                                       "bps",  "iops",   "queues", NULL};
+    static const char *const keys[] = {"path", "format", "overlay", "serial", "cache",
+                                       "bps",  "iops",   "queues",  NULL};
     struct kv kv = {.rest = value, .keys = keys};
     struct disk_config *d = &c->disk[c->ndisks];
     int err = 0;
@@ -441,6 +459,11 @@ static int set_disk(struct config *c, const char *name, const char *value)
     if (!err && (!d->path || !*d->path))
         err =
             vmm_err(&c->log, -EINVAL, "--%s: the file's name is empty: give FILE or FILE,ro", name);
+    if (!err && d->ro && d->overlay)
+        err = vmm_err(&c->log, -EINVAL,
+                      "--%s: ro and overlay exclude each other: with overlay the guest can write, "
+                      "but not to the file",
+                      name);
     c->ndisks += !err;
     return err;
 }
@@ -714,7 +737,8 @@ static const struct option_def option_table[] = {
     {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
     {"cpus|vcpus|vcpu", 'c', ARG_ONE, "N", "virtual CPUs; default 1", set_cpus},
     {"disk|block", 0, ARG_ONE, "FILE[,ro][,KEY=VALUE]...",
-     "raw disk, /dev/vda and so on; repeatable; KEY: serial, queues, cache, bps, iops", set_disk},
+     "raw or qcow2 disk; repeatable; KEY: format, overlay, serial, queues, cache, bps, iops",
+     set_disk},
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
@@ -1056,6 +1080,7 @@ struct disk {
     const char *path;
     struct vio_blk blk;
     struct host_disk file;
+    struct disk_image *image; /* what is in the file; NULL: the file is the disk */
     struct disk_op {
         struct host_disk_op op;
         struct disk *disk;
@@ -1384,7 +1409,8 @@ static void disk_done(struct host_disk_op *op, int err)
     struct vio_blk_req *req = op->ctx;
     struct vmm_lock lock = host_mutex_lock(&d->slot->lock);
 
-    if (!err && req->durable && op->kind != HOST_DISK_READ && op->kind != HOST_DISK_FLUSH) {
+    if (!err && req->durable && op->kind != HOST_DISK_READ && op->kind != HOST_DISK_FLUSH &&
+        op->kind != HOST_DISK_CALL) {
         op->kind = HOST_DISK_FLUSH;
         host_disk_submit(d->slot->loop, op);
         return;
@@ -1394,6 +1420,27 @@ static void disk_done(struct host_disk_op *op, int err)
     vmm_enter(&lock);
     vio_blk_done(&d->blk, req, err);
     vmm_leave(&lock);
+}
+
+/* A request for an image, on the thread of the disk's loop: one at a time. */
+static int disk_call(struct host_disk_op *op)
+{
+    const struct vio_blk_req *req = op->ctx;
+    const struct disk_iov *iov = (const struct disk_iov *)(const void *)req->iov;
+    struct disk_image *image = ((struct disk_op *)op)->disk->image;
+    int err;
+
+    if (req->op == VIO_BLK_READ)
+        return disk_read(image, iov, req->niov, req->off);
+    if (req->op == VIO_BLK_FLUSH)
+        return disk_flush(image);
+    if (req->op == VIO_BLK_WRITE)
+        err = disk_write(image, iov, req->niov, req->off);
+    else if (req->op == VIO_BLK_DISCARD)
+        err = disk_discard(image, req->off, req->len);
+    else
+        err = disk_zero(image, req->off, req->len, req->unmap);
+    return !err && req->durable ? disk_flush(image) : err;
 }
 
 /* With the device's lock held, on the thread of its loop. */
@@ -1409,7 +1456,8 @@ static void disk_submit(void *ctx, struct vio_blk_req *req)
     vmm_bucket_take(&d->iops, now, 1);
     vmm_bucket_take(&d->bps, now, moves ? req->len : 0);
     o->disk = d;
-    o->op = (struct host_disk_op){.kind = kinds[req->op],
+    o->op = (struct host_disk_op){.kind = d->image ? HOST_DISK_CALL : kinds[req->op],
+                                  .call = disk_call,
                                   .unmap = req->unmap,
                                   .disk = &d->file,
                                   .iov = (const struct host_iov *)(const void *)req->iov,
@@ -2007,7 +2055,7 @@ static int plug_disk(struct vm *vm, unsigned i)
     const uint64_t burst = 100000000; /* ns of rest that may be made up for */
     const struct disk_config *c = &vm->cfg->disk[i];
     struct disk *d = &vm->disk[i];
-    struct vio_blk_desc desc = {.capacity = d->file.len,
+    struct vio_blk_desc desc = {.capacity = d->image ? d->image->len : d->file.len,
                                 .read_only = c->ro,
                                 .serial = c->serial,
                                 .queues = c->queues,
@@ -2028,7 +2076,7 @@ static int plug_disk(struct vm *vm, unsigned i)
     err = vio_blk_init(&d->blk, &desc);
     if (!err)
         err = slot_plug(vm, &d->blk.dev, true);
-    if (!err && host_disk_watch(d->slot->loop, &d->growth, &d->file, disk_grown, d))
+    if (!err && !d->image && host_disk_watch(d->slot->loop, &d->growth, &d->file, disk_grown, d))
         vmm_say(vm->log, VMM_LOG_INFO, "disk '%s': the guest is not told when it grows", d->path);
     return err;
 }
@@ -2741,17 +2789,228 @@ static int watch_life(struct vm *vm)
     return err;
 }
 
+/* >>images: qcow2 files and overlays, by disk.h over host_disk ------------------------------- */
+
+_Static_assert(sizeof(struct disk_iov) == sizeof(struct host_iov) &&
+                   offsetof(struct disk_iov, base) == offsetof(struct host_iov, base) &&
+                   offsetof(struct disk_iov, len) == offsetof(struct host_iov, len),
+               "buffers are handed on as they are");
+
+static int image_rw(void *ctx, bool write, const struct disk_iov *iov, unsigned n, uint64_t off)
+{
+    struct host_disk *f = ctx;
+    uint64_t end = off;
+
+    for (unsigned i = 0; i < n; i++)
+        end += iov[i].len;
+    if (write && end > f->len)
+        f->len = end;
+    return host_disk_rw(f, write, (const struct host_iov *)(const void *)iov, n, off);
+}
+
+static int image_flush(void *ctx)
+{
+    return host_disk_flush(ctx);
+}
+
+static int image_punch(void *ctx, uint64_t off, uint64_t len)
+{
+    return host_disk_punch(ctx, off, len);
+}
+
+static struct disk_store image_store(struct host_disk *f)
+{
+    bool block = !f->ino;
+
+    return (struct disk_store){.ctx = f,
+                               .rw = image_rw,
+                               .flush = image_flush,
+                               .punch = image_punch,
+                               .len = f->len,
+                               .fixed = block,
+                               .id = {f->dev, f->ino}};
+}
+
+static void backing_close(void *ctx)
+{
+    host_disk_close(ctx);
+    free(ctx);
+}
+
+static int backing_open(void *ctx, const char *path, struct disk_store *store)
+{
+    const struct vm *vm = ctx;
+    struct host_disk *f = calloc(1, sizeof *f);
+    int err;
+
+    if (!f)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    err = host_disk_open(f, path, HOST_DISK_RO | HOST_DISK_IMAGE, vm->log);
+    if (err) {
+        free(f);
+        return err;
+    }
+    *store = image_store(f);
+    store->close = backing_close;
+    return 0;
+}
+
+static void *image_alloc(void *ctx, size_t len)
+{
+    (void)ctx;
+    return calloc(1, len);
+}
+
+static void image_free(void *ctx, void *mem)
+{
+    (void)ctx;
+    free(mem);
+}
+
+/* Opens what is in a file. name: for sentences, and to find backing files. */
+static int image_open(struct vm *vm, struct disk_image *image, struct host_disk *f,
+                      const char *name, enum disk_format format)
+{
+    struct disk_desc desc = {.log = vm->log,
+                             .name = name,
+                             .store = image_store(f),
+                             .format = format,
+                             .read_only = f->ro,
+                             .open = backing_open,
+                             .alloc = image_alloc,
+                             .free = image_free,
+                             .inflate = disk_inflate,
+                             .ctx = vm};
+
+#ifdef DISK_LIBZSTD
+    desc.unzstd = disk_unzstd;
+#endif
+    return disk_open(image, &desc);
+}
+
+/* The file that gets the writes: a temporary one, beside the disk or, where that is not possible,
+   in TMPDIR; or the named one. */
+static int overlay_file(struct vm *vm, const struct disk_config *c, const char *base,
+                        struct host_disk *f)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *dir;
+    int err;
+
+    if (c->overlay_path)
+        return host_disk_open(f, c->overlay_path,
+                              HOST_DISK_IMAGE | HOST_DISK_NEW | (c->direct ? HOST_DISK_DIRECT : 0u),
+                              vm->log);
+    dir = strdup(base);
+    if (!dir)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    strrchr(dir, '/')[1] = 0;
+    err = host_disk_temp(f, dir, NULL);
+    free(dir);
+    return err ? host_disk_temp(f, tmp && *tmp ? tmp : "/tmp", vm->log) : 0;
+}
+
+/* An empty file becomes an overlay for the disk at path, of which length and format are needed. */
+static int overlay_create(struct vm *vm, struct disk *d, const struct disk_config *c,
+                          const char *path)
+{
+    struct disk_store store = image_store(&d->file);
+    struct host_disk base;
+    int err = host_disk_open(&base, path, HOST_DISK_RO | HOST_DISK_IMAGE, vm->log);
+
+    if (err)
+        return err;
+    err = image_open(vm, d->image, &base, path, c->format);
+    if (!err)
+        err = disk_create(&store, d->image->len, path, d->image->format, vm->log);
+    disk_close(d->image);
+    host_disk_close(&base);
+    if (err && c->overlay_path)
+        remove(c->overlay_path);
+    return err;
+}
+
+/* An overlay that was there already belongs to one disk, and shows nonsense over another. */
+static int backing_is(struct vm *vm, const struct disk *d, const char *path, const char *name)
+{
+    const struct disk_image *b = d->image->backing;
+    struct host_disk base;
+    int err = host_disk_open(&base, path, HOST_DISK_RO | HOST_DISK_IMAGE, vm->log);
+
+    if (err)
+        return err;
+    if (!b || b->desc.store.id[0] != base.dev || b->desc.store.id[1] != base.ino)
+        err = vmm_err(vm->log, -EINVAL,
+                      "overlay '%s' was made for another disk than '%s'; name a new file", name,
+                      path);
+    host_disk_close(&base);
+    return err;
+}
+
+static int overlay_open(struct vm *vm, struct disk *d, const struct disk_config *c)
+{
+    const char *name = c->overlay_path ? c->overlay_path : c->path;
+    char *path = realpath(c->path, NULL);
+    struct host_disk base = {0};
+    int err;
+
+    if (!path)
+        return host_disk_open(&base, c->path, HOST_DISK_RO, vm->log); /* says why */
+    err = overlay_file(vm, c, path, &d->file);
+    if (!err && !d->file.len)
+        err = overlay_create(vm, d, c, path);
+    if (!err)
+        err = image_open(vm, d->image, &d->file, name, DISK_QCOW2);
+    if (!err)
+        err = backing_is(vm, d, path, name);
+    free(path);
+    return err;
+}
+
+/* What the guest did not flush is kept all the same, unless this process is killed. */
+static void close_disk(struct vm *vm, struct disk *d)
+{
+    if (d->image && d->image->len && disk_flush(d->image))
+        vmm_say(vm->log, VMM_LOG_WARN, "disk '%s': what was written last may be lost", d->path);
+    if (d->image)
+        disk_close(d->image);
+    free(d->image);
+    d->image = NULL;
+    host_disk_close(&d->file);
+}
+
+/* A disk is a raw file, which the loop works on, or an image. */
+static int open_disk(struct vm *vm, struct disk *d, const struct disk_config *c)
+{
+    unsigned flags = (c->ro ? HOST_DISK_RO : 0u) | (c->direct ? HOST_DISK_DIRECT : 0u);
+    int err;
+
+    if (c->format == DISK_RAW && !c->overlay)
+        return host_disk_open(&d->file, c->path, flags, vm->log);
+    d->image = calloc(1, sizeof *d->image);
+    if (!d->image)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    if (c->overlay)
+        return overlay_open(vm, d, c);
+    err = host_disk_open(&d->file, c->path, flags | HOST_DISK_IMAGE, vm->log);
+    if (!err)
+        err = image_open(vm, d->image, &d->file, c->path, c->format);
+    if (err || d->image->format != DISK_RAW)
+        return err;
+    disk_close(d->image);
+    free(d->image);
+    d->image = NULL;
+    host_disk_close(&d->file);
+    return host_disk_open(&d->file, c->path, flags, vm->log);
+}
+
 /* First of all, so that a disk in use is known before anything is built. */
 static int open_disks(struct vm *vm)
 {
-    const struct config *c = vm->cfg;
     int err = 0;
 
-    for (unsigned i = 0; i < c->ndisks && !err; i++)
-        err = host_disk_open(&vm->disk[i].file, c->disk[i].path,
-                             (c->disk[i].ro ? HOST_DISK_RO : 0u) |
-                                 (c->disk[i].direct ? HOST_DISK_DIRECT : 0u),
-                             vm->log);
+    for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
+        err = open_disk(vm, &vm->disk[i], &vm->cfg->disk[i]);
     return err;
 }
 
@@ -3039,6 +3298,8 @@ static int run(struct config *cfg)
         err = run_cpus(&vm);
     if (err)
         vm_end(&vm, ST_UNFIT);
+    for (unsigned i = 0; i < cfg->ndisks; i++)
+        close_disk(&vm, &vm.disk[i]);
     for (unsigned i = 0; i < cfg->nnets; i++)
         host_passt_close(&vm.net[i].passt);
     close_streams(&vm);
