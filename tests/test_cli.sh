@@ -50,6 +50,10 @@ word packed 0 '\037\213'
 head -c 41943040 /dev/zero >big.rd
 head -c 1048576 /dev/zero >disk
 head -c 1000 /dev/zero >disk.odd
+head -c 1048576 /dev/zero >cow
+word cow 0 'QFI\373\000\000\000\003'
+head -c 1048576 /dev/zero >vmdk
+word vmdk 0 'KDMV'
 : >empty
 echo 'just text, nothing that could be booted' >text
 mkdir dir
@@ -86,7 +90,8 @@ bad 2 'disk queues.*1 to 16' --kernel bz --disk disk,queues=99
 bad 2 'cache=fast.*writeback or none' --kernel bz --disk disk,cache=fast
 bad 2 'disk bps.*not a number' --kernel bz --disk disk,bps=fast
 bad 2 'serial.*at most 20' --kernel bz --disk disk,serial=123456789012345678901
-bad 2 'format=qcow2.*qemu-img' --kernel bz --disk disk,format=qcow2
+bad 2 'format=vmdk.*qemu-img' --kernel bz --disk disk,format=vmdk
+bad 2 'ro and overlay exclude' --kernel bz --disk disk,overlay,ro
 bad 2 'exclude' --kernel bz --binary text --entry 0
 bad 2 'kernel' bz
 bad 2 '.' --mem 1G
@@ -105,6 +110,13 @@ bad 3 'nowhere' --kernel bz --disk nowhere
 bad 3 'dir' --kernel bz --disk dir
 bad 3 'disk.odd.*512' --kernel bz --disk disk.odd
 bad 3 'disk' --kernel bz --disk disk --disk disk
+bad 3 'cow.*looks like qcow2.*say format=' --kernel bz --disk cow
+bad 3 'cow.*damaged.*qemu-img check' --kernel bz --disk cow,format=qcow2
+bad 3 'disk.*not a qcow2 image' --kernel bz --disk disk,format=qcow2
+bad 3 'vmdk.*qemu-img convert' --kernel bz --disk vmdk
+bad 3 'nowhere' --kernel bz --disk nowhere,overlay
+bad 3 'nowhere/o' --kernel bz --disk disk,overlay=nowhere/o
+bad 3 'vmdk.*not a qcow2 image' --kernel bz --disk disk,overlay=vmdk
 bad 3 'nowhere' --binary nowhere --entry 0x1000
 bad 3 'empty' --binary empty --entry 0x1000
 for n in 1 100 511 600 1000 1024 58367; do

@@ -196,6 +196,15 @@ static void test_disks(void)
     CHECK(c.disk[0].queues == 4 && c.disk[0].bps == 10 << 20 && c.disk[0].iops == 500);
     CHECK(c.disk[1].ro && !c.disk[1].direct && !*c.disk[1].serial && !c.disk[1].queues);
     CHECK(strcmp(c.disk[1].path, "e") == 0 && c.disk[1].bps == 1ull << 44 && !c.disk[1].iops);
+    CHECK(c.disk[0].format == DISK_RAW && c.disk[1].format == DISK_PROBE && !c.disk[1].overlay);
+    config_free(&c);
+}
+
+static void test_overlays(void)
+{
+    GOOD("-k|k|--disk|d,overlay,format=qcow2|--disk|e,overlay=f");
+    CHECK(c.disk[0].overlay && !c.disk[0].overlay_path && c.disk[0].format == DISK_QCOW2);
+    CHECK(c.disk[1].overlay && strcmp(c.disk[1].overlay_path, "f") == 0);
     config_free(&c);
 }
 
@@ -298,6 +307,8 @@ static void test_bad(void)
         {"-k|k|--disk|d,queues=two", "disk queues: 'two' is not a number"},
         {"-k|k|--disk|d,cache=unsafe", "give writeback or none"},
         {"-k|k|--disk|d,format=vmdk", "qemu-img convert"},
+        {"-k|k|--disk|d,overlay=", "overlay=FILE"},
+        {"-k|k|--disk|d,overlay,ro", "exclude each other"},
         {"-k|k|--disk|d,serial=123456789012345678901", "at most 20"},
         {"-k|k|--disk|d,bps=0", "disk bps: 0 is out of range"},
         {"-k|k|--disk|d,bps=M", "disk bps: 'M' is not a number"},
@@ -394,6 +405,7 @@ int main(void)
     test_net_and_console();
     test_net();
     test_disks();
+    test_overlays();
     test_quotes();
     test_sizes();
     test_ports();
