@@ -93,4 +93,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags
+	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a
