@@ -515,8 +515,8 @@ VMM_DEF void vio_net_announce(struct vio_net *n);
 /* Entropy source (section 5.4): queue 0. */
 struct vio_rng_desc {
     size_t (*fill)(void *ctx, void *buf, size_t len); /* never blocks; returns bytes; required */
-    /* Nanoseconds until a request may be served; 0: now. After any other answer the request waits,
-       until the guest rings again or the host calls vio_queue_run(&rng.dev, 0). NULL: no limit. */
+    /* Nanoseconds until the next request may be served; 0: now. After any other answer it waits for
+       the host to call vio_queue_run(&rng.dev, 0). NULL: no limit. */
     uint64_t (*wait)(void *ctx);
     void *ctx;
 };
