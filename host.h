@@ -38,7 +38,8 @@
                    set in the implementing file only:
                    HOST_STACK_LEN    bytes of a thread's stack; default 131072
                    HOST_STREAM_LAG   ns that output of a busy stream is collected; default 2000000
-                   HOST_STREAM_BYE   ns that host_stream_flush waits for a slow reader; default 1 s
+                   HOST_STREAM_BYE   ns that host_stream_flush waits for a slow reader, and
+                                     host_stream_close for all of a loop together; default 1 s
                    HOST_STREAM_RETRY ns between looks at what no descriptor reports (a pty without a
                                      client, a terminal in the background); default 200000000
                    _GNU_SOURCE       needed; defined here unless a system header came first
@@ -143,7 +144,8 @@ struct host_loop {
     struct host_watch wake;
     struct host_event *events, *cursor;
     unsigned woken, stopping;
-    void *batch; /* what is being dispatched, so that a deleted watch is not called */
+    uint64_t bye; /* when the streams that are closed shall be done; 0: none was since it ran */
+    void *batch;  /* what is being dispatched, so that a deleted watch is not called */
     int nbatch;
     uintptr_t runner; /* the thread in host_loop_run; atomic */
     int bell[8];      /* to be rung before the loop waits again */
@@ -435,7 +437,8 @@ struct host_stream {
 
 /* Opens it; callbacks come once the loop runs. -EINVAL: an unknown spec. */
 VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_desc *d);
-/* Flushes, closes, removes a socket file, restores the terminal. When nobody writes any more. */
+/* Flushes, closes, removes a socket file, restores the terminal. When nobody writes any more. Of
+   several streams none waits for a slow reader after HOST_STREAM_BYE since the first. */
 VMM_DEF void host_stream_close(struct host_stream *s);
 /* Takes up to len bytes without blocking, and says how many. Fewer: writable() will be called. Any
    thread. */
@@ -1236,6 +1239,7 @@ VMM_DEF int host_loop_run(struct host_loop *l)
     int rc = 0;
 
     __atomic_store_n(&l->runner, host__self(), __ATOMIC_RELAXED);
+    l->bye = 0;
     while (!rc && !__atomic_exchange_n(&l->stopping, 0, __ATOMIC_SEQ_CST))
         rc = host__loop_turn(l);
     __atomic_store_n(&l->runner, 0, __ATOMIC_RELAXED);
@@ -2476,10 +2480,8 @@ VMM_DEF size_t host_stream_write(struct host_stream *s, const void *buf, size_t 
     return n;
 }
 
-VMM_DEF void host_stream_flush(struct host_stream *s)
+static void host__flush_until(struct host_stream *s, uint64_t until)
 {
-    uint64_t until = host_now() + HOST_STREAM_BYE;
-
     for (;;) {
         enum host__flow flow = host__out_push(s);
         uint64_t now = host_now();
@@ -2488,6 +2490,11 @@ VMM_DEF void host_stream_flush(struct host_stream *s)
         if (flow == HOST__BLOCKED)
             host__out_ready(s->out.fd, (int)((until - now) / 1000000) + 1);
     }
+}
+
+VMM_DEF void host_stream_flush(struct host_stream *s)
+{
+    host__flush_until(s, host_now() + HOST_STREAM_BYE);
 }
 
 /* >>stream input */
@@ -2922,15 +2929,18 @@ VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_des
 
 VMM_DEF void host_stream_close(struct host_stream *s)
 {
+    struct host_loop *l = s->desc.loop;
     struct stat st;
 
-    if (!s->desc.loop)
+    if (!l)
         return;
+    if (!l->bye)
+        l->bye = host_now() + HOST_STREAM_BYE;
     if (!s->drop)
-        host_stream_flush(s);
+        host__flush_until(s, l->bye);
     s->desc.writable = NULL;
     host__out_drop(s, true);
-    host_event_fini(s->desc.loop, &s->event);
+    host_event_fini(l, &s->event);
     host_timer_cancel(&s->lag);
     host_timer_cancel(&s->retry);
     host__end_close(s, &s->in);

@@ -1241,21 +1241,28 @@ static void test_file_sink(void)
     host_stream_close(&dev.s);
 }
 
-/* A reader that has stopped for good costs host_stream_close one HOST_STREAM_BYE and no more. */
+/* Readers that have stopped for good cost one HOST_STREAM_BYE and no more, however many they are. */
 static void test_close_bounded(void)
 {
     static uint8_t page[HOST_STREAM_OUT];
+    static struct host_stream stuck[12];
+    struct host_stream_desc desc = {.loop = &loop, .spec = "stdio", .log = &test_log};
     int p[2], null = open("/dev/null", O_RDONLY);
     uint64_t start;
 
     CHECK(!pipe(p));
     fcntl(p[1], F_SETPIPE_SZ, 4096);
     redirect(null, p[1]);
-    CHECK(!dev_open("stdio"));
-    CHECK_EQ(host_stream_write(&dev.s, page, sizeof page), sizeof page);
+    for (int i = 0; i < 12; i++) {
+        CHECK(!host_stream_open(&stuck[i], &desc));
+        CHECK_EQ(host_stream_write(&stuck[i], page, sizeof page), sizeof page);
+    }
+    turn(1);
     start = host_now();
-    host_stream_close(&dev.s);
-    CHECK(host_now() - start < 2ull * HOST_STREAM_BYE + 500000000);
+    for (int i = 0; i < 12; i++)
+        host_stream_close(&stuck[i]);
+    CHECK(host_now() - start >= HOST_STREAM_BYE);
+    CHECK(host_now() - start < 8ull * HOST_STREAM_BYE);
     redirect(-1, -1);
     close(null), close(p[0]), close(p[1]);
 }
