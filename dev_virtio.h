@@ -1747,9 +1747,10 @@ static void vio__pci_common_write(struct vio_pci *t, size_t off, size_t len, uin
                                     26, 28, 30, 32, 40, 48, 56, 58, 60, 64};
 
     for (unsigned i = 0; i + 1 < sizeof field; i++) {
-        struct vio__pci_common c = vio__pci_common(t);
+        struct vio__pci_common c;
         if (off >= field[i + 1] || off + len <= field[i])
             continue;
+        c = vio__pci_common(t);
         memcpy((uint8_t *)&c + off, &val, off + len > sizeof c ? sizeof c - off : len);
         vio__pci_field_write(t, field[i], &c);
     }
