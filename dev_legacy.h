@@ -257,7 +257,8 @@ enum pc_apic_mode {
     PC_APIC_STARTUP,
     PC_APIC_EXTINT
 };
-#define PC_APIC_ALL 0xffffffffu /* the destination that is everybody */
+#define PC_APIC_ALL  0xffffffffu /* the destination that is everybody */
+#define PC_MSI_LEVEL 0x8000u     /* of the data of a message: level-triggered */
 
 struct pc_apic_msg {
     uint32_t dest;
@@ -365,9 +366,11 @@ enum pc_todo { /* what a CPU has to do before it enters the guest */
                PC_TODO_WAIT       /* do not run: no start-up interrupt has come yet */
 };
 
+#define PC_LAPICS_MAX 254 /* as far as 8 bits of destination reach, but for the one of everybody */
+
 struct pc_irqchip_desc {
     struct pc_lapic *lapic; /* ncpus of them, the caller's; NULL: the hypervisor has LAPICs */
-    unsigned ncpus;         /* at most 255 */
+    unsigned ncpus;         /* at most PC_LAPICS_MAX */
     struct vmm_timer timer; /* calls pc_irqchip_tick */
     /* CPU `cpu` has to call pc_irqchip_next again: ends its run or its sleep. */
     void (*kick)(void *ctx, unsigned cpu);

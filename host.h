@@ -207,6 +207,8 @@ VMM_DEF bool host_bell_take(int bell); /* rearms it; false: it had not been rung
 /* Calls fn once, in ns nanoseconds; replaces what was set before. */
 VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
                            void (*fn)(void *ctx), void *ctx);
+/* Once it was set: another time, any thread. The last word counts. */
+VMM_DEF void host_timer_again(struct host_timer *t, uint64_t ns);
 VMM_DEF void host_timer_cancel(struct host_timer *t);
 
 /* Blocks these signals in the calling thread, and so in those that it starts afterwards, and has
@@ -242,10 +244,21 @@ VMM_DEF int host_thread_start(struct host_thread *t, void *(*fn)(void *ctx), voi
                               const char *name);
 VMM_DEF void host_thread_join(struct host_thread *t);
 
+/* A condition that a thread waits for with a mutex held, and that others make true under the same
+   mutex. */
+struct host_cond {
+    uint64_t opaque[8];
+};
+
+VMM_DEF void host_cond_init(struct host_cond *c);
+/* Gives the mutex back while it waits. May return for no reason: look again. */
+VMM_DEF void host_cond_wait(struct host_cond *c, struct host_mutex *m);
+VMM_DEF void host_cond_wake(struct host_cond *c); /* all who wait */
+
 /* A gate that opens once `missing` threads have arrived. */
 struct host_gate {
     struct host_mutex mutex;
-    uint64_t opaque[8]; /* the condition variable */
+    struct host_cond opened;
     unsigned missing;
 };
 
@@ -1309,6 +1322,11 @@ VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t n
     return host__timer_arm(t->watch.fd, ns);
 }
 
+VMM_DEF void host_timer_again(struct host_timer *t, uint64_t ns)
+{
+    (void)host__timer_arm(t->watch.fd, ns);
+}
+
 VMM_DEF void host_timer_cancel(struct host_timer *t)
 {
     if (!t->loop)
@@ -1450,13 +1468,27 @@ VMM_DEF void host_thread_join(struct host_thread *t)
     pthread_join(id, NULL);
 }
 
-_Static_assert(sizeof(pthread_cond_t) <= sizeof((struct host_gate *)0)->opaque,
-               "host_gate is too small");
+_Static_assert(sizeof(pthread_cond_t) <= sizeof(struct host_cond), "host_cond is too small");
+
+VMM_DEF void host_cond_init(struct host_cond *c)
+{
+    pthread_cond_init((pthread_cond_t *)(void *)c, NULL);
+}
+
+VMM_DEF void host_cond_wait(struct host_cond *c, struct host_mutex *m)
+{
+    pthread_cond_wait((pthread_cond_t *)(void *)c, (pthread_mutex_t *)(void *)m);
+}
+
+VMM_DEF void host_cond_wake(struct host_cond *c)
+{
+    pthread_cond_broadcast((pthread_cond_t *)(void *)c);
+}
 
 VMM_DEF void host_gate_init(struct host_gate *g, unsigned missing)
 {
     host_mutex_init(&g->mutex);
-    pthread_cond_init((pthread_cond_t *)(void *)g->opaque, NULL);
+    host_cond_init(&g->opened);
     g->missing = missing;
 }
 
@@ -1464,7 +1496,7 @@ VMM_DEF void host_gate_arrive(struct host_gate *g)
 {
     host__mutex_enter(&g->mutex);
     if (--g->missing == 0)
-        pthread_cond_broadcast((pthread_cond_t *)(void *)g->opaque);
+        host_cond_wake(&g->opened);
     host__mutex_leave(&g->mutex);
 }
 
@@ -1472,8 +1504,7 @@ VMM_DEF void host_gate_wait(struct host_gate *g)
 {
     host__mutex_enter(&g->mutex);
     while (g->missing)
-        pthread_cond_wait((pthread_cond_t *)(void *)g->opaque,
-                          (pthread_mutex_t *)(void *)&g->mutex);
+        host_cond_wait(&g->opened, &g->mutex);
     host__mutex_leave(&g->mutex);
 }
 

@@ -1,9 +1,9 @@
 /* hv_kvm.h - the hypervisor contract of vmm.h on Linux's /dev/kvm    MIT licence, see LICENSE
 
    WHAT IT IS      hyp_open, hyp_run and friends (declared in vmm.h) by KVM ioctls, for x86_64.
-                   Interrupt controllers and timers are the kernel's; bells are eventfds, doorbells
-                   ioeventfds and interrupts by bell irqfds. It does not place devices, load images
-                   or make threads.
+                   Interrupt controllers and timers are the kernel's, or its LAPICs alone, or none;
+                   bells are eventfds, doorbells ioeventfds and interrupts by bell irqfds. It does
+                   not place devices, load images or make threads.
                    Follows Documentation/virt/kvm/api.rst and x86/cpuid.rst of the Linux kernel.
 
    QUICK START     struct hyp h;
@@ -56,6 +56,7 @@ struct hyp {
     const struct vmm_log *log;
     int dev, vm;          /* /dev/kvm and the VM; -1: closed */
     unsigned caps;        /* enum hyp_cap */
+    bool msr_exits;       /* accesses to the LAPIC's MSRs come out */
     bool any_width;       /* doorbells of len 0 work; they spare VMX the decoding of the write */
     unsigned ncpus;       /* as the CPUID topology tells them */
     unsigned run_len;     /* bytes of a vCPU's shared page(s) */
@@ -80,6 +81,7 @@ struct hyp_cpu {
 #ifndef HV_KVM_IMPLEMENTED
 #define HV_KVM_IMPLEMENTED
 
+#include <asm/kvm_para.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/kvm.h>
@@ -183,16 +185,19 @@ static bool kvm__is_software(void)
     return true;
 }
 
-/* Interrupt controllers are of use only with irqfds and the PIT, so that they are one
-   capability. */
+/* Interrupt controllers are of use only with irqfds and the PIT, so that they are one capability;
+   LAPICs alone only with routes, which say whose EOIs are told. */
 static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
 {
     unsigned caps = kvm__is_software() ? HYP_CAP_SOFTWARE : 0;
+    bool routes = kvm__cap(h, KVM_CAP_IRQ_ROUTING), bells = kvm__cap(h, KVM_CAP_IRQFD);
 
-    if (!desc->no_irqchip && kvm__cap(h, KVM_CAP_IRQCHIP) && kvm__cap(h, KVM_CAP_IRQFD) &&
+    if (!desc->no_irqchip && !desc->split_irqchip && kvm__cap(h, KVM_CAP_IRQCHIP) && bells &&
         kvm__cap(h, KVM_CAP_PIT2))
-        caps |= HYP_CAP_IRQCHIP;
-    if (caps & HYP_CAP_IRQCHIP && kvm__cap(h, KVM_CAP_IRQ_ROUTING))
+        caps |= HYP_CAP_IRQCHIP | HYP_CAP_LAPIC;
+    if (desc->split_irqchip && kvm__cap(h, KVM_CAP_SPLIT_IRQCHIP) && bells && routes)
+        caps |= HYP_CAP_LAPIC;
+    if (caps & HYP_CAP_LAPIC && routes)
         caps |= HYP_CAP_MSI;
     if (kvm__cap(h, KVM_CAP_IOEVENTFD))
         caps |= HYP_CAP_DOORBELL;
@@ -227,12 +232,37 @@ static int kvm__enable_x2apic_ids(struct hyp *h)
                : 0;
 }
 
+/* Without LAPICs in the kernel, the guest's accesses to their MSRs shall end KVM_RUN. Those of x2APIC
+   mode do because KVM fails them, the other two because a filter catches them. Older kernels cannot:
+   then there is no x2APIC mode. */
+static int kvm__let_msrs_out(struct hyp *h)
+{
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_X86_USER_SPACE_MSR,
+                                 .args = {KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER}};
+    static uint8_t none;
+    struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_ALLOW};
+    static const uint32_t msrs[] = {0x1b /* APIC_BASE */, 0x6e0 /* TSC_DEADLINE */};
+
+    if (!kvm__cap(h, KVM_CAP_X86_USER_SPACE_MSR) || !kvm__cap(h, KVM_CAP_X86_MSR_FILTER))
+        return 0;
+    for (unsigned i = 0; i < 2; i++)
+        filter.ranges[i] =
+            (struct kvm_msr_filter_range){.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+                                          .nmsrs = 1,
+                                          .base = msrs[i],
+                                          .bitmap = &none};
+    h->msr_exits = !kvm__ioctl(h->vm, KVM_ENABLE_CAP, &cap) &&
+                   !kvm__ioctl(h->vm, KVM_X86_SET_MSR_FILTER, &filter);
+    return 0;
+}
+
 /* The kernel's PIC, IOAPIC, LAPICs and PIT. Intel hosts without unrestricted guests need some pages
    below 4 GiB for real mode; they must not lie in RAM or a device. */
 static int kvm__create_chips(struct hyp *h)
 {
     uint64_t identity = 0xfffbc000;
     struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {HYP_GSIS}};
     int err;
 
     if (kvm__cap(h, KVM_CAP_SET_IDENTITY_MAP_ADDR))
@@ -240,10 +270,11 @@ static int kvm__create_chips(struct hyp *h)
     err = kvm__number(h->vm, KVM_SET_TSS_ADDR, 0xfffbd000);
     if (err)
         return vmm_err(h->log, err, "KVM refuses a place for the TSS: %s", strerror(-err));
+    if (!(h->caps & HYP_CAP_LAPIC))
+        return kvm__let_msrs_out(h);
     if (!(h->caps & HYP_CAP_IRQCHIP))
-        return 0;
-    err = kvm__number(h->vm, KVM_CREATE_IRQCHIP, 0);
-    if (!err)
+        err = kvm__ioctl(h->vm, KVM_ENABLE_CAP, &split);
+    else if (!(err = kvm__number(h->vm, KVM_CREATE_IRQCHIP, 0)))
         err = kvm__ioctl(h->vm, KVM_CREATE_PIT2, &pit);
     return err ? vmm_err(h->log, err, "KVM cannot create its interrupt controllers: %s",
                          strerror(-err))
@@ -378,7 +409,7 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on)
         .fd = (unsigned)bell, .gsi = gsi, .flags = on ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
     int err;
 
-    if (!(h->caps & HYP_CAP_IRQCHIP))
+    if (!(h->caps & (gsi < HYP_GSIS ? HYP_CAP_IRQCHIP : HYP_CAP_MSI)))
         return -ENOSYS;
     if (gsi >= HYP_GSIS + h->nlines)
         return -EINVAL;
@@ -414,7 +445,8 @@ VMM_DEF int hyp_msi_line(struct hyp *h)
     return (int)(HYP_GSIS + h->nlines++);
 }
 
-VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
+/* Enters a message into the table of routes, in place of the one that the line had. */
+static int kvm__route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
 {
     struct kvm_irq_routing *table = (struct kvm_irq_routing *)(void *)h->routes;
     struct kvm_irq_routing_entry route = {.gsi = gsi,
@@ -427,9 +459,7 @@ VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t d
 
     _Static_assert(sizeof h->routes >= sizeof *table + HYP_ROUTES_MAX * sizeof route,
                    "room for HYP_ROUTES_MAX routes");
-    if (gsi < HYP_GSIS || gsi >= HYP_GSIS + h->nlines)
-        return -EINVAL;
-    if (!table->nr)
+    if (!table->nr && h->caps & HYP_CAP_IRQCHIP)
         kvm__first_routes(table);
     while (i < table->nr && table->entries[i].gsi != gsi)
         i++;
@@ -437,6 +467,29 @@ VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t d
     table->nr += i == table->nr;
     err = kvm__ioctl(h->vm, KVM_SET_GSI_ROUTING, table);
     return err ? vmm_err(h->log, err, "KVM refuses a message as interrupt: %s", strerror(-err)) : 0;
+}
+
+VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
+{
+    if (gsi < HYP_GSIS || gsi >= HYP_GSIS + h->nlines)
+        return -EINVAL;
+    return kvm__route(h, gsi, addr, data);
+}
+
+VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data)
+{
+    struct kvm_msi msi = {
+        .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
+
+    (void)kvm__ioctl(h->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+/* KVM reports the EOI of every vector that a route of the first lines has. */
+VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data)
+{
+    if (pin >= HYP_GSIS || (h->caps & (HYP_CAP_IRQCHIP | HYP_CAP_LAPIC)) != HYP_CAP_LAPIC)
+        return -EINVAL;
+    return kvm__route(h, pin, addr, data);
 }
 
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
@@ -488,11 +541,19 @@ static void kvm__cpuid_1(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
     e->ebx = kvm__field(e->ebx, 16, 8, n > 255 ? 255 : n);
     e->edx = kvm__field(e->edx, 28, 1, h->ncpus > 1); /* HTT: the count above is valid */
     e->ecx |= 1u << 31;                               /* a hypervisor is present */
-    if (h->caps & HYP_CAP_IRQCHIP) {
-        e->ecx |= 1u << 21; /* x2APIC */
-        if (kvm__cap(h, KVM_CAP_TSC_DEADLINE_TIMER))
-            e->ecx |= 1u << 24;
-    }
+    e->ecx = kvm__field(e->ecx, 21, 1, h->caps & HYP_CAP_LAPIC || h->msr_exits); /* x2APIC */
+    e->ecx = kvm__field(e->ecx, 24, 1, /* TSC-deadline timer */
+                        h->caps & HYP_CAP_LAPIC && kvm__cap(h, KVM_CAP_TSC_DEADLINE_TIMER));
+}
+
+/* KVM's own features: those of its LAPICs go with them. */
+static void kvm__cpuid_kvm(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
+{
+    if (!(c->hyp->caps & HYP_CAP_LAPIC))
+        e->eax &= ~(1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_PV_EOI |
+                    1u << KVM_FEATURE_PV_UNHALT | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
+                    1u << KVM_FEATURE_PV_SEND_IPI | 1u << KVM_FEATURE_PV_SCHED_YIELD |
+                    1u << KVM_FEATURE_ASYNC_PF_INT | 1u << KVM_FEATURE_MSI_EXT_DEST_ID);
 }
 
 /* Leaf 4 (and AMD's 0x8000001d): levels 1 and 2 belong to one core, the rest to all of them. */
@@ -566,6 +627,8 @@ static void kvm__cpuid_patch(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e
         kvm__cpuid_cache(c, e);
     else if (e->function == 0xb || e->function == 0x1f)
         kvm__cpuid_topology(c, e);
+    else if (e->function == KVM_CPUID_FEATURES)
+        kvm__cpuid_kvm(c, e);
     else if (e->function >= 0x80000000)
         kvm__cpuid_amd(c, e);
     else if (tsc_khz)
@@ -791,6 +854,16 @@ static void kvm__exit_io(struct kvm_run *run, struct vmm_exit *e)
     e->data = (uint8_t *)run + run->io.data_offset;
 }
 
+static void kvm__exit_msr(struct kvm_run *run, struct vmm_exit *e)
+{
+    e->kind = VMM_EXIT_MSR;
+    e->write = run->exit_reason == KVM_EXIT_X86_WRMSR;
+    e->addr = run->msr.index;
+    e->size = sizeof run->msr.data;
+    e->count = 1;
+    e->data = (uint8_t *)&run->msr.data;
+}
+
 static void kvm__exit_mmio(struct kvm_run *run, struct vmm_exit *e)
 {
     e->kind = VMM_EXIT_MMIO;
@@ -878,7 +951,16 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
         break;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
+    case KVM_EXIT_SET_TPR:
         e->kind = VMM_EXIT_AGAIN;
+        break;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        kvm__exit_msr(run, e);
+        break;
+    case KVM_EXIT_IOAPIC_EOI:
+        e->kind = VMM_EXIT_EOI;
+        e->addr = run->eoi.vector;
         break;
     case KVM_EXIT_HLT:
         e->kind = VMM_EXIT_HALT;
@@ -898,6 +980,57 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
         break;
     }
     return 0;
+}
+
+/* >>inject ------------------------------------------------------------------------ */
+
+/* What KVM says includes the interrupt flag, but not on every kernel; with its LAPICs, whether LINT0
+   lets external interrupts in. */
+VMM_DEF bool hyp_ready(const struct hyp_cpu *c)
+{
+    const struct kvm_run *run = c->run;
+
+    return run->ready_for_interrupt_injection && run->if_flag;
+}
+
+VMM_DEF void hyp_want_window(struct hyp_cpu *c, bool want)
+{
+    ((struct kvm_run *)c->run)->request_interrupt_window = want;
+}
+
+VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector)
+{
+    struct kvm_interrupt intr = {.irq = vector};
+    int err = kvm__ioctl(c->fd, KVM_INTERRUPT, &intr);
+
+    ((struct kvm_run *)c->run)->ready_for_interrupt_injection = 0;
+    return err ? vmm_err(c->hyp->log, err, "KVM refuses interrupt %u for CPU %u: %s", vector, c->id,
+                         strerror(-err))
+               : 0;
+}
+
+VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
+{
+    int err = kvm__number(c->fd, KVM_NMI, 0);
+
+    return err ? vmm_err(c->hyp->log, err, "KVM refuses an NMI for CPU %u: %s", c->id,
+                         strerror(-err))
+               : 0;
+}
+
+VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c)
+{
+    return (unsigned)((const struct kvm_run *)c->run)->cr8;
+}
+
+VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8)
+{
+    ((struct kvm_run *)c->run)->cr8 = cr8;
+}
+
+VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
+{
+    ((struct kvm_run *)c->run)->msr.error = 1;
 }
 
 VMM_DEF void hyp_kick(struct hyp_cpu *c)

@@ -72,6 +72,7 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
+enum irqchip { IRQCHIP_KERNEL, IRQCHIP_SPLIT, IRQCHIP_USER };
 
 #define DISKS_MAX       12
 #define NETS_MAX        4
@@ -125,6 +126,7 @@ struct config {
     unsigned nnets;
     enum console console;
     enum transport transport;
+    enum irqchip irqchip;
     bool debugcon, time, no_acpi, json;
     unsigned timeout; /* seconds; 0: none */
     enum { CMD_RUN, CMD_DOCTOR, CMD_HELP, CMD_VERSION } command;
@@ -679,6 +681,19 @@ static int set_console(struct config *c, const char *name, const char *value)
                    value);
 }
 
+static int set_irqchip(struct config *c, const char *name, const char *value)
+{
+    static const char *const kinds[] = {"kernel", "split", "user"};
+
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(value, kinds[i]) == 0) {
+            c->irqchip = (enum irqchip)i;
+            return 0;
+        }
+    return vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give kernel, split or user", name,
+                   value);
+}
+
 static int set_transport(struct config *c, const char *name, const char *value)
 {
     bool mmio = strcmp(value, "mmio") == 0;
@@ -754,6 +769,8 @@ static const struct option_def option_table[] = {
     {"port", 0, ARG_ONE, "NAME=WHERE", "a channel to the guest, by name; WHERE as for --serial",
      set_port},
     {"rng", 0, ARG_ONE, "rate=N", "limit the guest's random numbers to N bytes a second", set_rng},
+    {"irqchip", 0, ARG_ONE, "kernel|split|user",
+     "interrupt controllers: KVM's, but for its LAPICs vmm's, or all vmm's", set_irqchip},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
@@ -1028,6 +1045,7 @@ static void config_free(struct config *c)
 #define VIRTIO_BASE 0xd0000000ull
 #define ECAM_BASE   0xe0000000ull
 #define MMIO64_LEN  (64ull << 30) /* bytes of the large window, and its alignment */
+#define IOAPIC_BASE 0xfec00000ull
 #define DEBUG_MMIO  0x09000000ull
 
 /* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
@@ -1134,6 +1152,12 @@ struct cpu {
     unsigned id;
     char name[16]; /* of the thread */
     bool open;     /* under vm->cpus_lock: may be kicked */
+
+    /* with interrupt controllers of ours */
+    bool inside;  /* runs, or is about to, and a kick gets it out; atomic, set under cpus_lock */
+    bool halted;  /* by HLT */
+    unsigned cr8; /* when it last entered the guest */
+    struct host_cond wake; /* what halts or waits for its start has something to do */
 };
 
 /* When each stage of the start was reached, host_now() or 0. */
@@ -1155,10 +1179,11 @@ enum stage {
      the PCI bus                    under pci_lock
      disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
-     cpu[i].open                    under cpus_lock
+     irqchip, cpu[i].open           under cpus_lock
      status, bell.rung, stage       anybody, atomically
 
-   Locks are taken in the order PCI bus, device, then stream or interrupt line, which are leaves. */
+   Locks are taken in the order PCI bus, device, CPUs, then stream, interrupt line or messages, which
+   are leaves. */
 struct vm {
     struct config *cfg;
     const struct vmm_log *log;
@@ -1176,6 +1201,10 @@ struct vm {
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
     struct host_mutex com1_lock, chips_lock;
+
+    struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
+    struct pc_lapic *lapic;    /* unless the hypervisor has them */
+    struct host_timer irq_timer;
 
     struct pci_root pci; /* with --transport pci; else all zero */
     struct host_mutex pci_lock;
@@ -1238,10 +1267,28 @@ static void irq_set(void *ctx, unsigned line, bool level)
     hyp_irq_set(ctx, line, level);
 }
 
+static bool vm_can(const struct vm *vm, enum hyp_cap cap)
+{
+    return hyp_caps(&vm->hyp) & cap;
+}
+
 /* Lines are values: to move them to another interrupt controller, change this. */
 static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
 {
-    return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
+    if (vm_can(vm, HYP_CAP_IRQCHIP))
+        return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
+    return (struct vmm_irq){.set = pc_irqchip_set, .ctx = &vm->irqchip, .line = gsi};
+}
+
+/* One interrupt of an edge-triggered line that is no bell. */
+static void irq_pulse(void *ctx, unsigned line, bool level)
+{
+    struct vmm_irq irq = vm_irq(ctx, line);
+
+    if (!level)
+        return;
+    vmm_irq_set(&irq, true);
+    vmm_irq_set(&irq, false);
 }
 
 /* The line of an edge-triggered interrupt is a bell that the hypervisor hears, where there is such a
@@ -1264,7 +1311,7 @@ static int plug_edge(struct vm *vm, unsigned gsi, struct host_loop *loop, struct
     if (err != -ENOSYS)
         return err;
     close(bell);
-    *irq = vm_irq(vm, gsi);
+    *irq = (struct vmm_irq){.set = irq_pulse, .ctx = vm, .line = gsi};
     return 0;
 }
 
@@ -2009,7 +2056,9 @@ static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t dat
     struct slot *s = ctx;
     struct message *m = &s->message[vector];
 
-    if (!message_route(s->vm, m, addr, data))
+    if (!vm_can(s->vm, HYP_CAP_MSI))
+        pc_irqchip_msi(&s->vm->irqchip, vector, addr, data);
+    else if (!message_route(s->vm, m, addr, data))
         host_bell_post(s->loop, m->bell);
 }
 
@@ -2181,7 +2230,6 @@ static int plug_virtio(struct vm *vm)
 {
     int err = 0;
 
-    host_mutex_init(&vm->messages_lock);
     for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
         err = plug_disk(vm, i);
     for (unsigned i = 0; i < vm->cfg->nnets && !err; i++)
@@ -2244,6 +2292,16 @@ static const struct place {
     {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
     {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
 };
+/* Only without the hypervisor's, and in its place. */
+static const struct place irqchip_ports[] = {
+    {0x20, 2, pc_pic_master_read, pc_pic_master_write, DEV(irqchip.pic), DEV(cpus_lock)},
+    {0x40, 4, pc_pit_read, pc_pit_write, DEV(irqchip.pit), DEV(cpus_lock)},
+    {0x61, 1, pc_pit_gate_read, pc_pit_gate_write, DEV(irqchip.pit), DEV(cpus_lock)},
+    {0xa0, 2, pc_pic_slave_read, pc_pic_slave_write, DEV(irqchip.pic), DEV(cpus_lock)},
+    {0x4d0, 2, pc_pic_elcr_read, pc_pic_elcr_write, DEV(irqchip.pic), DEV(cpus_lock)},
+};
+static const struct place ioapic_page = {
+    IOAPIC_BASE, 4096, pc_ioapic_read, pc_ioapic_write, DEV(irqchip.ioapic), DEV(cpus_lock)};
 /* Only without PCI, whose ports enclose it. */
 static const struct place reset_port = {RESET_PORT,           1,          pc_power_reset_read,
                                         pc_power_reset_write, DEV(power), DEV(chips_lock)};
@@ -2264,6 +2322,88 @@ static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
 
     io.lock = host_mutex_lock((struct host_mutex *)(void *)((char *)vm + p->lock));
     return vmm_bus_add(bus, &io);
+}
+
+/* A vCPU has something to do: out of the guest, or out of its sleep. With cpus_lock held. */
+static void irq_kick(void *ctx, unsigned id)
+{
+    struct cpu *c = &((struct vm *)ctx)->cpu[id];
+
+    if (__atomic_exchange_n(&c->inside, false, __ATOMIC_SEQ_CST))
+        hyp_kick(&c->hyp);
+    else
+        host_cond_wake(&c->wake);
+}
+
+static uint64_t irq_now(void *ctx)
+{
+    (void)ctx;
+    return host_now();
+}
+
+static void irq_wake(void *ctx, uint64_t at_ns)
+{
+    uint64_t now = host_now();
+
+    host_timer_again(&((struct vm *)ctx)->irq_timer, at_ns > now ? at_ns - now : 0);
+}
+
+static void on_irq_timer(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+
+    vmm_enter(&lock);
+    pc_irqchip_tick(&vm->irqchip);
+    vmm_leave(&lock);
+}
+
+/* The hypervisor's LAPICs get what our IOAPIC sends, and learn whose EOIs it waits for. */
+static void irq_message(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+{
+    (void)pin;
+    hyp_msi_send(&((struct vm *)ctx)->hyp, addr, data);
+}
+
+static void irq_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->messages_lock);
+
+    if (!vm_can(vm, HYP_CAP_LAPIC) || !(data & PC_MSI_LEVEL))
+        return;
+    vmm_enter(&lock);
+    (void)hyp_eoi_route(&vm->hyp, pin, addr, data); /* what failed is in the log */
+    vmm_leave(&lock);
+}
+
+/* What the hypervisor lacks of interrupt controllers and timers. */
+static int plug_irqchip(struct vm *vm)
+{
+    unsigned n = vm->cfg->ncpus;
+    struct pc_irqchip_desc desc = {.timer = {irq_now, irq_wake, vm},
+                                   .kick = irq_kick,
+                                   .msi = {irq_message, vm},
+                                   .route = irq_route,
+                                   .ctx = vm,
+                                   .lock = host_mutex_lock(&vm->cpus_lock)};
+    int err = plug_place(vm, &vm->mmio, &ioapic_page);
+
+    if (!err && n > PC_LAPICS_MAX)
+        return vmm_err(vm->log, -E2BIG, "--irqchip: at most %d CPUs, not %u: ask for fewer",
+                       PC_LAPICS_MAX, n);
+    for (size_t i = 0; i < sizeof irqchip_ports / sizeof irqchip_ports[0] && !err; i++)
+        err = plug_place(vm, &vm->ports, &irqchip_ports[i]);
+    if (!err)
+        err = host_timer_set(&vm->loop, &vm->irq_timer, 0, on_irq_timer, vm);
+    if (!err && !vm_can(vm, HYP_CAP_LAPIC)) {
+        desc.lapic = vm->lapic = calloc(n, sizeof *vm->lapic);
+        desc.ncpus = n;
+        err = vm->lapic ? 0 : vmm_err(vm->log, -ENOMEM, "out of memory");
+    }
+    if (!err)
+        pc_irqchip_init(&vm->irqchip, &desc);
+    return err;
 }
 
 static void init_chips(struct vm *vm)
@@ -2542,6 +2682,42 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
     log_bytes(vm->log, e);
 }
 
+/* A CPU's own LAPIC is at the same address as everybody's. */
+static void cpu_mmio(struct cpu *c, const struct vmm_exit *e)
+{
+    struct vm *vm = c->vm;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+
+    if (!vm->lapic || !pc_lapic_claims(&vm->lapic[c->id], e->addr)) {
+        vmm_bus_exit(&vm->mmio, e);
+        return;
+    }
+    vmm_enter(&lock);
+    pc_irqchip_mmio(&vm->irqchip, c->id, e);
+    vmm_leave(&lock);
+}
+
+static void cpu_msr(struct cpu *c, const struct vmm_exit *e)
+{
+    struct vmm_lock lock = host_mutex_lock(&c->vm->cpus_lock);
+    bool known;
+
+    vmm_enter(&lock);
+    known = pc_irqchip_msr(&c->vm->irqchip, c->id, e);
+    vmm_leave(&lock);
+    if (!known)
+        hyp_msr_refuse(&c->hyp);
+}
+
+static void cpu_eoi(struct cpu *c, uint8_t vector)
+{
+    struct vmm_lock lock = host_mutex_lock(&c->vm->cpus_lock);
+
+    vmm_enter(&lock);
+    pc_ioapic_eoi(&c->vm->irqchip.ioapic, vector);
+    vmm_leave(&lock);
+}
+
 /* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
 static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
 {
@@ -2550,14 +2726,22 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
         vmm_bus_exit(&c->vm->ports, e);
         break;
     case VMM_EXIT_MMIO:
-        vmm_bus_exit(&c->vm->mmio, e);
+        cpu_mmio(c, e);
+        break;
+    case VMM_EXIT_MSR:
+        cpu_msr(c, e);
+        break;
+    case VMM_EXIT_EOI:
+        cpu_eoi(c, (uint8_t)e->addr);
+        break;
+    case VMM_EXIT_HALT:
+        c->halted = true;
         break;
     case VMM_EXIT_SHUTDOWN:
     case VMM_EXIT_FAULT:
         cpu_died(c, e);
         break;
     case VMM_EXIT_AGAIN:
-    case VMM_EXIT_HALT: /* not with the kernel's LAPIC */
         break;
     }
 }
@@ -2592,6 +2776,99 @@ static int cpu_open(struct cpu *c)
     return err;
 }
 
+/* A CPU's registers after INIT and a start-up interrupt: real mode, at a page. */
+static int cpu_startup(struct cpu *c, uint8_t page)
+{
+    const struct vmm_x86_seg data = {.limit = 0xffff, .attr = 0x93};
+    struct vmm_x86_regs r = {.rflags = 2, .cr0 = 0x60000010};
+
+    r.ds = r.es = r.fs = r.gs = r.ss = r.cs = r.tr = r.ldt = data;
+    r.cs.selector = (uint16_t)(page << 8);
+    r.cs.base = (uint64_t)page << 12;
+    r.cs.attr = 0x9b;
+    r.tr.attr = 0x8b;
+    r.ldt.attr = 0x82;
+    r.gdt.limit = r.idt.limit = 0xffff;
+    return hyp_set_regs(&c->hyp, &r);
+}
+
+/* What is to be done next, which for a halted CPU is to sleep until there is something. With
+   cpus_lock held: whatever comes up after the look wakes it. A halted guest that takes no interrupts
+   now never will by itself. */
+static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
+{
+    struct vm *vm = c->vm;
+
+    for (;;) {
+        enum pc_todo todo = pc_irqchip_next(&vm->irqchip, c->id, ready, vector);
+        bool idle = todo == PC_TODO_NOTHING || todo == PC_TODO_WINDOW;
+
+        if (vm_over(vm) || !(todo == PC_TODO_WAIT || (c->halted && idle)))
+            return todo;
+        host_cond_wait(&c->wake, &vm->cpus_lock);
+    }
+}
+
+/* Has the CPU ready to enter the guest, with the interrupts that are due. */
+static int cpu_prepare(struct cpu *c)
+{
+    struct vm *vm = c->vm;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+    enum pc_todo todo = PC_TODO_NOTHING;
+    uint8_t vector;
+    int err = 0;
+
+    vmm_enter(&lock);
+    do {
+        todo = cpu_next(c, hyp_ready(&c->hyp), &vector);
+        if (todo == PC_TODO_INTERRUPT)
+            err = hyp_inject(&c->hyp, vector);
+        else if (todo == PC_TODO_NMI)
+            err = hyp_inject_nmi(&c->hyp);
+        else if (todo == PC_TODO_STARTUP)
+            err = cpu_startup(c, vector);
+        c->halted = c->halted && (todo == PC_TODO_NOTHING || todo == PC_TODO_WINDOW);
+    } while (!err && todo != PC_TODO_NOTHING && todo != PC_TODO_WINDOW && todo != PC_TODO_WAIT);
+    hyp_want_window(&c->hyp, todo == PC_TODO_WINDOW);
+    if (vm->lapic) {
+        c->cr8 = vm->lapic[c->id].tpr >> 4;
+        hyp_set_cr8(&c->hyp, c->cr8);
+    }
+    __atomic_store_n(&c->inside, true, __ATOMIC_SEQ_CST);
+    vmm_leave(&lock);
+    return err;
+}
+
+/* The guest may have set its task priority by CR8, of which only the hypervisor knows. */
+static void cpu_came_out(struct cpu *c)
+{
+    struct vm *vm = c->vm;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+    unsigned cr8 = hyp_cr8(&c->hyp);
+
+    __atomic_store_n(&c->inside, false, __ATOMIC_SEQ_CST);
+    if (!vm->lapic || cr8 == c->cr8)
+        return;
+    vmm_enter(&lock);
+    pc_lapic_write(&vm->lapic[c->id], 0x80, 4, cr8 << 4);
+    vmm_leave(&lock);
+}
+
+/* One stay in the guest. */
+static int cpu_run(struct cpu *c, struct vmm_exit *e)
+{
+    int err;
+
+    if (vm_can(c->vm, HYP_CAP_IRQCHIP))
+        return hyp_run(&c->hyp, e);
+    err = cpu_prepare(c);
+    e->kind = VMM_EXIT_AGAIN;
+    if (!err && !vm_over(c->vm))
+        err = hyp_run(&c->hyp, e);
+    cpu_came_out(c);
+    return err;
+}
+
 /* A vCPU's thread. Kicked out of the guest, it sees vm_over and leaves. */
 static void *cpu_main(void *ctx)
 {
@@ -2603,7 +2880,7 @@ static void *cpu_main(void *ctx)
     if (err)
         vm_end(vm, ST_UNFIT);
     while (!err && !vm_over(vm)) {
-        err = hyp_run(&c->hyp, &e);
+        err = cpu_run(c, &e);
         if (!err)
             cpu_handle(c, &e);
     }
@@ -2623,11 +2900,8 @@ static int start_cpus(struct vm *vm)
     unsigned n = vm->cfg->ncpus;
     int err = 0;
 
-    vm->cpu[0].vm = vm;
     for (; vm->nthreads < n - 1 && !err; vm->nthreads += !err) {
         struct cpu *c = &vm->cpu[vm->nthreads + 1];
-        c->vm = vm;
-        c->id = vm->nthreads + 1;
         snprintf(c->name, sizeof c->name, "vcpu%u", c->id);
         err = host_thread_start(&c->thread, cpu_main, c, c->name);
     }
@@ -2640,9 +2914,11 @@ static void kick_cpus(struct vm *vm)
     struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
 
     vmm_enter(&lock);
-    for (unsigned i = 0; i <= vm->nthreads; i++)
+    for (unsigned i = 0; i <= vm->nthreads; i++) {
         if (vm->cpu[i].open)
             hyp_kick(&vm->cpu[i].hyp);
+        host_cond_wake(&vm->cpu[i].wake);
+    }
     vmm_leave(&lock);
 }
 
@@ -2663,10 +2939,6 @@ static int run_cpus(struct vm *vm)
     struct host_thread io;
     int err;
 
-    vm->cpu = calloc(vm->cfg->ncpus, sizeof *vm->cpu);
-    if (!vm->cpu)
-        return vmm_err(vm->log, -ENOMEM, "out of memory");
-    host_mutex_init(&vm->cpus_lock);
     host_gate_init(&vm->others_open, vm->cfg->ncpus - 1);
     err = start_slots(vm);
     if (!err)
@@ -2683,7 +2955,6 @@ static int run_cpus(struct vm *vm)
         host_thread_join(&vm->cpu[i].thread);
     stop_slots(vm);
     host_thread_join(&io);
-    free(vm->cpu);
     return err;
 }
 
@@ -3031,20 +3302,50 @@ static int open_nets(struct vm *vm)
     return err;
 }
 
+/* The hypervisor, with what is asked of it, and what vCPUs need before they exist: devices may
+   interrupt them. A hypervisor without the chips asked for leaves them to us, but not half of
+   them. */
+static int open_hypervisor(struct vm *vm)
+{
+    const struct config *cfg = vm->cfg;
+    struct hyp_desc desc = {.log = vm->log,
+                            .ncpus = cfg->ncpus,
+                            .no_irqchip = cfg->irqchip == IRQCHIP_USER,
+                            .split_irqchip = cfg->irqchip == IRQCHIP_SPLIT};
+    int err = hyp_open(&vm->hyp, &desc);
+
+    if (!err && desc.split_irqchip && !vm_can(vm, HYP_CAP_LAPIC))
+        return vmm_err(vm->log, -ENOTSUP,
+                       "--irqchip split: this host's hypervisor has no LAPICs of their own: give "
+                       "user or kernel");
+    host_mutex_init(&vm->cpus_lock);
+    host_mutex_init(&vm->messages_lock);
+    vm->cpu = calloc(cfg->ncpus, sizeof *vm->cpu);
+    if (!err && !vm->cpu)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    for (unsigned i = 0; vm->cpu && i < cfg->ncpus; i++) {
+        vm->cpu[i].vm = vm;
+        vm->cpu[i].id = i;
+        host_cond_init(&vm->cpu[i].wake);
+    }
+    return err;
+}
+
 /* Everything up to the first vCPU; order: cheap refusals first, images after RAM is mapped. */
 static int vm_build(struct vm *vm)
 {
-    struct hyp_desc desc = {.log = vm->log, .ncpus = vm->cfg->ncpus};
     int err = open_disks(vm);
 
     if (!err)
         err = open_nets(vm);
     if (!err)
-        err = hyp_open(&vm->hyp, &desc);
+        err = open_hypervisor(vm);
     vm_stamp(vm, STAGE_OPENED);
     if (!err)
         err = plug_memory(vm);
     vm_stamp(vm, STAGE_MEMORY);
+    if (!err && !vm_can(vm, HYP_CAP_IRQCHIP))
+        err = plug_irqchip(vm);
     if (!err && vm->cfg->transport == TRANSPORT_PCI)
         err = plug_pci(vm);
     if (!err)

@@ -377,7 +377,11 @@ enum vmm_exit_kind {
     VMM_EXIT_AGAIN,    /* kicked or interrupted: nothing to do, look at your own flags */
     VMM_EXIT_PIO,      /* port access: addr, size, count, write, data */
     VMM_EXIT_MMIO,     /* access to unmapped guest-physical memory: the same fields */
-    VMM_EXIT_HALT,     /* HLT, only from backends without an in-kernel interrupt controller */
+    VMM_EXIT_HALT,     /* HLT, only without HYP_CAP_LAPIC */
+    VMM_EXIT_MSR,      /* MSR addr, 8 bytes of data: one that the hypervisor does not have, among
+                          them the LAPIC's without HYP_CAP_LAPIC; see hyp_msr_refuse */
+    VMM_EXIT_EOI,      /* a LAPIC finished the level-triggered interrupt of vector addr; only with
+                          HYP_CAP_LAPIC and without HYP_CAP_IRQCHIP */
     VMM_EXIT_SHUTDOWN, /* x86 triple fault */
     VMM_EXIT_FAULT     /* the hypervisor cannot go on: why, code, and the bytes at the instruction
                           pointer in data/size */
@@ -456,7 +460,8 @@ struct hyp_desc {
     const struct vmm_log *log; /* NULL: silent */
     const char *path;          /* the hypervisor's device; NULL: the system's usual one */
     unsigned ncpus;            /* vCPUs that will be created, ids 0 .. ncpus-1; 0: 1 */
-    bool no_irqchip; /* true: no interrupt controllers or timers in the kernel; HLT exits */
+    bool no_irqchip;    /* true: no interrupt controllers or timers in the kernel; HLT exits */
+    bool split_irqchip; /* true: LAPICs alone, without the other chips, if it has HYP_CAP_LAPIC */
 };
 
 enum hyp_cap {
@@ -465,7 +470,8 @@ enum hyp_cap {
     HYP_CAP_DOORBELL = 1 << 1, /* hyp_doorbell works */
     HYP_CAP_SOFTWARE =
         1 << 2, /* no hardware virtualisation: guest kernel code is interpreted, slow, incomplete */
-    HYP_CAP_MSI = 1 << 3 /* hyp_msi_* work */
+    HYP_CAP_MSI = 1 << 3,  /* hyp_msi_* work */
+    HYP_CAP_LAPIC = 1 << 4 /* LAPICs live in the kernel; it halts and starts CPUs */
 };
 
 /* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that rings a
@@ -518,6 +524,11 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on);
 VMM_DEF int hyp_msi_line(struct hyp *h);
 /* From now on an edge on this line is this message. Slow; before the line is first rung. */
 VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data);
+/* With HYP_CAP_LAPIC: sends a message now. Thread-safe. */
+VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data);
+/* With HYP_CAP_LAPIC alone: pin `pin` of the caller's IOAPIC sends this, level-triggered, so that the
+   end of the interrupt is told (VMM_EXIT_EOI). Slow. */
+VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data);
 /* From now on (on) or no longer: such a write of the guest's rings the bell. -ENOSYS without
    HYP_CAP_DOORBELL, or where this width is not possible. Thread-safe. */
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on);
@@ -532,6 +543,20 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs);
 /* Completes the previous exit, runs the guest until the next, and describes that. Never blocks on a
  * device. */
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e);
+/* Interrupts without HYP_CAP_IRQCHIP, all on the vCPU's thread, between two hyp_run. Can the guest
+   take one at its next instruction? As of the last exit; false after hyp_inject. */
+VMM_DEF bool hyp_ready(const struct hyp_cpu *c);
+/* hyp_run returns VMM_EXIT_AGAIN as soon as it can. */
+VMM_DEF void hyp_want_window(struct hyp_cpu *c, bool want);
+/* The guest takes this interrupt, or a non-maskable one, first of all. Only when it is ready, or at
+   any time. */
+VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector);
+VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c);
+/* CR8, by which a guest without HYP_CAP_LAPIC sets its task priority. */
+VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c);
+VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8);
+/* The access of a VMM_EXIT_MSR ends in a general protection fault. */
+VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
 /* Makes the current or, when none is under way, the next hyp_run return VMM_EXIT_AGAIN. Any thread,
    any time between hyp_cpu_open and hyp_cpu_close; never lost. */
 VMM_DEF void hyp_kick(struct hyp_cpu *c);

@@ -8,27 +8,34 @@
 #include "vmm.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
 struct hyp {
     const struct vmm_log *log;
-    unsigned irqs; /* how often a line was raised; atomic */
+    unsigned caps;
 };
 
 struct hyp_cpu {
     struct hyp *hyp;
     unsigned id, next;
     int kicked; /* atomic */
+    bool ready, window;
+    unsigned cr8;
 };
 
 struct fake_exit {
     enum vmm_exit_kind kind;
     uint64_t addr;
-    uint8_t val; /* written, one byte; for a read: what must come back */
+    uint64_t val;  /* written; for a read: what must come back */
+    unsigned size; /* 0: 1 */
     bool write;
-    int err; /* what hyp_run returns */
+    int err;           /* what hyp_run returns */
+    bool ready;        /* the guest can take an interrupt after it */
+    bool await_window; /* the VMM must want one when the guest is entered next */
+    bool await_start;  /* it comes when another CPU has been started */
 };
 
 static struct {
@@ -38,12 +45,17 @@ static struct {
     unsigned last_cpu;
     unsigned *asleep;    /* NULL, or where to tell that CPU 0 has come to the end of the script */
     unsigned raised;     /* hyp_irq_set(true) so far; atomic */
-    unsigned mismatches; /* reads that brought something else */
+    unsigned mismatches; /* reads that brought something else, windows that were not wanted */
+    unsigned injected, ninjected, nmis, refused; /* the last vector; how often each */
+    unsigned started;                            /* page of the CPU that was started; atomic */
 } fake;
 
 VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
 {
     h->log = desc->log;
+    h->caps = desc->no_irqchip      ? 0
+              : desc->split_irqchip ? HYP_CAP_LAPIC
+                                    : HYP_CAP_IRQCHIP | HYP_CAP_LAPIC;
     return fake.open_err ? vmm_err(h->log, fake.open_err, "the fake hypervisor does not open") : 0;
 }
 
@@ -54,8 +66,7 @@ VMM_DEF void hyp_close(struct hyp *h)
 
 VMM_DEF unsigned hyp_caps(const struct hyp *h)
 {
-    (void)h;
-    return HYP_CAP_IRQCHIP;
+    return h->caps;
 }
 
 VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h)
@@ -102,6 +113,63 @@ VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t d
     return -EINVAL;
 }
 
+VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data)
+{
+    (void)h;
+    (void)addr;
+    (void)data;
+    __atomic_add_fetch(&fake.raised, 1, __ATOMIC_SEQ_CST);
+}
+
+VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data)
+{
+    (void)h;
+    (void)addr;
+    (void)data;
+    return pin < 24 ? 0 : -EINVAL;
+}
+
+VMM_DEF bool hyp_ready(const struct hyp_cpu *c)
+{
+    return c->ready;
+}
+
+VMM_DEF void hyp_want_window(struct hyp_cpu *c, bool want)
+{
+    c->window = want;
+}
+
+VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector)
+{
+    fake.injected = vector;
+    fake.ninjected++;
+    c->ready = false;
+    return 0;
+}
+
+VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
+{
+    (void)c;
+    fake.nmis++;
+    return 0;
+}
+
+VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c)
+{
+    return c->cr8;
+}
+
+VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8)
+{
+    c->cr8 = cr8;
+}
+
+VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
+{
+    (void)c;
+    fake.refused++;
+}
+
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
 {
     (void)h;
@@ -136,7 +204,8 @@ VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_x86_regs *regs)
 
 VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
 {
-    (void)c;
+    if (c->id)
+        __atomic_store_n(&fake.started, regs->cs.selector >> 8, __ATOMIC_SEQ_CST);
     return regs->rflags & 2 ? 0 : -EINVAL;
 }
 
@@ -154,21 +223,25 @@ static int fake_sleep(struct hyp_cpu *c, struct vmm_exit *e)
 
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
 {
-    static uint8_t data;
+    static uint8_t data[8];
     const struct fake_exit *f = &fake.exits[c->next];
 
-    if (c->id == 0 && c->next > 0 && !f[-1].write && f[-1].kind == VMM_EXIT_PIO)
-        fake.mismatches += data != f[-1].val;
+    if (c->id == 0 && c->next > 0 && !f[-1].write && f[-1].size + f[-1].addr)
+        fake.mismatches += memcmp(data, &f[-1].val, f[-1].size ? f[-1].size : 1) != 0;
     if (c->id != 0 || c->next >= fake.nexits)
         return fake_sleep(c, e);
     c->next++;
-    data = f->val;
+    memcpy(data, &f->val, sizeof data);
+    fake.mismatches += f->await_window && !c->window;
+    while (f->await_start && !__atomic_load_n(&fake.started, __ATOMIC_SEQ_CST))
+        sched_yield();
+    c->ready = f->ready;
     *e = (struct vmm_exit){.kind = f->kind,
                            .write = f->write,
-                           .size = 1,
+                           .size = f->size ? f->size : 1,
                            .count = 1,
                            .addr = f->addr,
-                           .data = &data,
+                           .data = data,
                            .why = "the script says so",
                            .code = 7};
     return f->err;

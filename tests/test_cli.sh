@@ -77,6 +77,7 @@ bad 2 '--entry' --binary text
 bad 2 '--entry' --binary text --entry zero
 bad 2 '--serial' --kernel bz --serial tty
 bad 2 '--console' --kernel bz --console=vga
+bad 2 'give kernel, split or user' --kernel bz --irqchip none
 bad 2 'give pci or mmio' --kernel bz --transport isa
 bad 2 '--log' --kernel bz --log loud
 bad 2 '--timeout' --kernel bz --timeout soon

@@ -22,6 +22,11 @@ static struct {
     struct kvm_sregs sregs;
     struct kvm_regs regs;
     unsigned irq_lines, routings;
+    unsigned created; /* KVM_CREATE_IRQCHIP */
+    struct kvm_enable_cap enabled;
+    struct kvm_msr_filter filter;
+    struct kvm_msi msi;
+    unsigned vector, nmis;
     struct kvm_irqfd irqfd;
     struct kvm_ioeventfd bell;
 } kvm;
@@ -39,6 +44,7 @@ static const struct kvm_cpuid_entry2 host_cpuid[] = {
     {.function = 0x15},
     {.function = 0x16},
     {.function = 0x40000000, .eax = 0x40000001, .ebx = 0x4b4d564b},
+    {.function = 0x40000001, .eax = 0xffff},
     {.function = 0x80000008, .eax = 0x3030, .ecx = 0x700f},
     {.function = 0x8000001e, .eax = 77, .ebx = 0x100},
 };
@@ -104,6 +110,20 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
         ((struct kvm_translation *)arg)->physical_address =
             ((struct kvm_translation *)arg)->linear_address;
         ((struct kvm_translation *)arg)->valid = 1;
+        return 0;
+    case KVM_CREATE_IRQCHIP:
+        kvm.created++;
+        return 0;
+    case KVM_ENABLE_CAP:
+        return fake_copy(request, arg, &kvm.enabled);
+    case KVM_X86_SET_MSR_FILTER:
+        return fake_copy(request, arg, &kvm.filter);
+    case KVM_SIGNAL_MSI:
+        return fake_copy(request, arg, &kvm.msi);
+    case KVM_INTERRUPT:
+        return fake_copy(request, arg, &kvm.vector);
+    case KVM_NMI:
+        kvm.nmis++;
         return 0;
     case KVM_IRQ_LINE:
         kvm.irq_lines++;
@@ -394,6 +414,97 @@ static void test_messages(struct hyp *h)
     CHECK_EQ(hyp_msi_line(h), -ENOSPC);
 }
 
+/* LAPICs alone are in the kernel: routes of the first lines say whose EOIs come out. */
+static void test_split(void)
+{
+    struct hyp_desc desc = {.path = "/dev/null", .log = &log_here, .split_irqchip = true};
+    struct hyp h;
+    const struct kvm_irq_routing *table = (const void *)h.routes;
+
+    kvm.created = 0;
+    CHECK_EQ(hyp_open(&h, &desc), 0);
+    CHECK_EQ(hyp_caps(&h) & (HYP_CAP_IRQCHIP | HYP_CAP_LAPIC | HYP_CAP_MSI),
+             HYP_CAP_LAPIC | HYP_CAP_MSI);
+    CHECK_EQ(kvm.created, 0);
+    CHECK(kvm.enabled.cap == KVM_CAP_SPLIT_IRQCHIP && kvm.enabled.args[0] == 24);
+    CHECK_EQ(hyp_irq_bell(&h, 5, 77, true), -ENOSYS);
+    CHECK_EQ(hyp_eoi_route(&h, 9, 0xfee00000, 0xc044), 0);
+    CHECK_EQ(hyp_eoi_route(&h, 9, 0xfee01000, 0xc045), 0);
+    CHECK_EQ(hyp_eoi_route(&h, 24, 0xfee01000, 0xc045), -EINVAL);
+    CHECK(table->nr == 1 && table->entries[0].gsi == 9 && table->entries[0].u.msi.data == 0xc045);
+    hyp_msi_send(&h, 0xfee02000, 0x33);
+    CHECK(kvm.msi.address_lo == 0xfee02000 && kvm.msi.data == 0x33);
+    hyp_close(&h);
+    kvm.missing_cap = KVM_CAP_SPLIT_IRQCHIP;
+    CHECK_EQ(hyp_open(&h, &desc), 0);
+    CHECK(!(hyp_caps(&h) & HYP_CAP_LAPIC));
+    hyp_close(&h);
+    kvm.missing_cap = 0;
+}
+
+/* The exits and injections of a vCPU whose LAPIC is the caller's. */
+static void test_injection(struct hyp_cpu *c)
+{
+    struct kvm_run *run = c->run;
+    struct vmm_exit e;
+
+    run->exit_reason = KVM_EXIT_X86_WRMSR;
+    run->msr.index = 0x830;
+    run->msr.data = 0x1234567800000041;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_MSR && e.write && e.addr == 0x830);
+    CHECK_EQ(vmm_get64(e.data), 0x1234567800000041);
+    CHECK(!run->msr.error);
+    hyp_msr_refuse(c);
+    CHECK(run->msr.error);
+    run->exit_reason = KVM_EXIT_X86_RDMSR;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_MSR && !e.write);
+    run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+    run->eoi.vector = 0x51;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_EOI && e.addr == 0x51);
+    run->exit_reason = KVM_EXIT_SET_TPR;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_AGAIN);
+    run->ready_for_interrupt_injection = 1;
+    run->if_flag = 0;
+    CHECK(!hyp_ready(c));
+    run->if_flag = 1;
+    CHECK(hyp_ready(c));
+    CHECK_EQ(hyp_inject(c, 0x41), 0);
+    CHECK(kvm.vector == 0x41 && !hyp_ready(c)); /* one at a time */
+    hyp_want_window(c, true);
+    CHECK(run->request_interrupt_window);
+    hyp_want_window(c, false);
+    CHECK(!run->request_interrupt_window);
+    CHECK(hyp_inject_nmi(c) == 0 && kvm.nmis == 1);
+    hyp_set_cr8(c, 9);
+    CHECK(run->cr8 == 9 && hyp_cr8(c) == 9);
+}
+
+/* Without LAPICs in the kernel, guests get what works: x2APIC where its MSRs come out. */
+static void test_no_irqchip(void)
+{
+    struct hyp_desc desc = {.path = "/dev/null", .log = &log_here, .no_irqchip = true};
+    struct hyp_cpu c;
+    struct hyp h;
+
+    CHECK(hyp_open(&h, &desc) == 0 && hyp_cpu_open(&c, &h, 0) == 0);
+    CHECK(!(hyp_caps(&h) & (HYP_CAP_IRQCHIP | HYP_CAP_LAPIC | HYP_CAP_MSI)));
+    CHECK_EQ(kvm.enabled.cap, KVM_CAP_X86_USER_SPACE_MSR);
+    CHECK_EQ(kvm.enabled.args[0], KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER);
+    CHECK(kvm.filter.ranges[0].base == 0x1b && kvm.filter.ranges[1].base == 0x6e0);
+    CHECK(kvm.filter.ranges[0].nmsrs == 1 && kvm.filter.ranges[2].nmsrs == 0);
+    CHECK_EQ(leaf(1, 0)->ecx & (1u << 24 | 1u << 21), 1u << 21);
+    CHECK_EQ(leaf(0x40000001, 0)->eax, 0x132f); /* nothing that its LAPICs do */
+    test_injection(&c);
+    hyp_cpu_close(&c);
+    hyp_close(&h);
+    kvm.missing_cap = KVM_CAP_X86_USER_SPACE_MSR;
+    CHECK(hyp_open(&h, &desc) == 0 && hyp_cpu_open(&c, &h, 0) == 0);
+    CHECK_EQ(leaf(1, 0)->ecx & (1u << 24 | 1u << 21), 0);
+    hyp_cpu_close(&c);
+    hyp_close(&h);
+    kvm.missing_cap = 0;
+}
+
 static void test_doorbells(struct hyp *h)
 {
     struct vmm_doorbell where = {.gpa = 0xd0000050, .len = 4, .match = true, .value = 3};
@@ -438,5 +549,7 @@ int main(void)
     test_doorbells(&h);
     hyp_cpu_close(&c);
     hyp_close(&h);
+    test_split();
+    test_no_irqchip();
     CHECK_DONE("test_kvm");
 }

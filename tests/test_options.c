@@ -130,6 +130,13 @@ static void test_transport(void)
     config_free(&c);
 }
 
+static void test_irqchip(enum irqchip want, const char *words)
+{
+    GOOD(words);
+    CHECK(c.irqchip == want);
+    config_free(&c);
+}
+
 static void test_net_and_console(void)
 {
     GOOD("--kernel|bzImage|--initrd|rd|--cmdline|...|--cpus|2|--disk|d.img|--net|tap=tap0|--"
@@ -402,6 +409,9 @@ int main(void)
     test_order();
     test_path_alone();
     test_transport();
+    test_irqchip(IRQCHIP_KERNEL, "--kernel|k");
+    test_irqchip(IRQCHIP_SPLIT, "--kernel|k|--irqchip=split");
+    test_irqchip(IRQCHIP_USER, "--kernel|k|--irqchip|user");
     test_net_and_console();
     test_net();
     test_disks();
