@@ -28,6 +28,13 @@ for n in 1 2 4; do
     check "$n CPUs wake each other" $n "^cpus $n"
 done
 
+for chips in kernel split user; do
+    for n in 1 2 4; do
+        vm $(options irq64 | sed "s/--cpus N/--cpus $n/") --irqchip $chips
+        check "interrupts, $n CPUs, --irqchip $chips" 0 '^interrupts: all came'
+    done
+done
+
 { echo first line of the disk; head -c 1048576 /dev/zero; } | head -c 1048576 >"$T/disk"
 # The peak of the resident memory of what start started, in KiB; nothing once it has ended.
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status" 2>/dev/null; }
