@@ -1156,6 +1156,7 @@ struct cpu {
     /* with interrupt controllers of ours */
     bool inside;  /* runs, or is about to, and a kick gets it out; atomic, set under cpus_lock */
     bool halted;  /* by HLT */
+    bool deaf;    /* with the interrupt flag off */
     unsigned cr8; /* when it last entered the guest */
     struct host_cond wake; /* what halts or waits for its start has something to do */
 };
@@ -2718,6 +2719,16 @@ static void cpu_eoi(struct cpu *c, uint8_t vector)
     vmm_leave(&lock);
 }
 
+/* With the interrupt flag off, no interrupt ends HLT. A hypervisor may be unready for a moment with
+   the flag on: then the guest is entered, and takes the interrupt as soon as it can. */
+static void cpu_halt(struct cpu *c)
+{
+    struct vmm_x86_regs regs;
+
+    c->halted = true;
+    c->deaf = !hyp_ready(&c->hyp) && !hyp_get_regs(&c->hyp, &regs) && !(regs.rflags & 0x200);
+}
+
 /* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
 static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
 {
@@ -2735,7 +2746,7 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
         cpu_eoi(c, (uint8_t)e->addr);
         break;
     case VMM_EXIT_HALT:
-        c->halted = true;
+        cpu_halt(c);
         break;
     case VMM_EXIT_SHUTDOWN:
     case VMM_EXIT_FAULT:
@@ -2793,15 +2804,14 @@ static int cpu_startup(struct cpu *c, uint8_t page)
 }
 
 /* What is to be done next, which for a halted CPU is to sleep until there is something. With
-   cpus_lock held: whatever comes up after the look wakes it. A halted guest that takes no interrupts
-   now never will by itself. */
+   cpus_lock held: whatever comes up after the look wakes it. */
 static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
 {
     struct vm *vm = c->vm;
 
     for (;;) {
         enum pc_todo todo = pc_irqchip_next(&vm->irqchip, c->id, ready, vector);
-        bool idle = todo == PC_TODO_NOTHING || todo == PC_TODO_WINDOW;
+        bool idle = todo == PC_TODO_NOTHING || (todo == PC_TODO_WINDOW && c->deaf);
 
         if (vm_over(vm) || !(todo == PC_TODO_WAIT || (c->halted && idle)))
             return todo;
@@ -2827,7 +2837,7 @@ static int cpu_prepare(struct cpu *c)
             err = hyp_inject_nmi(&c->hyp);
         else if (todo == PC_TODO_STARTUP)
             err = cpu_startup(c, vector);
-        c->halted = c->halted && (todo == PC_TODO_NOTHING || todo == PC_TODO_WINDOW);
+        c->halted = false;
     } while (!err && todo != PC_TODO_NOTHING && todo != PC_TODO_WINDOW && todo != PC_TODO_WAIT);
     hyp_want_window(&c->hyp, todo == PC_TODO_WINDOW);
     if (vm->lapic) {
