@@ -4,6 +4,7 @@
 #define HOST_STREAM_RETRY 20000000
 #include "../host.h"
 #include "check.h"
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -1939,6 +1940,87 @@ static void test_tap_refusals(void)
     close(null);
 }
 
+static size_t tap_changes;
+
+static void tap_changed(void *ctx)
+{
+    tap_changes += ctx == &tap_changes;
+}
+
+static void tap_flags(const char *name, short flags)
+{
+    struct ifreq ifr = {.ifr_flags = flags};
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    memcpy(ifr.ifr_name, name, strlen(name));
+    CHECK(!ioctl(sock, SIOCSIFFLAGS, &ifr));
+    close(sock);
+}
+
+/* In a network namespace of its own, where a tap is ours to make. 77: not on this host. */
+static int tap_body(void)
+{
+    uint8_t frame[2048] = {0};
+    struct host_iov iov[2] = {{frame, 12}, {frame + 12, sizeof frame - 12}};
+    struct host_tap t, other;
+    int n = 0;
+
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) || access("/dev/net/tun", R_OK | W_OK))
+        return 77;
+    CHECK(!host_loop_init(&loop, &test_log));
+    if (!CHECK(!host_tap_open(&t, "vt%d", 2, &test_log)))
+        return 1;
+    CHECK(!strcmp(t.name, "vt0") && t.mtu == 1500 && !t.up && t.fd[1] >= 0);
+    CHECK((t.offload & 15) == 15);
+    CHECK(!host_tap_follow(&t, &loop, tap_changed, &tap_changes, &test_log));
+    CHECK_EQ(host_tap_recv(&t, 0, iov, 2), -EAGAIN);
+    CHECK_EQ(host_tap_send(&t, 0, iov, 2), -EIO); /* it is down */
+    tap_flags("vt0", IFF_UP);
+    CHECK(reaches(&tap_changes, 1) && t.up);
+    iov[1].len = 60;
+    CHECK_EQ(host_tap_send(&t, 0, iov, 2), 72);
+    host_tap_set_queues(&t, 2);
+    CHECK_EQ(host_tap_send(&t, 1, iov, 2), 72);
+    host_tap_set_queues(&t, 1);
+    host_tap_set_offload(&t, t.offload);
+    iov[1].len = sizeof frame - 12;
+    for (unsigned ms = 0; ms < 2000 && n <= 0; ms++) { /* the host's IPv6 looks for neighbours */
+        turn(1);
+        n = host_tap_recv(&t, 0, iov, 2);
+    }
+    CHECK(n >= 12 + 14 && frame[12] == 0x33 && frame[24] == 0x86);
+    tap_flags("vt0", 0);
+    CHECK(reaches(&tap_changes, 2) && !t.up);
+    CHECK(said_once(NULL));
+    host_watch_del(&loop, &t.news);
+    host_tap_close(&t);
+    CHECK(!host_tap_open(&t, "vt1", 1, &test_log));
+    CHECK_EQ(host_tap_open(&other, "vt1", 1, &test_log), -EBUSY);
+    CHECK(said_once("in use"));
+    CHECK_EQ(host_tap_open(&other, "lo", 1, &test_log), -EINVAL);
+    CHECK(said_once("is no tap"));
+    CHECK(!host_tap_adopt(&other, t.fd[0], &test_log));
+    CHECK(!strcmp(other.name, "vt1") && other.up && !other.mtu && (other.offload & 15) == 15);
+    host_tap_close(&other);
+    return check_failed != 0;
+}
+
+static void test_tap(void)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    if (!pid) {
+        check_failed = 0;
+        _exit(tap_body());
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        fprintf(stderr, "no tap: not tested\n");
+    else
+        CHECK_EQ(status, 0);
+}
+
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -1974,6 +2056,7 @@ int main(void)
     test_unix_path();
     test_passt();
     test_tap_refusals();
+    test_tap();
     test_pty();
     test_tty_size();
     test_tty_console();
