@@ -275,6 +275,50 @@ static void fini_both(void *ctx)
     host_event_fini(&loop, &event2);
 }
 
+/* Ping and pong between two threads: one lost wake-up, and the test does not end. */
+static struct {
+    struct host_mutex mutex;
+    struct host_cond turned;
+    struct host_timer timer;
+    unsigned turns;
+} pong;
+
+static void pong_until(unsigned parity)
+{
+    struct vmm_lock lock = host_mutex_lock(&pong.mutex);
+
+    for (unsigned i = 0; i < 1000; i++) {
+        vmm_enter(&lock);
+        while (pong.turns % 2 != parity)
+            host_cond_wait(&pong.turned, &pong.mutex);
+        pong.turns++;
+        host_cond_wake(&pong.turned);
+        vmm_leave(&lock);
+    }
+}
+
+static void *pong_main(void *ctx)
+{
+    pong_until(1);
+    host_timer_again(&pong.timer, 1000000); /* from a thread that is not the loop's */
+    return ctx;
+}
+
+static void test_cond(void)
+{
+    struct host_thread thread;
+
+    host_mutex_init(&pong.mutex);
+    host_cond_init(&pong.turned);
+    CHECK(!host_timer_set(&loop, &pong.timer, 3600000000000, stop_loop, &loop));
+    CHECK(!host_thread_start(&thread, pong_main, NULL, "pong"));
+    pong_until(0);
+    host_thread_join(&thread);
+    CHECK_EQ(pong.turns, 2000);
+    CHECK(!host_loop_run(&loop));
+    host_timer_cancel(&pong.timer);
+}
+
 static void test_event(void)
 {
     struct host_thread t;
@@ -2031,6 +2075,7 @@ int main(void)
     CHECK(!host_loop_init(&loop, &test_log));
     test_watch();
     test_timer();
+    test_cond();
     test_event();
     test_signals();
     test_small_things();
