@@ -434,7 +434,6 @@ static void pci__msix_update(struct pci_dev *d, bool was_live)
         pci__msix_changed(d, v);
 }
 
-/* The 16 bytes of an entry as the guest sees them, 6.8.2.6 and following. */
 static void pci__entry_get(const struct pci_vector *v, uint8_t entry[PCI__ENTRY_LEN])
 {
     vmm_put64(entry, v->addr);
@@ -477,7 +476,7 @@ static uint64_t pci__pba_read(const struct pci_dev *d, uint64_t off, unsigned le
     return got;
 }
 
-/* >>bars: an access to a window looks for the BAR that is decoded there at this moment. */
+/* >>bars */
 
 static bool pci__overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
 {
@@ -550,7 +549,6 @@ static void pci__remap(struct pci_dev *d)
     }
 }
 
-/* Are all bytes within the BAR, where it is decoded now? */
 static bool pci__bar_holds(const struct pci_dev *d, unsigned bar, uint64_t gpa, unsigned len)
 {
     return d->bar_gpa[bar] != PCI_NOWHERE && gpa >= d->bar_gpa[bar] &&
@@ -598,7 +596,7 @@ VMM_DEF void pci_window_write(void *window, uint64_t off, unsigned len, uint64_t
     pci__window_access((struct pci_window *)window, off, len, true, val);
 }
 
-/* >>config: both ways into configuration space meet in pci__config_access. */
+/* >>config */
 
 /* After config changed: everything that hangs on it follows. */
 static void pci__config_changed(struct pci_dev *d, bool msix_was_live)
@@ -610,7 +608,6 @@ static void pci__config_changed(struct pci_dev *d, bool msix_was_live)
     pci__msix_update(d, msix_was_live);
 }
 
-/* Bits that the guest may not change keep their value; reserved ones are among them, and 0. */
 static void pci__config_write(struct pci_dev *d, unsigned off, unsigned len, uint32_t val)
 {
     bool msix_was_live = pci__msix_live(d);
@@ -694,7 +691,6 @@ static uint64_t pci__data_access(struct pci_root *r, unsigned lane, unsigned len
                               val);
 }
 
-/* Port 0xcf9. */
 static uint64_t pci__reset_access(struct pci_root *r, bool write, uint64_t val)
 {
     const struct vmm_io *io = &r->desc.reset_port;
@@ -743,14 +739,13 @@ VMM_DEF void pci_port_write(void *root, uint64_t off, unsigned len, uint64_t val
     pci__port_access((struct pci_root *)root, off, len, true, val);
 }
 
-/* >>device: header and capabilities from a description */
+/* >>device */
 
 static const char *pci__name(const struct pci_dev *d)
 {
     return d->desc.name ? d->desc.name : "pci device";
 }
 
-/* What the header cannot express: it tells a size by the bits that cannot be changed, 6.2.5.1. */
 static int pci__check_bars(const struct pci_dev *d)
 {
     for (unsigned i = 0; i < 6; i++) {
@@ -791,7 +786,6 @@ static int pci__check_msi(struct pci_dev *d)
     return 0;
 }
 
-/* Type 0, 6.1. The low bits of a BAR say what it is. */
 static void pci__init_header(struct pci_dev *d)
 {
     const struct pci_desc *desc = &d->desc;
@@ -827,7 +821,6 @@ static void pci__reset_vectors(struct pci_dev *d)
         d->desc.msix.vectors[i] = masked;
 }
 
-/* With 64-bit address and mask bits: 24 bytes, 6.8.1. */
 static int pci__add_msi(struct pci_dev *d)
 {
     enum { IS64 = 1 << 7, MASKS = 1 << 8, ALLOWED = 7 << 4 };
@@ -847,7 +840,6 @@ static int pci__add_msi(struct pci_dev *d)
     return at < 0 ? at : 0;
 }
 
-/* BAR and offset of table and pending bits share a dword each, 6.8.2. */
 static int pci__add_msix(struct pci_dev *d)
 {
     const struct pci_msix_desc *m = &d->desc.msix;
@@ -900,8 +892,7 @@ VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigne
     return (int)at;
 }
 
-/* >>root: who is on the bus, and where BARs are at first. Addresses come from a window in the order
-   of plugging, so that the same machine has the same map each time. */
+/* >>root */
 
 /* Space of its size, and no page shared with another; PCI_NOWHERE: there is none left. */
 static uint64_t pci__window_take(struct pci_window *w, uint64_t len)
@@ -915,7 +906,6 @@ static uint64_t pci__window_take(struct pci_window *w, uint64_t len)
     return w->base + w->used - align;
 }
 
-/* BARs of 64 bits go above RAM; what finds no room there, or has 32 bits, below 4 GiB. */
 static int pci__place_bar(struct pci_root *r, struct pci_dev *d, unsigned bar)
 {
     const struct pci_bar *b = &d->desc.bar[bar];
@@ -989,7 +979,6 @@ VMM_DEF int pci_root_add_io(struct pci_root *r, struct vmm_bus *mmio, struct vmm
     return err;
 }
 
-/* Owners of vectors and BARs hear that both are gone before the device resets itself. */
 static void pci__reset_dev(struct pci_dev *d)
 {
     bool msix_was_live = pci__msix_live(d);

@@ -34,7 +34,7 @@
                    DISK_L2_SLICES     pieces of 4 KiB of the guest-to-file map kept in memory, a
                                       multiple of 8; default 256, enough for 8 GiB
                    DISK_REF_SLICES    the same for reference counts; default 32
-                   DISK_FREES_MAX     freed extents that await a commit; default 1200, at least 1100
+                   DISK_FREES_MAX     freed extents that await a commit; default 1200, at least 600
                    DISK_LIBDEFLATE    define it to have disk_inflate, by libdeflate; default not
                    DISK_LIBZSTD       define it to have disk_unzstd, by libzstd; default not
                    set in the implementing file only:
@@ -361,6 +361,7 @@ static int disk__fetch(struct disk_image *d, struct disk__cursor *c, uint64_t of
     return rc;
 }
 
+/* The same two for memory of our own. */
 static int disk__get(struct disk_image *d, void *mem, uint64_t off, uint64_t len)
 {
     struct disk_iov iov = {mem, (size_t)len};
@@ -425,6 +426,7 @@ static uint64_t *disk__meta_at(struct disk_image *d, uint64_t cluster)
     return &d->meta[i];
 }
 
+/* Room for all that the tables in memory can name was made at open: the set cannot fill up. */
 static void disk__meta_add(struct disk_image *d, uint64_t cluster)
 {
     *disk__meta_at(d, cluster) = cluster + 1;
@@ -443,6 +445,7 @@ static void disk__meta_del(struct disk_image *d, uint64_t cluster)
     }
 }
 
+/* The table that starts at t->off, by the room that it has on disk, not by what is in use. */
 static bool disk__in_table(const struct disk_image *d, const struct disk__table *t, uint64_t c)
 {
     uint64_t first = t->off >> d->cluster_bits;
@@ -466,11 +469,13 @@ static bool disk__meta_has(struct disk_image *d, uint64_t c)
 
 static int disk__commit(struct disk_image *d, bool durable);
 
+/* Entries beyond the table read as "none". */
 static uint64_t disk__entry(const struct disk__table *t, uint64_t i)
 {
     return i < t->n ? disk__get64(t->data + 8 * i) : 0;
 }
 
+/* Changes an entry in memory, to be written by the next commit. */
 static void disk__set_entry(struct disk__table *t, uint32_t i, uint64_t v)
 {
     disk__put64(t->data + (size_t)8 * i, v);
@@ -480,6 +485,8 @@ static void disk__set_entry(struct disk__table *t, uint32_t i, uint64_t v)
     t->dirty_hi = i + 1 > t->dirty_hi ? i + 1 : t->dirty_hi;
 }
 
+/* Writes what has changed. An entry is within one sector of 512 bytes, so that a power cut leaves
+   the old one or the new one. */
 static int disk__write_table(struct disk_image *d, struct disk__table *t)
 {
     uint64_t at = (uint64_t)t->dirty_lo * 8, len = (uint64_t)t->dirty_hi * 8 - at;
@@ -500,6 +507,7 @@ static uint64_t disk__slice_off(const struct disk_image *d, const struct disk__t
     return off ? off + ((slice & (((uint64_t)1 << shift) - 1)) << d->slice_bits) : 0;
 }
 
+/* A slice stays dirty when it could not be written. */
 static int disk__write_slot(struct disk_image *d, const struct disk__table *t,
                             struct disk__slot *slot)
 {
@@ -521,6 +529,7 @@ static int disk__write_slots(struct disk_image *d, const struct disk__table *t,
     return rc;
 }
 
+/* On failure the slot is empty, not half full. */
 static int disk__load_slot(struct disk_image *d, const struct disk__table *t,
                            struct disk__slot *slot, uint64_t slice)
 {
@@ -587,6 +596,7 @@ static uint64_t disk__ref_in(const struct disk_image *d, const uint8_t *slice, u
     return v;
 }
 
+/* The number of references to a cluster; 0 also where there is no block to say. */
 static int disk__ref(struct disk_image *d, uint64_t cluster, uint64_t *count)
 {
     struct disk__slot *s;
@@ -598,6 +608,7 @@ static int disk__ref(struct disk_image *d, uint64_t cluster, uint64_t *count)
     return rc;
 }
 
+/* Changes a count, whose block there is. */
 static int disk__set_ref(struct disk_image *d, uint64_t cluster, uint64_t count)
 {
     unsigned order = d->ref_order;
@@ -619,6 +630,7 @@ static int disk__set_ref(struct disk_image *d, uint64_t cluster, uint64_t count)
     return 0;
 }
 
+/* Explicit zeroes: what the range held before must not be taken for a table. */
 static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
 {
     static const uint8_t zeros[4096];
@@ -706,7 +718,7 @@ static int disk__alloc(struct disk_image *d, uint64_t least, uint64_t most, uint
 
     for (uint64_t i = 0; i < *n && !rc; i++)
         rc = disk__set_ref(d, *first + i, 1);
-    if (!rc && least == 1)
+    if (!rc && least == 1) /* else smaller gaps may have been skipped */
         d->hint = *first + *n;
     return rc;
 }
@@ -740,6 +752,8 @@ static int disk__unref(struct disk_image *d, uint64_t cluster, bool *gone)
     return disk__set_ref(d, cluster, count - 1);
 }
 
+/* Drops a reference to each cluster, and lets the host have the room of those in a row that are
+   free now. */
 static int disk__free_extent(struct disk_image *d, const struct disk__extent *e)
 {
     struct disk_store *s = &d->desc.store;
@@ -757,6 +771,8 @@ static int disk__free_extent(struct disk_image *d, const struct disk__extent *e)
     return rc;
 }
 
+/* No entry on disk can lead to these clusters any more. The counts are written at once, so that a
+   process that ends after a flush has leaked nothing; when exactly does not matter. */
 static int disk__apply_frees(struct disk_image *d)
 {
     unsigned n = d->nfrees;
@@ -826,6 +842,7 @@ static int disk__commit(struct disk_image *d, bool durable)
     return rc ? rc : disk__apply_frees(d);
 }
 
+/* Is there anything that a commit would write? */
 static bool disk__is_dirty(const struct disk_image *d)
 {
     bool dirty =
@@ -848,6 +865,8 @@ struct disk__run {
     uint64_t len;   /* bytes of the same kind; data also contiguous and alike in COPIED */
 };
 
+/* Reserved bits are ignored, as the specification has it: what changes the meaning of an entry
+   comes with an incompatible feature. */
 static enum disk__kind disk__kind(const struct disk_image *d, uint64_t entry)
 {
     if (entry & DISK__PACKED)
@@ -857,6 +876,7 @@ static enum disk__kind disk__kind(const struct disk_image *d, uint64_t entry)
     return entry & DISK__OFFSET ? DISK__IS_DATA : DISK__IS_HOLE;
 }
 
+/* The slice with the map entry of a cluster; NULL: its L2 table does not exist. */
 static int disk__l2_slot(struct disk_image *d, uint64_t cluster, struct disk__slot **slot)
 {
     return disk__slot(d, &d->l1, &d->l2_cache, cluster >> disk__l2_bits(d), slot);
@@ -870,6 +890,8 @@ static uint64_t disk__in_slice(const struct disk_image *d, uint64_t cluster)
     return n - (cluster & (n - 1));
 }
 
+/* The run of clusters of one kind that starts at off, at most len bytes and within a slice. Data
+   beyond the end of the store is damage, a last cluster that is cut short is not. */
 static int disk__map(struct disk_image *d, uint64_t off, uint64_t len, struct disk__run *r)
 {
     uint64_t cluster = off >> d->cluster_bits, room = disk__in_slice(d, cluster), n = 1;
@@ -939,6 +961,7 @@ static int disk__unpack(struct disk_image *d, uint64_t entry)
     return 0;
 }
 
+/* A backing file may be shorter than the image; it may also be longer. */
 static int disk__read_backing(struct disk_image *d, struct disk__cursor *c, uint64_t off,
                               uint64_t len)
 {
@@ -1093,7 +1116,7 @@ static int disk__write_part(struct disk_image *d, struct disk__cursor *c, uint64
                             const struct disk__run *r, uint64_t to)
 {
     uint64_t in = off & (disk__cluster(d) - 1), start = off - in;
-    uint64_t there = disk__min(disk__cluster(d), d->len - start);
+    uint64_t there = disk__min(disk__cluster(d), d->len - start); /* the last one may be short */
     struct disk_iov iov = {d->buf, (size_t)disk__cluster(d)};
     struct disk__cursor mine = {&iov, 0};
     int rc;
@@ -1128,6 +1151,7 @@ static int disk__write_new(struct disk_image *d, struct disk__cursor *c, uint64_
     return rc ? rc : disk__link(d, off >> d->cluster_bits, to, n);
 }
 
+/* Writes in place. An entry that leads into the tables would let the guest write those. */
 static int disk__write_old(struct disk_image *d, struct disk__cursor *c, uint64_t off,
                            const struct disk__run *r)
 {
@@ -1152,6 +1176,7 @@ static int disk__write_step(struct disk_image *d, struct disk__cursor *c, uint64
         rc = disk__map(d, off, len, &r);
     if (rc)
         return rc;
+    /* COPIED is trusted only as far as an entry cannot lead into a table */
     rc = r.kind == DISK__IS_DATA && r.entry & DISK__COPIED ? disk__write_old(d, c, off, &r)
                                                            : disk__write_new(d, c, off, &r);
     *done = r.len;
@@ -1216,6 +1241,7 @@ static int disk__clear_step(struct disk_image *d, uint64_t cluster, uint64_t n, 
     return 0;
 }
 
+/* Clusters [first, past), slice by slice. */
 static int disk__clear(struct disk_image *d, uint64_t first, uint64_t past, bool keep)
 {
     int rc = 0;
@@ -1449,6 +1475,7 @@ static int disk__check_v3(struct disk_image *d, const uint8_t *h)
     return 0;
 }
 
+/* What both versions have. Version 2 ends here, with counts of 16 bits. */
 static int disk__check_header(struct disk_image *d, const uint8_t *h)
 {
     d->version = disk__get32(h + 4);
@@ -1512,6 +1539,7 @@ static uint32_t disk__refs_needed(const struct disk_image *d)
     return blocks > d->refs.room ? (uint32_t)blocks : d->refs.room;
 }
 
+/* Memory of the caller. */
 static void *disk__new(struct disk_image *d, uint64_t len)
 {
     return d->desc.alloc && len <= SIZE_MAX ? d->desc.alloc(d->desc.ctx, (size_t)len) : NULL;
@@ -1572,6 +1600,7 @@ static int disk__enter(struct disk_image *d, const struct disk__table *t)
     return 0;
 }
 
+/* Only who writes needs the counts, and the set of what must not be overwritten. */
 static int disk__load_tables(struct disk_image *d)
 {
     int rc = disk__get(d, d->l1.data, d->l1.off, (uint64_t)d->l1.n * 8);
@@ -1614,8 +1643,8 @@ static int disk__backing_format(struct disk_image *d, uint64_t at, uint64_t end,
     return rc;
 }
 
-/* The path of a backing file whose name of len bytes is at off; NULL: no memory. Kept in front of
-   the image, in one block with it. */
+/* The path of a backing file, whose name of len bytes is at off, into `path`: as it is or, when
+   relative, behind the directory of the image. */
 static char *disk__backing_path(struct disk_image *d, char *path, uint64_t off, uint32_t len,
                                 int *rc)
 {
@@ -1689,6 +1718,7 @@ static int disk__open_backing(struct disk_image *d, const uint8_t *h)
     return rc;
 }
 
+/* Each step checks what the next one relies on. */
 static int disk__open_qcow2(struct disk_image *d)
 {
     uint8_t h[112] = {0};

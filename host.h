@@ -49,7 +49,7 @@
    THREADS         Everything runs on the thread of its loop, or before host_loop_run and after it.
                    Any thread may call host_loop_stop, host_event_raise, host_bell_*,
                    host_stream_write, host_stream_poke, host_disk_rw, host_disk_flush, host_random,
-                   host_timer_again, the clocks, and what a mutex is for.
+                   the clocks, and what a mutex is for.
                    No callback is called with a lock of host.h held.
    MEMORY          The caller owns every object; none moves while it is in use. Nothing is allocated
                    but RAM, file mappings, io_urings and thread stacks.

@@ -28,9 +28,9 @@
 
    DEPENDS ON      vmm.h; the implementation on Linux and its headers.
 
-   THREADS         A vCPU belongs to the thread that opened it. hyp_irq_*, hyp_doorbell,
-                   hyp_msi_send and hyp_kick: any thread. Everything else before the first
-                   hyp_run, or from one thread at a time.
+   THREADS         A vCPU belongs to the thread that opened it. hyp_irq_*, hyp_doorbell and
+                   hyp_kick: any thread. Everything else before the first hyp_run, or from one
+                   thread at a time.
    MEMORY          struct hyp and struct hyp_cpu are the caller's; nothing is allocated. Guest
                    memory stays the caller's too and must outlive hyp_close.
    ERRORS          Negative errno; one sentence in desc.log.

@@ -5,12 +5,12 @@
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
 
    The I/O thread is the loop: it serves streams, doorbells, timers and signals. What may wait for
-   the host, a disk or a network card, has a loop and a thread of its own. Each vCPU has a thread
-   (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
-   Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
+   the host, a disk say, has a loop and a thread of its own. Each vCPU has a thread (the first one the main thread) that runs the guest and answers its port and MMIO
+   accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first one
+   counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>net >>virtio >>pci >>machine
-             >>boot >>cpus >>life >>report >>doctor >>main */
+   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>pci >>machine >>boot
+             >>cpus >>life >>report >>doctor >>main */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -1178,8 +1178,7 @@ enum stage {
      buses, memory, configuration   everybody reads, nobody writes
      a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
      the PCI bus                    under pci_lock
-     disk but blk, net.gone         the thread of its slot's loop
-     net.ring                       whoever holds its slot's lock
+     disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
      irqchip, cpu[i].open           under cpus_lock
      status, bell.rung, stage       anybody, atomically
@@ -1213,7 +1212,7 @@ struct vm {
 
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
-    struct host_mutex messages_lock;      /* guards the hypervisor's lines for messages */
+    struct host_mutex messages_lock; /* guards the hypervisor's lines for messages */
     struct vio_console console, channels; /* the terminal; the bundle of --port */
     struct vio_rng rng;
     struct vmm_bucket rng_limit;
@@ -1624,11 +1623,12 @@ static void on_passt(void *ctx)
 }
 
 /* The same pieces for the host. */
-static void net_pieces(const struct vio_iov *iov, unsigned n,
-                       struct host_iov out[VIO_CHAIN_MAX + 1])
+static const struct host_iov *net_pieces(const struct vio_iov *iov, unsigned n,
+                                         struct host_iov out[VIO_CHAIN_MAX + 1])
 {
     for (unsigned i = 0; i < n; i++)
         out[i] = (struct host_iov){iov[i].base, iov[i].len};
+    return out;
 }
 
 static int net_send(void *ctx, unsigned pair, const struct vio_iov *iov, unsigned niov)
@@ -1883,12 +1883,7 @@ static void on_doorbell(void *ctx, unsigned events)
 /* A kick that came as a plain write, on a vCPU thread, with the device's lock held. */
 static void on_kick(void *ctx, unsigned q)
 {
-    struct slot *s = ctx;
-
-    if (s->dev->queues[q].away) /* whoever serves it listens to the bell itself */
-        host_bell_ring(s->bell[q].watch.fd);
-    else
-        bell_ring(&s->bell[q]);
+    bell_ring(&((struct slot *)ctx)->bell[q]);
 }
 
 static void on_rung(void *ctx)
@@ -2125,7 +2120,6 @@ static int plug_disk(struct vm *vm, unsigned i)
     if (!c->serial)
         desc.serial = serial;
     d->slot = &vm->slot[vm->nslots];
-    d->path = c->path;
     d->bps = (struct vmm_bucket){.rate = c->bps, .burst_ns = burst};
     d->iops = (struct vmm_bucket){.rate = c->iops, .burst_ns = burst};
     err = vio_blk_init(&d->blk, &desc);
@@ -3295,8 +3289,10 @@ static int open_disks(struct vm *vm)
 {
     int err = 0;
 
-    for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++)
+    for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++) {
+        vm->disk[i].path = vm->cfg->disk[i].path;
         err = open_disk(vm, &vm->disk[i], &vm->cfg->disk[i]);
+    }
     return err;
 }
 

@@ -589,6 +589,299 @@ static void test_crashes(void)
     CHECK(w.leaks > 0); /* else nothing was ever in danger */
 }
 
+/* >>failures */
+
+static const struct shape plain = {3, 12, 4, 1 << 20, false};
+
+static int put(struct disk_image *d, uint64_t off, uint8_t byte, size_t len)
+{
+    static uint8_t buf[1 << 20];
+    struct disk_iov iov = {buf, len};
+
+    memset(buf, byte, len);
+    return disk_write(d, &iov, 1, off);
+}
+
+static bool holds(struct disk_image *d, uint64_t off, uint8_t byte, size_t len)
+{
+    static uint8_t buf[1 << 20];
+    struct disk_iov iov = {buf, len};
+
+    if (disk_read(d, &iov, 1, off))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (buf[i] != byte)
+            return false;
+    return true;
+}
+
+/* Each write of the store in turn fails once: the guest gets the error, its next try succeeds, and
+   the image stays sound. */
+static void test_write_errors(void)
+{
+    static struct disk_image d;
+    static struct mem m;
+    bool failed, hit = true;
+
+    for (unsigned k = 1; hit && k < 100; k++) {
+        mem_init(&m);
+        make(&m, &plain);
+        CHECK(opens(&d, &m, false));
+        m.fail_at = k;
+        m.fail_with = k % 2 ? -ENOSPC : -EIO;
+        failed = put(&d, 5000, 1, 30000) != 0;
+        failed |= disk_flush(&d) != 0;
+        failed |= disk_zero(&d, 8192, 9000, true) != 0;
+        failed |= put(&d, 100, 2, 3) != 0;
+        failed |= disk_flush(&d) != 0;
+        hit = !m.fail_at;
+        CHECK(failed == hit || (hit && m.fail_with == -ENOSPC)); /* a commit can make room */
+        m.fail_at = 0;
+        CHECK_EQ(put(&d, 40000, 3, 10000), 0);
+        CHECK_EQ(disk_flush(&d), 0);
+        CHECK(holds(&d, 40000, 3, 10000));
+        CHECK_EQ(check_image(m.live, m.len).errors, 0);
+        disk_close(&d);
+        mem_free(&m);
+    }
+    CHECK(!hit); /* in the end there were fewer writes than k */
+}
+
+/* What was written before a failed flush may be lost: no later flush may say that all is well. */
+static void test_flush_error(void)
+{
+    static struct disk_image d;
+    static struct mem m;
+
+    mem_init(&m);
+    make(&m, &plain);
+    CHECK(opens(&d, &m, false));
+    CHECK_EQ(put(&d, 0, 1, 512), 0);
+    m.flush_fails = -EIO;
+    CHECK_EQ(disk_flush(&d), -EIO);
+    m.flush_fails = 0;
+    CHECK_EQ(disk_flush(&d), -EIO);
+    CHECK_EQ(put(&d, 0, 1, 512), -EIO);
+    CHECK(holds(&d, 0, 1, 512));
+    disk_close(&d);
+    mem_free(&m);
+}
+
+/* A store that cannot grow is full; what is discarded makes room for what comes. */
+static void test_full(void)
+{
+    static struct disk_image d;
+    static struct mem m;
+    struct disk_desc desc;
+
+    mem_init(&m);
+    make(&m, &plain);
+    m.len = 40 << 12;
+    desc = desc_of(&m, false);
+    desc.store.fixed = true;
+    CHECK(!disk_open(&d, &desc));
+    CHECK_EQ(put(&d, 0, 1, 32 << 12), 0);
+    CHECK_EQ(put(&d, 32 << 12, 2, 10 << 12), -ENOSPC);
+    CHECK_EQ(disk_discard(&d, 0, 16 << 12), 0);
+    CHECK_EQ(put(&d, 32 << 12, 2, 10 << 12), 0);
+    CHECK_EQ(disk_flush(&d), 0);
+    CHECK(holds(&d, 0, 0, 16 << 12) && holds(&d, 16 << 12, 1, 16 << 12));
+    CHECK(holds(&d, 32 << 12, 2, 10 << 12));
+    CHECK_EQ(check_image(m.live, m.len).errors, 0);
+    CHECK_EQ(m.len, 40 << 12);
+    disk_close(&d);
+    mem_free(&m);
+}
+
+/* A cluster that is used anew shows nothing of what it held. */
+static void test_reuse(void)
+{
+    static struct disk_image d;
+    static struct mem m;
+
+    mem_init(&m);
+    make(&m, &plain);
+    m.no_punch = true;
+    CHECK(opens(&d, &m, false));
+    CHECK_EQ(put(&d, 0, 0xaa, 1 << 20), 0);
+    CHECK_EQ(disk_discard(&d, 0, 1 << 20), 0);
+    CHECK_EQ(disk_flush(&d), 0);
+    CHECK_EQ(put(&d, 4096 + 512, 1, 512), 0);
+    CHECK(holds(&d, 4096, 0, 512) && holds(&d, 4096 + 1024, 0, 1 << 19));
+    disk_close(&d);
+    mem_free(&m);
+}
+
+/* Sequential writes of 4 KiB: one write of the store each, and a few for the tables. */
+static void test_write_count(void)
+{
+    static const struct shape shape = {3, 16, 4, 4 << 20, false};
+    static struct disk_image d;
+    static struct mem m;
+
+    mem_init(&m);
+    make(&m, &shape);
+    CHECK(opens(&d, &m, false));
+    m.writes = m.flushes = 0;
+    for (unsigned i = 0; i < 512; i++)
+        CHECK_EQ(put(&d, i * 4096, (uint8_t)i, 4096), 0);
+    CHECK_EQ(disk_flush(&d), 0);
+    CHECK(m.writes <= 512 + 5);
+    CHECK_EQ(m.flushes, 2);
+    CHECK_EQ(disk_flush(&d), 0);
+    CHECK_EQ(m.flushes, 3);
+    disk_close(&d);
+    mem_free(&m);
+}
+
+/* >>damage */
+
+/* What is wrong with the image in m once all of it is one cluster of data at 0. */
+enum wrong { DATA_ON_L1, DATA_ON_L2, DATA_ON_HEADER, FREE_HEADER, UNALIGNED, BEYOND, COUNT_ZERO };
+
+static void spoil(struct mem *m, enum wrong what)
+{
+    static const uint64_t where[] = {3 << 12, 4 << 12, 0, 0, 0x5200, 1 << 22};
+    uint64_t l2 = disk__get64(m->live + (3 << 12)) & DISK__OFFSET;
+    uint64_t data = disk__get64(m->live + l2) & DISK__OFFSET;
+
+    CHECK_EQ(l2, 4 << 12);
+    if (what == COUNT_ZERO)
+        vmm_put16(m->live + (2 << 12) + 2 * (data >> 12), 0);
+    else if (what == FREE_HEADER || what == DATA_ON_HEADER) /* offset 0 means none: compressed */
+        disk__put64(m->live + l2, DISK__PACKED | 512);
+    else
+        disk__put64(m->live + l2, where[what] | DISK__COPIED);
+}
+
+static void test_damage(void)
+{
+    static const struct {
+        enum wrong what;
+        bool corrupt; /* found by a write that would have made it worse: no one writes any more */
+    } t[] = {{DATA_ON_L1, true}, {DATA_ON_L2, true}, {DATA_ON_HEADER, true}, {FREE_HEADER, true},
+             {UNALIGNED, false}, {BEYOND, false},    {COUNT_ZERO, true}};
+    static struct disk_image d;
+    static struct mem m;
+    int rc;
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        mem_init(&m);
+        make(&m, &plain);
+        CHECK(opens(&d, &m, false) && !put(&d, 0, 1, 4096) && !disk_flush(&d));
+        disk_close(&d);
+        spoil(&m, t[i].what);
+        CHECK(opens(&d, &m, false));
+        rc = t[i].what == FREE_HEADER || t[i].what == COUNT_ZERO ? disk_discard(&d, 0, 4096)
+             : t[i].what == DATA_ON_HEADER                       ? disk_zero(&d, 0, 4096, true)
+                                                                 : put(&d, 0, 2, 512);
+        rc = rc ? rc : disk_flush(&d);
+        CHECK_EQ(rc, -EIO);
+        CHECK(said.lines == 1 && strstr(said.text, "qemu-img check"));
+        CHECK_EQ(put(&d, 8192, 2, 512), t[i].corrupt ? -EIO : 0);
+        CHECK_EQ(m.live[79] & 2, t[i].corrupt ? 2 : 0);
+        disk_close(&d);
+        CHECK_EQ(opens(&d, &m, false), !t[i].corrupt);
+        disk_close(&d);
+        CHECK(opens(&d, &m, true));
+        disk_close(&d);
+        mem_free(&m);
+    }
+}
+
+/* Headers and tables that are refused, each with a sentence. */
+static void test_refused(void)
+{
+    static const struct {
+        uint32_t off;
+        uint64_t value;
+        unsigned len;
+        bool ro; /* also when only read */
+        const char *why;
+    } t[] = {
+        {4, 1, 4, true, "looks like"},
+        {4, 4, 4, true, "unknown version"},
+        {20, 8, 4, true, "cluster size"},
+        {20, 22, 4, true, "cluster size"},
+        {24, 0, 8, true, "length"},
+        {24, 1ull << 62, 8, true, "length"},
+        {24, 1 << 30, 8, true, "L1"},
+        {32, 1, 4, true, "encrypted"},
+        {36, 0, 4, true, "L1"},
+        {36, 1 << 23, 4, true, "L1"},
+        {36, 1 << 20, 4, true, "L1"},
+        {40, 0, 8, true, "L1"},
+        {40, 0x3200, 8, true, "L1"},
+        {40, 1ull << 40, 8, true, "L1"},
+        {48, 0, 8, true, "refcount"},
+        {48, 0x1100, 8, true, "refcount"},
+        {48, ~0ull, 8, true, "refcount"},
+        {56, 0, 4, true, "refcount"},
+        {56, 1 << 20, 4, true, "refcount"},
+        {72, 1, 8, false, "check -r all"},
+        {72, 2, 8, false, "check -r all"},
+        {72, 4, 8, true, "convert"},
+        {72, 8, 8, true, "compression"},
+        {72, 16, 8, true, "convert"},
+        {72, 32, 8, true, "convert"},
+        {96, 7, 4, true, "refcount width"},
+        {100, 96, 4, true, "header"},
+        {100, 105, 4, true, "header"},
+        {100, 8192, 4, true, "header"},
+        {8, 4094, 8, true, "backing"},
+        {8, 50, 8, true, "backing"},
+        {3 << 12, 1 << 12, 8, false, "overlap"},
+        {3 << 12, 1 << 30, 8, false, "overlap"},
+    };
+    static struct disk_image d;
+    static struct mem m;
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct shape s = plain;
+        s.backing = t[i].off == 8;
+        mem_init(&m);
+        make(&m, &s);
+        if (t[i].len == 4)
+            disk__put32(m.live + t[i].off, (uint32_t)t[i].value);
+        else
+            disk__put64(m.live + t[i].off, t[i].value);
+        if (!CHECK(!opens(&d, &m, false) && said.lines == 1) ||
+            !CHECK(strstr(said.text, t[i].off == 4 && t[i].value == 1 ? "not a qcow2" : t[i].why)))
+            fprintf(stderr, "row %u: %s\n", i, said.text);
+        disk_close(&d);
+        CHECK_EQ(opens(&d, &m, true), !t[i].ro);
+        disk_close(&d);
+        mem_free(&m);
+    }
+}
+
+static void test_bounds(void)
+{
+    static struct disk_image d;
+    static struct mem m;
+    uint8_t b[1024];
+    struct disk_iov iov[2] = {{b, 512}, {b, (size_t)-1}};
+
+    mem_init(&m);
+    make(&m, &plain);
+    CHECK(opens(&d, &m, false));
+    CHECK_EQ(disk_read(&d, iov, 1, d.len), -EINVAL);
+    CHECK_EQ(disk_read(&d, iov, 1, d.len - 511), -EINVAL);
+    CHECK_EQ(disk_read(&d, iov, 1, ~0ull), -EINVAL);
+    CHECK_EQ(disk_write(&d, iov, 2, 0), -EINVAL);
+    CHECK_EQ(disk_read(&d, iov, 1, d.len - 512), 0);
+    CHECK_EQ(disk_discard(&d, 1, d.len), -EINVAL);
+    CHECK_EQ(disk_zero(&d, ~0ull, 2, true), -EINVAL);
+    disk_close(&d);
+    CHECK(opens(&d, &m, true));
+    CHECK_EQ(disk_write(&d, iov, 1, 0), -EROFS);
+    CHECK_EQ(disk_discard(&d, 0, 4096), -EROFS);
+    CHECK_EQ(disk_zero(&d, 0, 4096, false), -EROFS);
+    CHECK_EQ(disk_flush(&d), 0);
+    disk_close(&d);
+    mem_free(&m);
+}
+
 int main(void)
 {
     mem_init(&base);
@@ -597,6 +890,14 @@ int main(void)
         for (unsigned i = 0; i < SECTOR / 8; i++)
             vmm_put64(base.live + s * SECTOR + 8 * i, base_version(s));
     test_crashes();
+    test_write_errors();
+    test_flush_error();
+    test_full();
+    test_reuse();
+    test_write_count();
+    test_damage();
+    test_refused();
+    test_bounds();
     mem_free(&base);
     CHECK_EQ(allocated, 0);
     CHECK_DONE("test_disk");

@@ -4,7 +4,6 @@
 #define HOST_STREAM_RETRY 20000000
 #include "../host.h"
 #include "check.h"
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -275,50 +274,6 @@ static void fini_both(void *ctx)
     host_event_fini(&loop, &event2);
 }
 
-/* Ping and pong between two threads: one lost wake-up, and the test does not end. */
-static struct {
-    struct host_mutex mutex;
-    struct host_cond turned;
-    struct host_timer timer;
-    unsigned turns;
-} pong;
-
-static void pong_until(unsigned parity)
-{
-    struct vmm_lock lock = host_mutex_lock(&pong.mutex);
-
-    for (unsigned i = 0; i < 1000; i++) {
-        vmm_enter(&lock);
-        while (pong.turns % 2 != parity)
-            host_cond_wait(&pong.turned, &pong.mutex);
-        pong.turns++;
-        host_cond_wake(&pong.turned);
-        vmm_leave(&lock);
-    }
-}
-
-static void *pong_main(void *ctx)
-{
-    pong_until(1);
-    host_timer_again(&pong.timer, 1000000); /* from a thread that is not the loop's */
-    return ctx;
-}
-
-static void test_cond(void)
-{
-    struct host_thread thread;
-
-    host_mutex_init(&pong.mutex);
-    host_cond_init(&pong.turned);
-    CHECK(!host_timer_set(&loop, &pong.timer, 3600000000000, stop_loop, &loop));
-    CHECK(!host_thread_start(&thread, pong_main, NULL, "pong"));
-    pong_until(0);
-    host_thread_join(&thread);
-    CHECK_EQ(pong.turns, 2000);
-    CHECK(!host_loop_run(&loop));
-    host_timer_cancel(&pong.timer);
-}
-
 static void test_event(void)
 {
     struct host_thread t;
@@ -494,6 +449,41 @@ static void test_bad_files(void)
     }
     if (root)
         CHECK(!setresuid(0, 0, 0));
+}
+
+/* Files that hold a disk: of any length, made on demand, or nameless. */
+static void test_disk_image(void)
+{
+    static char text[] = "some bytes";
+    struct host_iov iov = {text, sizeof text}, back;
+    char got[sizeof text];
+    struct host_disk d, t;
+
+    back = (struct host_iov){got, sizeof got};
+    CHECK_EQ(host_disk_open(&d, in_dir("image"), HOST_DISK_IMAGE, &test_log), -ENOENT);
+    CHECK(said_once("does not exist"));
+    CHECK(!host_disk_open(&d, in_dir("image"), HOST_DISK_IMAGE | HOST_DISK_NEW, &test_log));
+    CHECK_EQ(d.len, 0);
+    CHECK_EQ(host_disk_rw(&d, true, &iov, 1, 5000), -EIO);
+    d.len = 5000 + sizeof text;
+    CHECK(!host_disk_rw(&d, true, &iov, 1, 5000));
+    host_disk_close(&d);
+    CHECK(!host_disk_open(&d, in_dir("image"), HOST_DISK_IMAGE | HOST_DISK_NEW, &test_log));
+    CHECK_EQ(d.len, 5000 + sizeof text);
+    CHECK(!host_disk_rw(&d, false, &back, 1, 5000) && !strcmp(got, text));
+    if (!host_disk_punch(&d, 4096, 4096)) /* not every file system can */
+        CHECK(!host_disk_rw(&d, false, &back, 1, 5000) && !got[0] && !got[5]);
+    CHECK(!host_disk_temp(&t, dir, &test_log));
+    CHECK(!t.len && !host_disk_same(&t, &d));
+    t.len = sizeof text;
+    CHECK(!host_disk_rw(&t, true, &iov, 1, 0) && !host_disk_rw(&t, false, &back, 1, 0));
+    CHECK(!strcmp(got, text));
+    host_disk_close(&t);
+    host_disk_close(&d);
+    CHECK(fcntl(t.fd, F_GETFD) < 0 && fcntl(d.fd, F_GETFD) < 0);
+    CHECK(!unlink(in_dir("image"))); /* the last file: else the directory could not go */
+    CHECK_EQ(host_disk_temp(&t, in_dir("image"), &test_log), -ENOENT);
+    CHECK(said_once("no temporary file"));
 }
 
 static void test_disk_lock(void)
@@ -1984,87 +1974,6 @@ static void test_tap_refusals(void)
     close(null);
 }
 
-static size_t tap_changes;
-
-static void tap_changed(void *ctx)
-{
-    tap_changes += ctx == &tap_changes;
-}
-
-static void tap_flags(const char *name, short flags)
-{
-    struct ifreq ifr = {.ifr_flags = flags};
-    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    memcpy(ifr.ifr_name, name, strlen(name));
-    CHECK(!ioctl(sock, SIOCSIFFLAGS, &ifr));
-    close(sock);
-}
-
-/* In a network namespace of its own, where a tap is ours to make. 77: not on this host. */
-static int tap_body(void)
-{
-    uint8_t frame[2048] = {0};
-    struct host_iov iov[2] = {{frame, 12}, {frame + 12, sizeof frame - 12}};
-    struct host_tap t, other;
-    int n = 0;
-
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) || access("/dev/net/tun", R_OK | W_OK))
-        return 77;
-    CHECK(!host_loop_init(&loop, &test_log));
-    if (!CHECK(!host_tap_open(&t, "vt%d", 2, &test_log)))
-        return 1;
-    CHECK(!strcmp(t.name, "vt0") && t.mtu == 1500 && !t.up && t.fd[1] >= 0);
-    CHECK((t.offload & 15) == 15);
-    CHECK(!host_tap_follow(&t, &loop, tap_changed, &tap_changes, &test_log));
-    CHECK_EQ(host_tap_recv(&t, 0, iov, 2), -EAGAIN);
-    CHECK_EQ(host_tap_send(&t, 0, iov, 2), -EIO); /* it is down */
-    tap_flags("vt0", IFF_UP);
-    CHECK(reaches(&tap_changes, 1) && t.up);
-    iov[1].len = 60;
-    CHECK_EQ(host_tap_send(&t, 0, iov, 2), 72);
-    host_tap_set_queues(&t, 2);
-    CHECK_EQ(host_tap_send(&t, 1, iov, 2), 72);
-    host_tap_set_queues(&t, 1);
-    host_tap_set_offload(&t, t.offload);
-    iov[1].len = sizeof frame - 12;
-    for (unsigned ms = 0; ms < 2000 && n <= 0; ms++) { /* the host's IPv6 looks for neighbours */
-        turn(1);
-        n = host_tap_recv(&t, 0, iov, 2);
-    }
-    CHECK(n >= 12 + 14 && frame[12] == 0x33 && frame[24] == 0x86);
-    tap_flags("vt0", 0);
-    CHECK(reaches(&tap_changes, 2) && !t.up);
-    CHECK(said_once(NULL));
-    host_watch_del(&loop, &t.news);
-    host_tap_close(&t);
-    CHECK(!host_tap_open(&t, "vt1", 1, &test_log));
-    CHECK_EQ(host_tap_open(&other, "vt1", 1, &test_log), -EBUSY);
-    CHECK(said_once("in use"));
-    CHECK_EQ(host_tap_open(&other, "lo", 1, &test_log), -EINVAL);
-    CHECK(said_once("is no tap"));
-    CHECK(!host_tap_adopt(&other, t.fd[0], &test_log));
-    CHECK(!strcmp(other.name, "vt1") && other.up && !other.mtu && (other.offload & 15) == 15);
-    host_tap_close(&other);
-    return check_failed != 0;
-}
-
-static void test_tap(void)
-{
-    int status = 0;
-    pid_t pid = fork();
-
-    if (!pid) {
-        check_failed = 0;
-        _exit(tap_body());
-    }
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        fprintf(stderr, "no tap: not tested\n");
-    else
-        CHECK_EQ(status, 0);
-}
-
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -2075,12 +1984,12 @@ int main(void)
     CHECK(!host_loop_init(&loop, &test_log));
     test_watch();
     test_timer();
-    test_cond();
     test_event();
     test_signals();
     test_small_things();
     test_ram();
     test_bad_files();
+    test_disk_image();
     test_disk_lock();
     test_disk_rw();
     test_async();
@@ -2101,7 +2010,6 @@ int main(void)
     test_unix_path();
     test_passt();
     test_tap_refusals();
-    test_tap();
     test_pty();
     test_tty_size();
     test_tty_console();
