@@ -560,6 +560,8 @@ VMM_DEF int host_vhost_open(struct host_vhost *v, const struct vmm_mem *mem,
 /* Ring 0 to the guest or 1 from it, with those of `features` that concern rings. */
 VMM_DEF int host_vhost_start(struct host_vhost *v, unsigned ring, const struct host_ring *r,
                              uint64_t features, int tap_fd);
+/* Another bell for the guest. */
+VMM_DEF void host_vhost_call(struct host_vhost *v, unsigned ring, int call);
 VMM_DEF void host_vhost_stop(struct host_vhost *v, unsigned ring);
 VMM_DEF void host_vhost_close(struct host_vhost *v); /* also when not open, but not when all zero */
 
@@ -3610,6 +3612,13 @@ VMM_DEF int host_vhost_start(struct host_vhost *v, unsigned ring, const struct h
         host__ioctl(v->fd, VHOST_NET_SET_BACKEND, &tap))
         return -errno;
     return 0;
+}
+
+VMM_DEF void host_vhost_call(struct host_vhost *v, unsigned ring, int call)
+{
+    struct vhost_vring_file file = {ring, call};
+
+    host__ioctl(v->fd, VHOST_SET_VRING_CALL, &file); /* the kernel keeps the last one if it fails */
 }
 
 /* Without a back end the kernel takes its hands off the ring, before the call returns. */

@@ -1688,13 +1688,37 @@ static void net_stop(void *ctx, unsigned q)
     host_event_raise(&n->rings);
 }
 
+static int message_route(struct vm *vm, struct message *m, uint64_t addr, uint32_t data);
+
+/* The bell that the kernel is to ring for the driver. Where the interrupt is a message that is not
+   masked, the hypervisor hears it; else on_call does, and decides what to do. */
+static int net_call_bell(struct net *n, unsigned q)
+{
+    struct slot *s = n->slot;
+    struct message *m;
+    uint64_t addr;
+    uint32_t data;
+
+    if (s->vm->cfg->transport != TRANSPORT_PCI || !vio_pci_message(&s->pci, q, &addr, &data))
+        return n->ring[q].call.fd;
+    m = &s->message[s->pci.queue_vector[q]];
+    return message_route(s->vm, m, addr, data) ? n->ring[q].call.fd : m->bell;
+}
+
+/* The driver masked an interrupt, or gave it another message. With the card's lock held. */
+static void net_routed(struct net *n, unsigned q)
+{
+    if (q < 2 * n->npairs && n->ring[q].runs)
+        host_vhost_call(&n->pair[q / 2].vhost, q % 2, net_call_bell(n, q));
+}
+
 /* Hands a ring to the kernel, which is to look into it at once. False: it refuses. */
 static bool net_ring_start(struct net *n, unsigned q)
 {
     struct bell *bell = &n->slot->bell[q];
     struct vio_rings r = vio_queue_rings(&n->card.dev, q);
     struct host_ring ring = {r.size,   r.desc,         r.driver,
-                             r.device, bell->watch.fd, n->ring[q].call.fd};
+                             r.device, bell->watch.fd, net_call_bell(n, q)};
     int err = host_vhost_start(&n->pair[q / 2].vhost, q % 2, &ring, n->card.dev.accepted,
                                n->tap.fd[q / 2]);
 
@@ -2063,6 +2087,14 @@ static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t dat
         host_bell_post(s->loop, m->bell);
 }
 
+static void slot_routed(void *ctx, unsigned q)
+{
+    struct slot *s = ctx;
+
+    if (s->net)
+        net_routed(s->net, q);
+}
+
 /* A function of the PCI root bus. */
 static int slot_plug_pci(struct slot *s)
 {
@@ -2073,6 +2105,7 @@ static int slot_plug_pci(struct slot *s)
                                 .lock = host_mutex_lock(&s->lock),
                                 .kick = on_kick,
                                 .moved = slot_moved,
+                                .routed = slot_routed,
                                 .ctx = s,
                                 .log = vm->log};
     int err;
