@@ -98,6 +98,10 @@ in_lab() {
     for program in $(sed -n 's/^# programs: //p' "tests/$name.sh"); do
         with_libraries "$program" "$dir"
     done
+    for module in $(sed -n 's/^# modules: //p' "tests/$name.sh"); do # of the machine's own kernel
+        mkdir -p "$dir/t/build/lab"
+        cp "build/kernels/$(kernels '[cg]*-*' | head -n 1)/modules/$module.ko" "$dir/t/build/lab/"
+    done
     [ ! -e build/tools.cpio ] || ln -s "$PWD/build/tools.cpio" "$dir/t/build/"
     for k; do
         mkdir "$dir/t/build/kernels/$k"
@@ -110,7 +114,7 @@ in_lab() {
 }
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
-# its "programs:" line what it runs beside vmm and busybox.
+# its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads.
 jobs() {
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "guest_boot $k"
