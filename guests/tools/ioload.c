@@ -1,12 +1,14 @@
 /* ioload.c - block I/O load for tests and benches; static, runs in guests and in the lab's machine
 
      ioload FILE read|write|randread|randwrite [KEY=NUMBER]... [verify] [buffered] [mark=NAME]
+     ioload DEVICE discard|zero [span=NUMBER]    gives the first span bytes back or has them zeroed
        block=4096      bytes per request, a power of two from 512 to 1 MiB
        depth=1         requests in flight, up to 256
        span=           bytes from the start that are used; whole blocks, the file's size if not given
        requests=       span/block if not given: then each block is used once, in random order too
        seed=1          what a written block holds depends on it
        verify          every block read must be what a write with the same seed has put there
+       blank           every block read must be zeroes
        buffered        without O_DIRECT; a write ends with fdatasync
        mark=NAME       prints "MARK NAME begin" and "MARK NAME end" around the load, for bench_time
    Prints "requests=N bytes=N errors=N wrong=N ns=N errno=N": errors are failed or short requests
@@ -17,10 +19,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
+#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +33,7 @@ enum { DEPTH_MAX = 256, BLOCK_MAX = 1 << 20, STAMP = 512 /* bytes between two st
 
 struct load {
     const char *path, *mark;
-    int fd, writes, random, verify, buffered;
+    int fd, writes, random, verify, blank, buffered;
     uint64_t block, depth, span, requests, seed;
     uint64_t next; /* request */
     uint64_t errors, wrong;
@@ -102,13 +106,19 @@ static int verifies(const struct load *l, const char *data, uint64_t off)
     return 1;
 }
 
+static int is_blank(const char *data, uint64_t len)
+{
+    return !data[0] && !memcmp(data, data + 1, len - 1);
+}
+
 /* Takes the result of one request, a length or -errno. */
 static void account(struct load *l, const char *data, uint64_t off, int64_t res)
 {
     if (res != (int64_t)l->block) {
         l->errors++;
         l->last_errno = res < 0 ? (int)-res : 0;
-    } else if (l->verify && !l->writes && !verifies(l, data, off)) {
+    } else if (!l->writes && ((l->verify && !verifies(l, data, off)) ||
+                              (l->blank && !is_blank(data, l->block)))) {
         l->wrong++;
     }
 }
@@ -197,6 +207,16 @@ static uint64_t file_size(int fd)
     return (uint64_t)end;
 }
 
+/* DISCARD or WRITE_ZEROES, one request for the kernel. */
+static int give_back(const struct load *l, int zero)
+{
+    uint64_t range[2] = {0, l->span};
+
+    if (ioctl(l->fd, (int)(zero ? BLKZEROOUT : BLKDISCARD), range))
+        die(zero ? "BLKZEROOUT" : "BLKDISCARD");
+    return 0;
+}
+
 /* The mark is given time to leave the guest before the load begins. */
 static void mark(const struct load *l, const char *which)
 {
@@ -220,6 +240,8 @@ static void option(struct load *l, const char *arg)
         }
     if (!strcmp(arg, "verify"))
         l->verify = 1;
+    else if (!strcmp(arg, "blank"))
+        l->blank = 1;
     else if (!strcmp(arg, "buffered"))
         l->buffered = 1;
     else if (!strncmp(arg, "mark=", 5))
@@ -256,6 +278,7 @@ int main(int argc, char **argv)
 {
     struct load l = {.block = 4096, .depth = 1, .seed = 1};
     uint64_t start, ns;
+    int give;
 
     if (argc < 3) {
         fprintf(stderr, "usage: ioload FILE read|write|randread|randwrite [KEY=NUMBER]...\n");
@@ -263,10 +286,13 @@ int main(int argc, char **argv)
     }
     l.path = argv[1];
     l.random = !strncmp(argv[2], "rand", 4);
-    l.writes = !strcmp(argv[2] + 4 * l.random, "write");
+    give = !strcmp(argv[2], "discard") || !strcmp(argv[2], "zero");
+    l.writes = give || !strcmp(argv[2] + 4 * l.random, "write");
     for (int i = 3; i < argc; i++)
         option(&l, argv[i]);
     open_file(&l);
+    if (give)
+        return give_back(&l, *argv[2] == 'z');
     mark(&l, "begin");
     start = now();
     if (l.depth > 1)
