@@ -570,7 +570,8 @@ VMM_DEF void host_vhost_close(struct host_vhost *v); /* also when not open, but 
    and left before a signal that would end the process takes effect. */
 VMM_DEF int host_tty_raw(int fd);    /* -ENOTTY: not a terminal. host_stream_open calls it */
 VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw */
-/* In characters. -ENOTTY: no terminal, or one that does not know its size. */
+/* In characters. -ENOTTY: no terminal, or one that does not know its size. SIGWINCH tells of a change;
+   in raw mode it also comes after SIGCONT. */
 VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 
 #ifdef __cplusplus
@@ -2194,6 +2195,7 @@ static void host__tty_continue(int signo)
 
     (void)signo;
     host__tty_enter();
+    kill(getpid(), SIGWINCH); /* which only those in the foreground were told of */
     errno = err;
 }
 

@@ -1661,6 +1661,30 @@ static int console_body(void)
     return check_failed ? 102 : (int)dev.ngot;
 }
 
+static void on_size(void *ctx, int signo)
+{
+    CHECK_EQ(signo, SIGWINCH);
+    dev.key = 'r';
+    host_loop_stop((struct host_loop *)ctx);
+}
+
+/* Ends with 7 when it hears that the size may have changed. */
+static int resized_body(void)
+{
+    static const int signo = SIGWINCH;
+    static struct host_signals sig;
+    static struct host_timer late;
+
+    dev.key = 0;
+    if (host_loop_init(&loop, &test_log) ||
+        host_signals_add(&loop, &sig, &signo, 1, on_size, &loop) ||
+        host_timer_set(&loop, &late, 3000000000, stop_loop, &loop) || host_tty_raw(0))
+        return 100;
+    host_loop_run(&loop);
+    host_tty_restore();
+    return dev.key == 'r' && !check_failed ? 7 : 101;
+}
+
 static int crash_body(void)
 {
     int quiet = open("/dev/null", O_WRONLY);
@@ -1707,6 +1731,26 @@ static void test_tty_console(void)
     CHECK_EQ(child_end(pid), 0);
     CHECK(!is_raw());
     close(master);
+}
+
+static void test_tty_resized(void)
+{
+    struct winsize size = {.ws_col = 90, .ws_row = 30};
+
+    for (int round = 0; round < 2; round++) {
+        int status;
+        pid_t pid = on_terminal(resized_body);
+        CHECK(gets_raw(true));
+        if (round == 0) {
+            CHECK(!ioctl(master, TIOCSWINSZ, &size));
+        } else { /* while it is stopped its terminal is another's, who resizes it */
+            kill(pid, SIGSTOP);
+            CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+            kill(pid, SIGCONT);
+        }
+        CHECK_EQ(WEXITSTATUS(child_end(pid)), 7);
+        close(master);
+    }
 }
 
 /* Waits until the child stops, in raw mode, and puts the terminal back as a shell does. */
@@ -2061,6 +2105,7 @@ int main(void)
     test_pty();
     test_tty_size();
     test_tty_console();
+    test_tty_resized();
     tty_death(crash_body, 2, 0, SIGSEGV);
     tty_death(crash_body, 1, SIGHUP, SIGHUP);
     tty_death(abort_body, 1, 0, SIGABRT);
