@@ -3499,7 +3499,7 @@ static void check_hypervisor(struct doctor *d)
     if (hyp_caps(&h) & HYP_CAP_IRQCHIP)
         finding(d, FINE, "irqchip", "interrupt controllers and timers in the kernel", "");
     else
-        finding(d, LACK, "irqchip", "no interrupt controllers in the kernel's KVM",
+        finding(d, LESS, "irqchip", "no interrupt controllers in KVM: vmm's own are slower",
                 "use a newer kernel");
     if (hyp_caps(&h) & HYP_CAP_DOORBELL)
         finding(d, FINE, "ioeventfd", "queue notifications without an exit to user space", "");
