@@ -295,7 +295,7 @@ VMM_DEF void host_file_close(struct host_file *f); /* also when all zero */
 
 /* >>disk: a regular file or a block device in sectors of 512 bytes. */
 enum {
-    HOST_DISK_RO = 1,    /* never written */
+    HOST_DISK_RO = 1,     /* never written */
     HOST_DISK_DIRECT = 2, /* transfers bypass the host's page cache */
     HOST_DISK_IMAGE = 4,  /* holds a disk rather than is one: has any length, see host_disk.len */
     HOST_DISK_NEW = 8     /* IMAGE: made, empty, if there is none */
@@ -3066,8 +3066,10 @@ static int host__tap_refused(const struct host_tap *t, int err, const struct vmm
     if (err == EBUSY)
         return vmm_err(log, -err, "tap '%s' is in use by another program: choose another", t->name);
     if (err == EINVAL)
-        return vmm_err(log, -err, "'%s' is no tap with %u queue%s: ip tuntap add dev %s mode tap%s",
-                       t->name, t->nqueues, t->nqueues > 1 ? "s" : "", t->name, multi);
+        return vmm_err(
+            log, -err,
+            "'%s' is no tap with %u queue%s: ip tuntap add dev NAME mode tap%s makes one", t->name,
+            t->nqueues, t->nqueues > 1 ? "s" : "", multi);
     return vmm_err(log, -err, "tap '%s' cannot be opened: %s", t->name, strerror(err));
 }
 

@@ -1212,7 +1212,7 @@ struct vm {
 
     struct slot slot[SLOTS_MAX];
     unsigned nslots;
-    struct host_mutex messages_lock; /* guards the hypervisor's lines for messages */
+    struct host_mutex messages_lock;      /* guards the hypervisor's lines for messages */
     struct vio_console console, channels; /* the terminal; the bundle of --port */
     struct vio_rng rng;
     struct vmm_bucket rng_limit;
@@ -1699,7 +1699,8 @@ static int net_call_bell(struct net *n, unsigned q)
     uint64_t addr;
     uint32_t data;
 
-    if (s->vm->cfg->transport != TRANSPORT_PCI || !vio_pci_message(&s->pci, q, &addr, &data))
+    if (s->vm->cfg->transport != TRANSPORT_PCI || !vm_can(s->vm, HYP_CAP_MSI) ||
+        !vio_pci_message(&s->pci, q, &addr, &data))
         return n->ring[q].call.fd;
     m = &s->message[s->pci.queue_vector[q]];
     return message_route(s->vm, m, addr, data) ? n->ring[q].call.fd : m->bell;
