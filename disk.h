@@ -1,13 +1,15 @@
 /* disk.h - disk images, raw and qcow2, over any store of bytes      MIT licence, see LICENSE
 
-   WHAT IT IS      Reads and writes qcow2 images, versions 2 and 3 (docs/interop/qcow2.txt of QEMU is
-                   the specification that the comments mean): backing chains, compressed clusters,
-                   zero clusters, clusters shared with snapshots, discard; and creates overlays. Raw
-                   images go through the same calls. Not here: encryption, external data files,
-                   subclusters, taking snapshots, resizing; each is refused with a sentence.
+   WHAT IT IS      Reads and writes qcow2 images, versions 2 and 3 (docs/interop/qcow2.txt of QEMU
+                   is the specification that the comments mean): backing chains, compressed
+                   clusters, zero clusters, clusters shared with snapshots, discard; and creates
+                   overlays. Raw images go through the same calls. Not here: encryption, external
+                   data files, subclusters, taking snapshots, resizing; each is refused with a
+                   sentence.
 
    QUICK START     static uint8_t file[1 << 20];
-                   static int file_rw(void *ctx, bool write, const struct disk_iov *iov, unsigned n, uint64_t off)
+                   static int file_rw(void *ctx, bool write, const struct disk_iov *iov, unsigned n,
+                                      uint64_t off)
                    {
                        (void)ctx;
                        for (; n; off += iov->len, iov++, n--) {
@@ -19,7 +21,8 @@
                    static int first_sector(void *sector)
                    {
                        static struct disk_image disk;
-                       struct disk_desc desc = {.name = "file", .format = DISK_RAW, .read_only = true};
+                       struct disk_desc desc = {.name = "file", .format = DISK_RAW,
+                                                .read_only = true};
                        struct disk_iov iov = {sector, 512};
                        desc.store.rw = file_rw;
                        desc.store.len = sizeof file;
@@ -40,19 +43,19 @@
                    set in the implementing file only:
                    DISK_CHAIN_MAX     images in one backing chain; default 32
 
-   DEPENDS ON      vmm.h alone, but for the two libraries when asked for. Decompressors are call-backs
-                   of the desc; without one, images that need it are refused.
+   DEPENDS ON      vmm.h alone, but for the two libraries when asked for. Decompressors are call-
+                   backs of the desc; without one, images that need it are refused.
 
    THREADS         One caller at a time for an image. Calls block for as long as the store does.
    MEMORY          desc.alloc is called by disk_open alone: the tables of the image (never more than
-                   32 MiB of L1 and 8 MiB of refcount table), up to four times that to find overlaps,
-                   caches, and four clusters; disk_close returns it all. The two libraries allocate
-                   for the time of a call.
+                   32 MiB of L1 and 8 MiB of refcount table), up to four times that to find
+                   overlaps, caches, and four clusters; disk_close returns it all. The two libraries
+                   allocate for the time of a call.
    ORDER           Data, copies and reference counts reach the store before the table entries that
-                   point at them, with a flush between; a cluster is used anew only after a flush has
-                   followed the removal of every pointer to it. So whatever subset of the writes
-                   since the last flush survives, the image has at most leaked clusters, and all that
-                   was written before the last disk_flush. Table entries are kept back until
+                   point at them, with a flush between; a cluster is used anew only after a flush
+                   has followed the removal of every pointer to it. So whatever subset of the writes
+                   since the last flush survives, the image has at most leaked clusters, and all
+                   that was written before the last disk_flush. Table entries are kept back until
                    disk_flush, or until the cache is full.
    ERRORS          0 or -errno, the sentence in the log. After a failed flush, or damage found while
                    writing (then the image is marked corrupt), every later write fails.
@@ -548,7 +551,8 @@ static int disk__load_slot(struct disk_image *d, const struct disk__table *t,
 enum { DISK__WAYS = 8 };
 
 /* The slice in memory, loaded if need be, good until the next call for the same cache. NULL: its
-   table does not exist. Refcounts may go out at any time (see disk__commit), map entries may not. */
+   table does not exist. Refcounts may go out at any time (see disk__commit), map entries may
+   not. */
 static int disk__slot(struct disk_image *d, const struct disk__table *t, struct disk__cache *cache,
                       uint64_t slice, struct disk__slot **out)
 {

@@ -1,4 +1,4 @@
-/* test_disk.c - disk.h over a store in memory that can lose what was not flushed, fail, and be damaged
+/* test_disk.c - disk.h over a store in memory that can lose what was not flushed, and fail
 
    Every sector that the tests write holds its own version number, so that reading back tells which
    write it came from. The checker of images here knows nothing of disk.h. */
