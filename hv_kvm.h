@@ -454,7 +454,8 @@ static int kvm__route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
                                           .u.msi = {.address_lo = (uint32_t)addr,
                                                     .address_hi = (uint32_t)(addr >> 32),
                                                     .data = data}};
-    unsigned i = 0;
+    struct kvm_irq_routing_entry old;
+    unsigned i = 0, nr;
     int err;
 
     _Static_assert(sizeof h->routes >= sizeof *table + HYP_ROUTES_MAX * sizeof route,
@@ -463,10 +464,16 @@ static int kvm__route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
         kvm__first_routes(table);
     while (i < table->nr && table->entries[i].gsi != gsi)
         i++;
+    nr = table->nr;
+    old = table->entries[i];
     table->entries[i] = route;
-    table->nr += i == table->nr;
+    table->nr += i == nr;
     err = kvm__ioctl(h->vm, KVM_SET_GSI_ROUTING, table);
-    return err ? vmm_err(h->log, err, "KVM refuses a message as interrupt: %s", strerror(-err)) : 0;
+    if (err) { /* one message that cannot be does not harm the others */
+        table->entries[i] = old;
+        table->nr = nr;
+    }
+    return err;
 }
 
 VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data)
@@ -495,7 +502,6 @@ VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t d
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
 {
     struct kvm_ioeventfd io = {.addr = where->gpa, .len = where->len, .fd = bell};
-    int err;
 
     if (!(h->caps & HYP_CAP_DOORBELL) || (!where->len && !h->any_width))
         return -ENOSYS;
@@ -504,8 +510,7 @@ VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int be
         io.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
     }
     io.flags |= on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN;
-    err = kvm__ioctl(h->vm, KVM_IOEVENTFD, &io);
-    return err ? vmm_err(h->log, err, "KVM refuses a doorbell: %s", strerror(-err)) : 0;
+    return kvm__ioctl(h->vm, KVM_IOEVENTFD, &io);
 }
 
 /* >>cpuid: the host's features with the topology of one package of ncpus cores ---- */

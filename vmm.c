@@ -1075,6 +1075,7 @@ struct slot {
     struct bell *bell;         /* one a queue */
     struct host_event rung;    /* some bell was rung by hand */
     struct net *net;           /* NULL: the device is no network card */
+    struct vmm_budget budget;
 };
 
 /* The doorbell of a queue. */
@@ -1089,8 +1090,9 @@ struct bell {
 struct message {
     uint64_t addr;
     uint32_t data;
+    bool routed; /* the two above are what the line means */
     unsigned gsi;
-    int bell; /* -1: never sent yet */
+    int bell; /* -1: it has no line yet */
 };
 
 struct disk {
@@ -1688,7 +1690,7 @@ static void net_stop(void *ctx, unsigned q)
     host_event_raise(&n->rings);
 }
 
-static int message_route(struct vm *vm, struct message *m, uint64_t addr, uint32_t data);
+static int message_route(struct slot *s, struct message *m, uint64_t addr, uint32_t data);
 
 /* The bell that the kernel is to ring for the driver. Where the interrupt is a message that is not
    masked, the hypervisor hears it; else on_call does, and decides what to do. */
@@ -1703,7 +1705,7 @@ static int net_call_bell(struct net *n, unsigned q)
         !vio_pci_message(&s->pci, q, &addr, &data))
         return n->ring[q].call.fd;
     m = &s->message[s->pci.queue_vector[q]];
-    return message_route(s->vm, m, addr, data) ? n->ring[q].call.fd : m->bell;
+    return message_route(s, m, addr, data) ? n->ring[q].call.fd : m->bell;
 }
 
 /* The driver masked an interrupt, or gave it another message. With the card's lock held. */
@@ -1938,11 +1940,11 @@ static int bell_open(struct bell *b)
     return host_watch_add(s->loop, &b->watch);
 }
 
-static int bell_place(const struct bell *b, const struct vmm_doorbell *where, bool on)
+/* A bell without a place is no harm: on_kick gets its kicks. */
+static void bell_place(const struct bell *b, const struct vmm_doorbell *where, bool on)
 {
-    int err = b->watch.fd < 0 ? 0 : hyp_doorbell(&b->slot->vm->hyp, where, b->watch.fd, on);
-
-    return err == -ENOSYS ? 0 : err;
+    if (b->watch.fd >= 0)
+        hyp_doorbell(&b->slot->vm->hyp, where, b->watch.fd, on);
 }
 
 static void *slot_main(void *ctx)
@@ -2026,8 +2028,8 @@ static int slot_plug_mmio(struct slot *s)
                        (int)MMIO_SLOTS_MAX);
     err = plug_edge(vm, virtio_gsi[at], s->loop, &desc.irq);
     vio_mmio_init(&s->mmio, &desc);
-    for (; where.value < s->dev->nqueues && !err; where.value++)
-        err = bell_place(&s->bell[where.value], &where, true);
+    for (; where.value < s->dev->nqueues; where.value++)
+        bell_place(&s->bell[where.value], &where, true);
     return err ? err : vmm_bus_add(&vm->mmio, &io);
 }
 
@@ -2049,34 +2051,49 @@ static void slot_moved(void *ctx, uint64_t gpa)
     s->bar = gpa;
 }
 
-/* Gives a message its line, or another meaning to the line that it has. */
-static int message_route(struct vm *vm, struct message *m, uint64_t addr, uint32_t data)
+/* The line of a message, which it gets when it is first sent. */
+static int message_line(struct vm *vm, struct message *m)
 {
-    struct vmm_lock lock = host_mutex_lock(&vm->messages_lock);
-    bool fresh = m->bell < 0;
-    int err = 0;
+    int gsi = m->bell < 0 ? hyp_msi_line(&vm->hyp) : 0, bell, err;
 
-    if (!fresh && m->addr == addr && m->data == data)
-        return 0;
-    vmm_enter(&lock);
-    if (fresh) {
-        int gsi = hyp_msi_line(&vm->hyp);
-        err = gsi < 0 ? gsi : (m->bell = host_bell_open()) < 0 ? m->bell : 0;
-        m->gsi = (unsigned)gsi;
-    }
-    if (!err)
-        err = hyp_msi_route(&vm->hyp, m->gsi, addr, data);
-    if (!err && fresh)
-        err = hyp_irq_bell(&vm->hyp, m->gsi, m->bell, true);
-    vmm_leave(&lock);
-    if (!err) {
-        m->addr = addr;
-        m->data = data;
-    }
-    return err;
+    if (m->bell >= 0 || gsi < 0)
+        return gsi < 0 ? gsi : 0;
+    bell = host_bell_open();
+    err = bell < 0 ? bell : hyp_irq_bell(&vm->hyp, (unsigned)gsi, bell, true);
+    if (err && bell >= 0)
+        close(bell);
+    if (err)
+        return err;
+    m->gsi = (unsigned)gsi;
+    m->bell = bell;
+    return 0;
 }
 
-/* With the device's lock held. A message that cannot be routed was said in the log. */
+/* Gives its line the meaning that the guest has chosen, unless it has that already. */
+static int message_route(struct slot *s, struct message *m, uint64_t addr, uint32_t data)
+{
+    struct vmm_lock lock = host_mutex_lock(&s->vm->messages_lock);
+    int err;
+
+    if (m->routed && m->addr == addr && m->data == data)
+        return 0;
+    vmm_enter(&lock);
+    err = message_line(s->vm, m);
+    if (!err)
+        err = hyp_msi_route(&s->vm->hyp, m->gsi, addr, data);
+    vmm_leave(&lock);
+    if (err && vmm_spend(&s->budget))
+        vmm_say(s->vm->log, VMM_LOG_WARN, "virtio-%s: an interrupt (0x%llx, 0x%x) is lost: %s",
+                s->dev->cls->name, (unsigned long long)addr, data, strerror(-err));
+    if (err)
+        return err;
+    m->routed = true;
+    m->addr = addr;
+    m->data = data;
+    return 0;
+}
+
+/* With the device's lock held. */
 static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t data)
 {
     struct slot *s = ctx;
@@ -2084,7 +2101,7 @@ static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t dat
 
     if (!vm_can(s->vm, HYP_CAP_MSI))
         pc_irqchip_msi(&s->vm->irqchip, vector, addr, data);
-    else if (!message_route(s->vm, m, addr, data))
+    else if (!message_route(s, m, addr, data))
         host_bell_post(s->loop, m->bell);
 }
 

@@ -522,7 +522,8 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on);
 /* A new line for message-signalled interrupts. -ENOSYS without HYP_CAP_MSI, -ENOSPC when there are
    no more. From one thread at a time, as the next. */
 VMM_DEF int hyp_msi_line(struct hyp *h);
-/* From now on an edge on this line is this message. Slow; before the line is first rung. */
+/* From now on an edge on this line is this message. Slow; before the line is first rung. -EINVAL,
+   silently, for the guest chose it: no such message can be, and what was before goes on. */
 VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data);
 /* With HYP_CAP_LAPIC: sends a message now. Thread-safe. */
 VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data);
@@ -530,7 +531,8 @@ VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data);
    end of the interrupt is told (VMM_EXIT_EOI). Slow. */
 VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data);
 /* From now on (on) or no longer: such a write of the guest's rings the bell. -ENOSYS without
-   HYP_CAP_DOORBELL, or where this width is not possible. Thread-safe. */
+   HYP_CAP_DOORBELL, or where this width is not possible; -EEXIST: another has this place. Silent,
+   for a guest can bring that about. Thread-safe. */
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on);
 /* Creates vCPU `id`, on the thread that will run it. It gets this host's features with topology for
    desc.ncpus; ids other than 0 wait for the guest to start them. */

@@ -22,6 +22,7 @@ static struct {
     struct kvm_sregs sregs;
     struct kvm_regs regs;
     unsigned irq_lines, routings;
+    int route_err;
     unsigned created; /* KVM_CREATE_IRQCHIP */
     struct kvm_enable_cap enabled;
     struct kvm_msr_filter filter;
@@ -134,7 +135,7 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
         return fake_copy(request, arg, &kvm.bell);
     case KVM_SET_GSI_ROUTING:
         kvm.routings++;
-        return 0;
+        return kvm.route_err ? -kvm.route_err : 0;
     case KVM_RUN:
         return -kvm.run_err;
     default:
@@ -408,6 +409,14 @@ static void test_messages(struct hyp *h)
     CHECK_EQ(hyp_msi_route(h, 24, 0xfee00000, 1), 0);
     CHECK_EQ(hyp_msi_route(h, 25, 0xfee00000, 2), 0); /* again: no second entry */
     CHECK(table->nr == 16 + 24 + 2 && last->u.msi.data == 2 && last->u.msi.address_hi == 0);
+    kvm.route_err = EINVAL; /* a message that cannot be: what was before goes on */
+    nsaid = 0;
+    CHECK_EQ(hyp_msi_route(h, 25, 0xff00000000, 3), -EINVAL);
+    CHECK(last->u.msi.data == 2 && table->nr == 16 + 24 + 2 && nsaid == 0);
+    CHECK_EQ(hyp_msi_line(h), 26);
+    CHECK_EQ(hyp_msi_route(h, 26, 0xff00000000, 3), -EINVAL);
+    CHECK_EQ(table->nr, 16 + 24 + 2);
+    kvm.route_err = 0;
     CHECK_EQ(hyp_irq_bell(h, 25, 77, true), 0);
     while (h->nlines < HYP_MSI_LINES_MAX)
         hyp_msi_line(h);
