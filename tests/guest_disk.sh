@@ -1,6 +1,6 @@
 #!/bin/sh
 # guest_disk.sh: disks that people trust their data to: file systems that survive, formats that others agree with,
-# kills under load.
+# kills under load, hosts that run out of space.
 # needs: cloud
 # programs: qemu-img
 . tests/cases.sh
@@ -91,6 +91,74 @@ judge() { # what this life found of the one before, of which file $promised is t
     [ "${found:-0}" -ge "${promised:-1}" ] || { lost=$((lost + 1)); echo "# promised ${promised:-none}, found ${found:-none}"; }
 }
 
+# What the host cannot do comes to the guest as an error of that request; the VM lives on.
+troubles() { # TRANSPORT
+    over=" over $1"
+    mkdir "$T/small"
+    if mount -t tmpfs -o size=8m small "$T/small" 2>/dev/null; then
+        truncate -s 64M "$T/small/disk"
+        guest 'ioload /dev/vda write block=65536; ioload /dev/vda randread requests=100' --disk "$T/small/disk"
+        check "no space left$over: the guest's writes fail" 0 '^requests=1024 .* errors=[1-9].* errno=5'
+        check "no space left$over: its reads still work" 0 '^requests=100 .* errors=0 wrong=0'
+        umount "$T/small"
+    else
+        skip "no space left$over" "cannot mount a small file system here"
+    fi
+    truncate -s 64M "$T/disk"
+    boot 'echo READY; read go; ioload /dev/vda read block=65536; ioload /dev/vda write span=65536; echo alive' --disk "$T/disk"
+    await '^READY' && truncate -s 1M "$T/disk" && echo >&3
+    stop
+    check "file truncated under the guest$over: the guest sees errors" 0 '^requests=1024 .* errors=[1-9]'
+    check "file truncated under the guest$over: it lives on" 0 '^alive'
+    rm -r "$T/small" "$T/disk"
+}
+
+# du in KiB
+used() { du -k "$1" | cut -f 1; }
+gives_back() { # TRANSPORT
+    over=" over $1"
+    truncate -s 64M "$T/disk"
+    guest 'ioload /dev/vda write block=1048576' --disk "$T/disk"
+    before=$(used "$T/disk")
+    guest 'ioload /dev/vda discard span=33554432; ioload /dev/vda read block=65536 span=33554432 blank' --disk "$T/disk"
+    after=$(used "$T/disk")
+    [ "$before" -ge 65536 ] && [ "$after" -le 33792 ] && ok "discard punches holes$over" ||
+        not_ok "discard punches holes$over" "$before KiB before, $after KiB after"
+    check "discard: what was given back reads as zeroes$over" 0 '^requests=512 .* wrong=0 '
+    guest 'ioload /dev/vda zero span=50331648; for what in verify blank; do ioload /dev/vda read block=65536 $what; done' \
+        --disk "$T/disk"
+    check "write zeroes: zeroes are there$over" 0 '^requests=1024 .* wrong=256 '
+    check "write zeroes: nothing else is touched$over" 0 '^requests=1024 .* wrong=768 '
+    rm "$T/disk"
+}
+
+# took NAME PATTERN MIN MAX: the load whose line matches took so many milliseconds.
+took() {
+    ms=$(sed -n "s/^$2.* ns=\([0-9]*\)[0-9]\{6\} .*/\1/p" "$out")
+    [ "${ms:-0}" -ge "$3" ] && [ "${ms:-0}" -le "$4" ] && ok "$1" || not_ok "$1" "it took ${ms:-?} ms, not $3 to $4"
+}
+# 8 MiB at 2 MiB a second and 400 requests at 200 a second; a tenth of a second's worth is saved up at the start, and
+# what is under way at the end is paid for by whoever comes next.
+limits() {
+    truncate -s 64M "$T/disk" "$T/disk2"
+    guest 'ioload /dev/vda read block=65536 requests=128 depth=4; ioload /dev/vdb randread requests=400 depth=8' \
+        --disk "$T/disk,bps=2097152" --disk "$T/disk2,iops=200"
+    took "2 MiB a second, no more and hardly less" 'requests=128 ' 3600 4400
+    took "200 requests a second, no more and hardly less" 'requests=400 ' 1800 2200
+    rm "$T/disk" "$T/disk2"
+}
+
+queues() {
+    truncate -s 64M "$T/disk"
+    guest 'echo queues $(ls /sys/block/vda/mq | wc -l); for i in 0 1 2 3; do taskset $((1 << i)) ioload /dev/vda randwrite depth=8 requests=2048 & done; wait; ioload /dev/vda write block=65536; ioload /dev/vda read block=65536 verify' \
+        --cpus 4 --disk "$T/disk,queues=4"
+    check "4 queues: there" 0 '^queues 4$'
+    n=$(grep -c '^requests=2048 .* errors=0 wrong=0 ' "$out")
+    [ "$n" = 4 ] && ok "4 queues: loads of four CPUs" || not_ok "4 queues: loads of four CPUs" "$n of 4"
+    check "4 queues: what was written is there" 0 '^requests=1024 .* errors=0 wrong=0 '
+    rm "$T/disk"
+}
+
 formats='raw qcow2 backing'
 command -v qemu-img >/dev/null || { formats=raw; skip "qcow2" "no qemu-img: make deps"; }
 for t in pci mmio; do
@@ -99,8 +167,12 @@ for t in pci mmio; do
     for format in $formats; do
         survives $t $format $size
     done
+    troubles $t
+    gives_back $t
 done
 transport=
+limits
+queues
 kills raw 5
 [ "$formats" = raw ] || kills qcow2 20
 exit $failed
