@@ -1,5 +1,5 @@
 #!/bin/sh
-# bench.sh [start|boot|memory|size|disk]...     the figures that vmm answers for; all of them without an argument
+# bench.sh [start|boot|memory|size|disk|net]...     the figures that vmm answers for; all of them without an argument
 # Each line: what, vmm's value, the peer's value, their ratio, the limit. Every peer is measured in the same run.
 #   start   from exec to the first instruction of the guest, against bench_floor.c, on this host's /dev/kvm
 #   boot    a stock kernel from exec to exit, against QEMU, in the lab, where instructions are the clock (repeatable
@@ -7,6 +7,7 @@
 #   memory  of vmm itself while a guest of 128 MiB is idle, against QEMU, in the lab
 #   size    of the binary and of the sources
 #   disk    virtio-blk on a file in memory, against QEMU with threads and with io_uring, whichever is faster, in the lab
+#   net     virtio-net on a tap, TCP to the lab's machine itself, against QEMU, both without vhost, in the lab
 set -eu
 [ "${0##*/}" = inside ] || cd "$(dirname "$0")/.."
 b=build/bench
@@ -66,6 +67,7 @@ lab() {
     mkdir "$d/bench"
     cp tests/bench.sh "$d/bench/inside"
     cp vmm $b/bench_time $b/bench_floor $b/bench_load $b/byte.bin $b/*.cpio $k/vmlinuz $k/vmlinux "$d/bench/"
+    cp build/tools/bin/netload $k/modules/tun.ko "$d/bench/"
     qemu=$(command -v qemu-system-x86_64)
     mkdir -p "$d/usr/share/qemu" "$d/usr/share/seabios"
     cp "$qemu" "$d/bench/qemu"
@@ -75,7 +77,7 @@ lab() {
     # Under load L1 keeps a periodic tick, see x86-lab.sh. Without ERMS the kernels copy eight bytes with one counted
     # instruction; with it only one byte, and a copy would seem ten times as dear as it is.
     case $1 in
-    disk) MEM=2048 TIMEOUT=900 CPU=max,-pku,-erms,-fsrm sh tests/lab/x86-lab.sh run "$d" "$inside" ;;
+    disk | net) MEM=2048 TIMEOUT=900 CPU=max,-pku,-erms,-fsrm sh tests/lab/x86-lab.sh run "$d" "$inside" ;;
     *) MEM=2048 TIMEOUT=900 CPU=max,-pku APPEND= sh tests/lab/x86-lab.sh run "$d" "$inside" ;;
     esac
 }
@@ -153,6 +155,32 @@ inside_disk() {
             -drive if=none,id=d,format=raw,file=disk.img,aio=$aio -device virtio-blk-device,drive=d
     done
 }
+
+# In the lab: TCP between a guest and this machine, over a tap.
+net_loads() {
+    echo 'ip addr add 10.99.0.2/24 dev eth0; ip link set eth0 up'
+    echo 'until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done; ping -c 1 10.99.0.1 >/dev/null'
+    for load in 'stream-out send 10.99.0.1 5077 128' 'stream-in receive 10.99.0.1 5077 128' 'ask ask 10.99.0.1 5077 2000'; do
+        name=${load%% *}
+        echo "echo MARK $name begin; sleep 0.1; f=\$(netload ${load#* }); echo MARK $name end; echo \$f"
+    done
+}
+inside_net() {
+    insmod ./tun.ko
+    tunctl -t bench0 >/dev/null
+    ip addr add 10.99.0.1/24 dev bench0
+    ip link set bench0 up
+    ./netload serve 5077 &
+    run=$(net_loads | tr '\n' ';')
+    for t in pci mmio; do
+        inside_load "vmm-$t" ./vmm --mem 256M --kernel vmlinuz --initrd tools.cpio --append "run=\"$run\"" --transport $t \
+            --net tap=bench0,vhost=off
+    done
+    inside_load qemu ./qemu -L /usr/share/qemu -L /usr/share/seabios -M $QEMU_MICROVM $QEMU_COMMON -m 256 -kernel vmlinuz \
+        -initrd tools.cpio -append "console=ttyS0 quiet panic=-1 run=\"$run\"" \
+        -netdev tap,id=n,ifname=bench0,script=no,downscript=no,vhost=off -device virtio-net-device,netdev=n
+    kill $!
+}
 inside_load() {
     vmm=$1
     shift
@@ -214,6 +242,15 @@ randread32 4k_random_read,_32_deep 0.77x
 randwrite32 4k_random_write,_32_deep 0.77x
 LOADS
 }
+bench_net() {
+    heading 'Network: tap without vhost, cloud kernel, 1 CPU; virtual time per 64 KiB of a stream or request' net
+    lab net >$b/net || lab net >$b/net
+    compare_loads $b/net <<'LOADS'
+stream-out TCP_stream,_guest_sends 1.00x
+stream-in TCP_stream,_guest_receives 1.00x
+ask request_and_response 1.00x
+LOADS
+}
 
 bench_memory() {
     heading 'Memory: private pages that are not guest memory, idle Linux guest of 128 MiB' memory
@@ -237,7 +274,7 @@ inside) "inside_$1" ;;
 *)
     [ -x vmm ] || { echo 'bench: no ./vmm, run make' >&2; exit 1; }
     build
-    for what in ${*:-start boot memory size disk}; do
+    for what in ${*:-start boot memory size disk net}; do
         "bench_$what"
     done
     ;;
