@@ -42,9 +42,6 @@
                    VIO_BLK_QUEUES_MAX queues of one disk; default 16
                    VIO_NET_PAIRS_MAX  pairs of queues of one network card; default 8
                    set in the implementing file only:
-                   VIO_BLK_POLL       requests under way from which on a disk looks for more by
-                                      itself when one ends, so that the driver need not ring;
-                                      default 16
                    VIO_RNG_MAX        random bytes for one request; default 65536
                    VIO_NET_BURST      frames for the guest until others have their turn; default 64
 
@@ -408,7 +405,6 @@ struct vio_blk {
     bool held;     /* by desc.hold */
     bool starved;  /* requests may be waiting for the pool */
     unsigned turn; /* the queue that is first when the pool has room again */
-    unsigned busy; /* requests under way */
     struct vio_blk_req *free;
     unsigned nfresh; /* requests that were never used: those from here on; saves memory */
     struct vio_blk_req req[VIO_BLK_INFLIGHT];
@@ -539,9 +535,6 @@ VMM_DEF int vio_rng_init(struct vio_rng *r, const struct vio_rng_desc *desc);
 #ifndef VIO__IMPLEMENTED
 #define VIO__IMPLEMENTED
 
-#ifndef VIO_BLK_POLL
-#define VIO_BLK_POLL 16
-#endif
 #ifndef VIO_RNG_MAX
 #define VIO_RNG_MAX 65536
 #endif
@@ -2424,7 +2417,6 @@ static void vio__blk_answer(struct vio_blk *b, struct vio_blk_req *r, uint8_t co
 
     if (vio_live(&b->dev, q))
         *r->status = code;
-    b->busy--;
     vio__blk_give_back(b, r);
     vio_used(&b->dev, q, head, len);
 }
@@ -2443,7 +2435,6 @@ static bool vio__blk_begin(struct vio_blk *b, unsigned q, struct vio_blk_req *r,
         return false;
     }
     code = vio__blk_parse(b, r, c);
-    b->busy++;
     if (code == VIO__BLK_GO)
         b->desc.submit(b->desc.ctx, r);
     else
@@ -2451,8 +2442,9 @@ static bool vio__blk_begin(struct vio_blk *b, unsigned q, struct vio_blk_req *r,
     return true;
 }
 
-static void vio__blk_serve(struct vio_blk *b, unsigned q)
+static void vio__blk_queue(struct vio_dev *d, unsigned q)
 {
+    struct vio_blk *b = (struct vio_blk *)d;
     struct vio_chain c;
 
     for (;;) {
@@ -2464,22 +2456,13 @@ static void vio__blk_serve(struct vio_blk *b, unsigned q)
         b->starved = !r;
         if (!r)
             return;
-        if (!vio_pop(&b->dev, q, &c)) {
+        if (!vio_pop(d, q, &c)) {
             vio__blk_give_back(b, r);
             return;
         }
         if (!vio__blk_begin(b, q, r, &c))
             return;
     }
-}
-
-/* With many under way the end of the next one is not far: it looks again, see vio_blk_done. */
-static void vio__blk_queue(struct vio_dev *d, unsigned q)
-{
-    struct vio_blk *b = (struct vio_blk *)d;
-
-    vio__blk_serve(b, q);
-    vio_poll(d, q, b->busy >= VIO_BLK_POLL);
 }
 
 /* Lets all queues go on, another one first each time: with a single free request they take turns. */
@@ -2592,14 +2575,13 @@ VMM_DEF int vio_blk_init(struct vio_blk *b, const struct vio_blk_desc *desc)
 VMM_DEF void vio_blk_done(struct vio_blk *b, struct vio_blk_req *req, int err)
 {
     unsigned q = req->queue;
-    bool polled = b->busy >= VIO_BLK_POLL;
 
     if (!err && vio__blk_next_range(req)) {
         b->desc.submit(b->desc.ctx, req);
         return;
     }
     vio__blk_answer(b, req, err ? VIO__BLK_IOERR : VIO__BLK_OK);
-    if (b->starved || polled)
+    if (b->starved)
         vio__blk_go_on(b);
     vio_end(&b->dev, q);
 }

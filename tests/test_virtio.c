@@ -6,7 +6,6 @@
 #include "../dev_pci.h"
 #define DEV_VIRTIO_IMPLEMENTATION
 #define VIO_BLK_INFLIGHT 4 /* a pool that a test can empty */
-#define VIO_BLK_POLL     3
 #include "../dev_virtio.h"
 
 #include "vio_driver.h"
@@ -1428,29 +1427,6 @@ static void test_blk_queues(void)
     CHECK(used_idx(0) == QLEN && used_idx(1) == QLEN && submitted == 2 * QLEN);
 }
 
-/* With many under way the driver is told not to ring; what it offers silently is found all the
-   same, and when few are left it has to ring again. */
-static void test_blk_poll(void)
-{
-    plug_blk(false);
-    at_once = false;
-    go(F_VERSION_1); /* without EVENT_IDX a flag says whether to ring */
-    offer_flushes(0, VIO_BLK_POLL - 1);
-    ring(0);
-    CHECK_EQ(vmm_get16(used(0)), 0);
-    offer_flushes(0, 1);
-    ring(0);
-    CHECK(npending == VIO_BLK_POLL && vmm_get16(used(0)) == 1);
-    offer_flushes(0, 1);
-    complete();
-    CHECK(npending == VIO_BLK_POLL && vmm_get16(used(0)) == 1);
-    complete();
-    CHECK(npending == VIO_BLK_POLL - 1 && vmm_get16(used(0)) == 0);
-    while (npending)
-        complete();
-    CHECK_EQ(vmm_get16(used(0)), 0);
-}
-
 static void test_blk_hold(void)
 {
     plug_blk_desc((struct vio_blk_desc){.queues = 2, .hold = hold});
@@ -1660,7 +1636,6 @@ int main(void)
     test_gather();
     test_mmio_ack();
     test_blk_pool();
-    test_blk_poll();
     test_blk_queue_stop_in_flight();
     test_blk_needs_reset_in_flight();
     CHECK_DONE("test_virtio");
