@@ -447,7 +447,6 @@ static void start(uint8_t how)
                                                 .hold = hold});
     f.how = how;
     f.dev = devs[how & 3];
-    f.dev->features |= FUZZ_PACKED ? VIO_F_RING_PACKED : 0;
     plug(how & 32 ? kick : NULL, &log);
     if (how & 4)
         set_up(how & 8);

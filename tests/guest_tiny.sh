@@ -43,6 +43,7 @@ lied='^[0-9]+ devices, [0-9]+ lies, all survived'
 for t in mmio pci; do
     tiny virtio64 --transport $t
     check "virtio random numbers, $t" 0 '^rng: 16 bytes'
+    check "virtio random numbers, packed rings, $t" 0 '^rng, packed: 16 bytes'
     tiny virtio64 --transport $t --disk "$T/disk"
     check "virtio disk, $t" 0 '^disk: first line of the disk'
     tiny liar64 --transport $t --disk "$T/disk"

@@ -46,7 +46,7 @@ static void test_registers(void)
     for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
         CHECK_EQ(rd(fixed[i].off), fixed[i].val);
     wr(0x14, 1);
-    CHECK_EQ(rd(0x10), 1 | 1 << 8); /* VERSION_1, RING_RESET */
+    CHECK_EQ(rd(0x10), 1 | 1 << 2 | 1 << 8); /* VERSION_1, RING_PACKED, RING_RESET */
     wr(0x14, 2);
     CHECK_EQ(rd(0x10), 0);
     wr(0x30, 1);

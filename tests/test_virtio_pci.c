@@ -115,7 +115,7 @@ static void test_common(void)
     CHECK_EQ(reg(QUEUE_VECTOR, 2), NO_VECTOR);
     CHECK_EQ(reg(FEATURE, 4), 3u << 28);
     put(FEATURE_SEL, 4, 1);
-    CHECK_EQ(reg(FEATURE, 4), 1 | 1 << 8);
+    CHECK_EQ(reg(FEATURE, 4), 1 | 1 << 2 | 1 << 8);
     put(FEATURE_SEL, 4, 2);
     CHECK_EQ(reg(FEATURE, 4), 0);
     put(ACCEPTED_SEL, 4, 1);

@@ -221,8 +221,6 @@ static inline void plug(struct vio_dev *d, bool with_kick)
     irqs = lines = kicks = 0;
     plugged = d;
     vmm_mem_add(&mem, BASE, SIZE, ram);
-    if (mode.packed)
-        d->features |= F_PACKED;
     if (mode.pci) {
         plug_pci(d, with_kick);
         return;
