@@ -364,16 +364,23 @@ static int set_cpus(struct config *c, const char *name, const char *value)
 static int parse_rate(struct config *c, const char *name, const char *s, uint64_t *out)
 {
     static const char suffixes[] = "KMGT";
-    size_t len = strlen(s);
-    const char *suffix = len > 1 ? strchr(suffixes, toupper((unsigned char)s[len - 1])) : NULL;
-    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
-    char *digits = config_keep(c, s, suffix ? len - 1 : len);
-    int err = parse_number(c, name, digits, 1, UINT64_MAX, out);
+    const char *suffix = NULL;
+    char *end = NULL;
+    unsigned shift;
 
-    if (!err && *out > (1ull << 44) >> shift)
+    errno = 0;
+    *out = isdigit((unsigned char)*s) ? strtoull(s, &end, 0) : 0;
+    if (end && *end && !end[1])
+        suffix = strchr(suffixes, toupper((unsigned char)*end));
+    if (!end || (*end && !suffix))
+        return vmm_err(&c->log, -EINVAL,
+                       "--%s: '%s' is not a rate: give a number, or one with K, M, G or T", name,
+                       s);
+    shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+    if (errno || !*out || *out > (1ull << 44) >> shift)
         return vmm_err(&c->log, -EINVAL, "--%s: %s is out of range: give 1 to 16T", name, s);
     *out <<= shift;
-    return err;
+    return 0;
 }
 
 static int set_disk_serial(struct config *c, struct disk_config *d, const char *val)

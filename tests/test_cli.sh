@@ -89,7 +89,7 @@ bad 2 'queues' --kernel bz --net tap=tap0,queues=99
 bad 2 'vhost' --kernel bz --net passt,vhost=on
 bad 2 'disk queues.*1 to 16' --kernel bz --disk disk,queues=99
 bad 2 'cache=fast.*writeback or none' --kernel bz --disk disk,cache=fast
-bad 2 'disk bps.*not a number' --kernel bz --disk disk,bps=fast
+bad 2 "disk bps.*'fast' is not a rate" --kernel bz --disk disk,bps=fast
 bad 2 'serial.*at most 20' --kernel bz --disk disk,serial=123456789012345678901
 bad 2 'format=vmdk.*qemu-img' --kernel bz --disk disk,format=vmdk
 bad 2 'ro and overlay exclude' --kernel bz --disk disk,overlay,ro

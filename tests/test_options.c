@@ -318,7 +318,7 @@ static void test_bad(void)
         {"-k|k|--disk|d,overlay,ro", "exclude each other"},
         {"-k|k|--disk|d,serial=123456789012345678901", "at most 20"},
         {"-k|k|--disk|d,bps=0", "disk bps: 0 is out of range"},
-        {"-k|k|--disk|d,bps=M", "disk bps: 'M' is not a number"},
+        {"-k|k|--disk|d,bps=M", "disk bps: 'M' is not a rate"},
         {"-k|k|--disk|d,bps=17T", "1 to 16T"},
         {"-k|k|--disk|d,bps=99999999999999999999", "out of range"},
         {"-k|k|--disk|d,iops=1K", "disk iops: '1K' is not a number"},
