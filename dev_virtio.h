@@ -139,10 +139,9 @@ struct vio_queue {
     uint16_t out;        /* chains that the device has */
     uint16_t stale;      /* those of a former life: no new life before 0 */
     bool ready, packed, running;
-    bool dry;    /* there was such a look in this run: the driver is to ring, unless */
-    bool polled; /* the device looks again itself, see vio_poll */
-    bool spent;  /* it was not the queue that was empty, but the run's share of it */
-    bool away;   /* set in class->start: somebody else serves the rings, till class->stop */
+    bool dry;   /* there was such a look in this run: the driver is to ring */
+    bool spent; /* it was not the queue that was empty, but the run's share of it */
+    bool away;  /* set in class->start: somebody else serves the rings, till class->stop */
 };
 
 /* One device: the first member of every device's struct. */
@@ -214,9 +213,6 @@ VMM_DEF void vio_used_all(struct vio_dev *d, unsigned q, const struct vio_done *
 /* Interrupts the driver if chains were given back and it wants to know. Where no chain was left to
    take, the driver is to ring; class->queue follows at once if it has been faster. */
 VMM_DEF void vio_end(struct vio_dev *d, unsigned q);
-/* While on, the driver of queue q need not ring: the device promises to call vio_queue_run soon, as
-   when many requests are under way and the end of each is an occasion to look. */
-VMM_DEF void vio_poll(struct vio_dev *d, unsigned q, bool on);
 /* True: chains taken from queue q still count; else leave the driver's memory alone. */
 VMM_DEF bool vio_live(const struct vio_dev *d, unsigned q);
 /* Where the rings of a queue in service lie: for who serves them in the core's place. */
@@ -1149,11 +1145,6 @@ VMM_DEF void vio_used(struct vio_dev *d, unsigned q, uint32_t head, uint32_t len
     vio_used_all(d, q, &(struct vio_done){head, len}, 1);
 }
 
-VMM_DEF void vio_poll(struct vio_dev *d, unsigned q, bool on)
-{
-    d->queues[q].polled = on;
-}
-
 static void vio__hush(const struct vio_dev *d, struct vio_queue *vq)
 {
     if (vq->packed)
@@ -1182,7 +1173,7 @@ static void vio__signal(struct vio_dev *d, unsigned q)
 static bool vio__rest(struct vio_dev *d, unsigned q)
 {
     struct vio_queue *vq = &d->queues[q];
-    bool dry = vq->dry && !vq->polled && vio_live(d, q);
+    bool dry = vq->dry && vio_live(d, q);
 
     vq->dry = false;
     return dry && (vq->packed ? vio__packed_arm(d, vq) : vio__split_arm(d, vq));
