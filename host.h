@@ -973,8 +973,10 @@ static void host__edge_event(struct host_loop *l, unsigned i, int res, unsigned 
     struct host__edge *edge = &l->ring.edge[i];
     struct host_watch *w = edge->watch;
 
-    if (!(flags & IORING_CQE_F_MORE)) {
-        edge->armed = edge->ending = false;
+    if (!(flags & IORING_CQE_F_MORE))
+        edge->armed = false;
+    if (edge->ending || !edge->armed) { /* a poll that is about to report refuses to end: again */
+        edge->ending = false;
         l->ring.dirty = true;
     }
     if (w && res < 0 && res != -ECANCELED) {

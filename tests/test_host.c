@@ -1069,6 +1069,26 @@ static void test_edge_ends(void)
     async_close();
 }
 
+/* A watch is deleted just when the kernel is about to report a ring, and refuses to end its poll. */
+static void test_edge_busy(void)
+{
+    static struct gong g;
+    struct host_disk none = {.len = 512, .ro = true, .plain_fd = -1, .fd = -1};
+
+    if (!async_open(true))
+        return;
+    gong_hang(&g, -1);
+    job_do(&none, HOST_DISK_FLUSH, NULL, 0, 0);
+    host_bell_ring(g.w.fd);
+    host_watch_del(&disk_loop, &g.w);
+    for (unsigned i = 0; i < 3; i++)
+        job_do(&none, HOST_DISK_FLUSH, NULL, 0, 0);
+    CHECK(!disk_loop.ring.edge[0].armed && !disk_loop.ring.edge[0].ending);
+    CHECK_EQ(g.heard, 0);
+    close(g.w.fd);
+    async_close();
+}
+
 /* >>streams */
 
 static void test_specs(void)
@@ -2089,6 +2109,7 @@ int main(void)
     test_grow();
     test_edges();
     test_edge_ends();
+    test_edge_busy();
     test_specs();
     test_input_never_lost();
     test_input_files();
