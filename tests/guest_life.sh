@@ -70,6 +70,6 @@ foreign "key=value lists with a disk" --memory size_mib=1024 --vcpu num=2 \
     --kernel "path=$d/vmlinuz,kernel_load_addr=1048576,cmdline=\"console=ttyS0\"" --block "path=$T/disk.img"
 foreign "a kernel alone" --kernel "path=$d/vmlinuz"
 vm --kernel "$d/vmlinuz" --initrd "build/initramfs-$k.cpio" --cmdline 'console=ttyS0 run="echo here"' --cpus 2 \
-    --disk "$T/disk.img" --net tap=tap0 --console --log 3
+    --disk "$T/disk.img" --net none --console --log 3
 check "command line with --net, --console, --log 3" 0 '^here'
 exit $failed

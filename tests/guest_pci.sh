@@ -6,7 +6,7 @@ k=$(first_kernel '[cg]*-*') full=$(first_kernel 'full-*')
 
 # What the guest prints: the bridge with the bytes of its configuration space, the windows, and every line of the
 # kernel's log that complains about PCI or its tables, at any level.
-look='cd /sys/bus/pci/devices; echo bridge $(ls) $(cat 0000:00:00.0/class) $(wc -c <0000:00:00.0/config); grep PCI /proc/iomem; dmesg | grep -v Command.line | grep -v command.line | grep -v run= | grep -iE pci.\|mmconf\|mcfg\|_OSC | grep -iE error\|fail\|warn\|bug\]\|can.t\|cannot\|conflict\|not.reserved\|no.config\|invalid\|unable\|broken | sed s/^/complaint:/'
+look='cd /sys/bus/pci/devices; echo bridge $(ls | head -n 1) $(cat 0000:00:00.0/class) $(wc -c <0000:00:00.0/config); grep PCI /proc/iomem; dmesg | grep -v Command.line | grep -v command.line | grep -v run= | grep -iE pci.\|mmconf\|mcfg\|_OSC | grep -iE error\|fail\|warn\|bug\]\|can.t\|cannot\|conflict\|not.reserved\|no.config\|invalid\|unable\|broken | sed s/^/complaint:/'
 
 quiet() { # NAME: nothing was complained of
     if grep -q '^complaint:' "$out"; then
