@@ -80,6 +80,7 @@ done
 # passt takes over the host's address and routes; its gateway leads to this host's own services.
 if command -v passt >/dev/null; then
     # a lab machine has no network for passt to stand for: a tap that nobody serves will do; nor has it users
+    mkdir -p /etc
     [ -e /etc/passwd ] || printf '%s\n' root:x:0:0::/:/bin/sh nobody:x:65534:65534::/:/bin/false >/etc/passwd
     if ! ip route | grep -q ^default; then
         tunctl -t vmmup >/dev/null && ip addr add 192.0.2.1/24 dev vmmup && ip link set vmmup up &&

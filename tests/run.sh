@@ -108,7 +108,7 @@ in_lab() {
         ln -s "$PWD/build/kernels/$k/vmlinuz" "$PWD/build/kernels/$k/vmlinux" "$dir/t/build/kernels/$k/"
         ln -s "$PWD/build/initramfs-$k.cpio" "$dir/t/build/"
     done
-    TIMEOUT=900 MEM=3072 script "$name${args:+-$args}" \
+    TIMEOUT=1800 STALL=400 MEM=3072 script "$name${args:+-$args}" \
         sh tests/lab/x86-lab.sh run "$dir" "cd /t && sh tests/$name.sh $args"
     rm -rf "$dir"
 }
