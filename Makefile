@@ -14,7 +14,7 @@ HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h disk
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)
-BUILD := $(KERNEL_HEADERS) -static -s
+BUILD := $(KERNEL_HEADERS) -static -s -fno-asynchronous-unwind-tables
 endif
 ifneq ($(SAN),)
 BUILD := $(SANFLAGS)
