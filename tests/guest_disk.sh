@@ -3,6 +3,7 @@
 # kills under load, hosts that run out of space.
 # needs: cloud
 # programs: qemu-img
+# stall: 400
 . tests/cases.sh
 k=$(first_kernel '[cg]*-*')
 cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"

@@ -18,14 +18,14 @@ verdicts() { grep -E --line-buffered '^(ok|not ok|skip) - |^# '; }
 kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
 
 # script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own;
-# when it is the emulated machine that died, with all that ran in it, it gets a second chance.
+# when it is the emulated machine that died, with all that ran in it, it gets two more chances.
 script() {
     log=$logs/$1.log raw=$logs/$1.out
     : >"$log"
     { shift; "$@"; echo "status $?"; } 2>&1 | tee "$raw" | verdicts | tee "$log"
-    if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ -z "${again:-}" ]; then
+    if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ "${tries:-1}" -lt 3 ]; then
         echo "# $1: the lab's machine died; once more from the start"
-        again=1 script "$@"
+        tries=$((${tries:-1} + 1)) script "$@"
         return
     fi
     if ! tail -n 1 "$raw" | grep -q '^status 0$' && ! grep -q '^not ok' "$log"; then
@@ -108,13 +108,15 @@ in_lab() {
         ln -s "$PWD/build/kernels/$k/vmlinuz" "$PWD/build/kernels/$k/vmlinux" "$dir/t/build/kernels/$k/"
         ln -s "$PWD/build/initramfs-$k.cpio" "$dir/t/build/"
     done
-    TIMEOUT=1800 STALL=400 MEM=3072 script "$name${args:+-$args}" \
+    stall=$(sed -n 's/^# stall: //p' "tests/$name.sh")
+    TIMEOUT=1800 STALL=${stall:-120} MEM=3072 script "$name${args:+-$args}" \
         sh tests/lab/x86-lab.sh run "$dir" "cd /t && sh tests/$name.sh $args"
     rm -rf "$dir"
 }
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
-# its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads.
+# its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "stall:" line how
+# many seconds it may say nothing (else 120).
 jobs() {
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "guest_boot $k"

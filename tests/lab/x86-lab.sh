@@ -9,7 +9,8 @@
 # Bugs of QEMU's (7.2) SVM decide the defaults: XSETBV of a guest is not intercepted, so that guest and machine disagree
 # about XCR0 (a model without XSAVE avoids that); a CMPXCHG16B that faults on nested paging corrupts flags (hence -cx16);
 # and with -icount a one-shot timer interrupt can be lost on the way out of a guest, after which an idle machine
-# sleeps for ever (a periodic tick wakes it).
+# sleeps for ever (a periodic tick wakes it). Now and then the emulated processor stands still at one instruction of the
+# machine's kernel, interrupts off (seen by the monitor's "info registers"): hence STALL, and more than one try in run.sh.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 kernel=$(ls -d "$root"/build/kernels/cloud-* "$root"/build/kernels/generic-* 2>/dev/null | sort -V | head -n 1)
