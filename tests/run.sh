@@ -18,12 +18,12 @@ verdicts() { grep -E --line-buffered '^(ok|not ok|skip) - |^# '; }
 kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
 
 # script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own;
-# when it is the emulated machine that died, with all that ran in it, it gets two more chances.
+# when it is the emulated machine that died, with all that ran in it, it gets three more chances.
 script() {
     log=$logs/$1.log raw=$logs/$1.out
     : >"$log"
     { shift; "$@"; echo "status $?"; } 2>&1 | tee "$raw" | verdicts | tee "$log"
-    if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ "${tries:-1}" -lt 3 ]; then
+    if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ "${tries:-1}" -lt 4 ]; then
         echo "# $1: the lab's machine died; once more from the start"
         tries=$((${tries:-1} + 1)) script "$@"
         return
