@@ -3,7 +3,7 @@
 # needs: cloud
 # programs: passt
 # modules: tun vhost_iotlb tap vhost vhost_net
-# stall: 400
+# stall: 200
 . tests/cases.sh
 k=$(first_kernel '[cg]*-*')
 [ "$(id -u)" = 0 ] || { skip "network" "taps and addresses are root's"; exit 0; }
