@@ -91,6 +91,7 @@ in_lab() {
     name=$1 dir=$(mktemp -d) args=
     shift
     [ "$name" != guest_boot ] || args=$*
+    chmod 755 "$dir" # it becomes /, which passt wants to see without being root
     mkdir -p "$dir/t/build/kernels"
     ln -s "$PWD/vmm" "$PWD/tests" "$PWD/guests" "$dir/t/"
     ln -s "$PWD/build/guests" "$dir/t/build/"
