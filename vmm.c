@@ -3,14 +3,15 @@
    vmm.h     the vocabulary and the hypervisor contract
    hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
+   disk.h    raw and qcow2 images
 
    The I/O thread is the loop: it serves streams, doorbells, timers and signals. What may wait for
-   the host, a disk say, has a loop and a thread of its own. Each vCPU has a thread (the first one the main thread) that runs the guest and answers its port and MMIO
-   accesses. Whoever learns that the VM is over calls vm_end with the exit status; the first one
-   counts.
+   the host, a disk or a network card, has a loop and a thread of its own. Each vCPU has a thread
+   (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
+   Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>virtio >>pci >>machine >>boot
-             >>cpus >>life >>report >>doctor >>main */
+   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>net >>virtio >>pci >>machine
+             >>boot >>cpus >>life >>report >>doctor >>main */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -914,28 +914,28 @@ static int next(unsigned cpu)
 
     return (int)todo << 8 | vector;
 }
-#define TODO(what, vector) (PC_TODO_##what << 8 | (vector))
+#define WORK(what, vector) (PC_TODO_##what << 8 | (vector))
 
 /* INIT, then two start-up interrupts, of which one counts, as Linux starts a CPU. */
 static void chip_startup(void)
 {
     chip_new(true);
-    CHECK_EQ(next(0), TODO(NOTHING, 0));
-    CHECK_EQ(next(1), TODO(WAIT, 0));
+    CHECK_EQ(next(0), WORK(NOTHING, 0));
+    CHECK_EQ(next(1), WORK(WAIT, 0));
     ipi(0, 1, 0x4500), ipi(0, 1, 0x8500);
     CHECK_EQ(w.kicks[1], 1);
-    CHECK_EQ(next(1), TODO(INIT, 0));
-    CHECK_EQ(next(1), TODO(WAIT, 0));
+    CHECK_EQ(next(1), WORK(INIT, 0));
+    CHECK_EQ(next(1), WORK(WAIT, 0));
     ipi(0, 1, 0x699);
     CHECK_EQ(w.kicks[1], 2);
-    CHECK_EQ(next(1), TODO(STARTUP, 0x99));
+    CHECK_EQ(next(1), WORK(STARTUP, 0x99));
     ipi(0, 1, 0x69a);
     CHECK_EQ(w.kicks[1], 2);
-    CHECK_EQ(next(1), TODO(NOTHING, 0));
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
     ipi(0, 2, 0x698); /* no INIT needed after a reset */
-    CHECK_EQ(next(2), TODO(STARTUP, 0x98));
+    CHECK_EQ(next(2), WORK(STARTUP, 0x98));
     ipi(1, 2, 0x400);
-    CHECK_EQ(next(2), TODO(NMI, 0));
+    CHECK_EQ(next(2), WORK(NMI, 0));
 }
 
 static void chip_start_all(void)
@@ -964,15 +964,15 @@ static void chip_ipis(void)
         for (unsigned cpu = 0; cpu < 3; cpu++) {
             bool hit = t[i].who >> cpu & 1;
             CHECK_EQ(w.kicks[cpu], hit);
-            CHECK_EQ(next(cpu), hit ? TODO(INTERRUPT, 0x51) : TODO(NOTHING, 0));
+            CHECK_EQ(next(cpu), hit ? WORK(INTERRUPT, 0x51) : WORK(NOTHING, 0));
         }
     }
     chip_start_all();
     for (unsigned i = 0; i < 6; i++) /* lowest priority: in turns, but not to the busy one */
         pc_lapic_write(&cpus[2], 0x80, 4, 0x90), ipi(0, 7, 0x960 + i);
-    CHECK_EQ(next(0), TODO(INTERRUPT, 0x64));
-    CHECK_EQ(next(1), TODO(INTERRUPT, 0x65));
-    CHECK_EQ(next(2), TODO(NOTHING, 0));
+    CHECK_EQ(next(0), WORK(INTERRUPT, 0x64));
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x65));
+    CHECK_EQ(next(2), WORK(NOTHING, 0));
 }
 
 /* A kick for the first of several interrupts; a CPU that is not ready waits for its window. */
@@ -984,10 +984,10 @@ static void chip_windows(void)
     ipi(0, 1, 0x41), ipi(0, 1, 0x52);
     CHECK_EQ(w.kicks[1], 1);
     CHECK_EQ(pc_irqchip_next(&chip, 1, false, &vector), PC_TODO_WINDOW);
-    CHECK_EQ(next(1), TODO(INTERRUPT, 0x52));
-    CHECK_EQ(next(1), TODO(NOTHING, 0)); /* 0x41 waits for the EOI */
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x52));
+    CHECK_EQ(next(1), WORK(NOTHING, 0)); /* 0x41 waits for the EOI */
     pc_lapic_write(&cpus[1], 0xb0, 4, 0);
-    CHECK_EQ(next(1), TODO(INTERRUPT, 0x41));
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x41));
     pc_lapic_write(&cpus[1], 0x80, 4, 0x70);
     w.kicks[1] = 0;
     ipi(0, 1, 0x61);
@@ -1003,8 +1003,8 @@ static void chip_lines(void)
     pc_pic_master_write(&chip.pic, 1, 1, 1);
     pc_irqchip_set(&chip, 4, true); /* by the 8259 and LINT0 to CPU 0 */
     CHECK_EQ(w.kicks[0], 1);
-    CHECK_EQ(next(0), TODO(INTERRUPT, 0x24));
-    CHECK_EQ(next(0), TODO(NOTHING, 0));
+    CHECK_EQ(next(0), WORK(INTERRUPT, 0x24));
+    CHECK_EQ(next(0), WORK(NOTHING, 0));
     pc_irqchip_set(&chip, 4, false);
     pc_pic_master_write(&chip.pic, 1, 1, 0xff);
     pc_ioapic_write(&chip.ioapic, 0, 4, 0x10 + 2 * 16 + 1);
@@ -1012,18 +1012,18 @@ static void chip_lines(void)
     pc_ioapic_write(&chip.ioapic, 0, 4, 0x10 + 2 * 16);
     pc_ioapic_write(&chip.ioapic, 0x10, 4, 0x8071);
     pc_irqchip_set(&chip, 16, true); /* a level, by the IOAPIC to CPU 2 */
-    CHECK_EQ(next(2), TODO(INTERRUPT, 0x71));
+    CHECK_EQ(next(2), WORK(INTERRUPT, 0x71));
     pc_lapic_write(&cpus[2], 0xb0, 4, 0);
-    CHECK_EQ(next(2), TODO(INTERRUPT, 0x71)); /* the EOI found it high */
+    CHECK_EQ(next(2), WORK(INTERRUPT, 0x71)); /* the EOI found it high */
     pc_irqchip_set(&chip, 16, false);
     pc_lapic_write(&cpus[2], 0xb0, 4, 0);
-    CHECK_EQ(next(2), TODO(NOTHING, 0));
+    CHECK_EQ(next(2), WORK(NOTHING, 0));
     pc_irqchip_msi(&chip, 0, 0xfee01000, 0x81);
-    CHECK_EQ(next(1), TODO(INTERRUPT, 0x81));
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x81));
     pc_irqchip_msi(&chip, 0, 0xfed01000, 0x82); /* no LAPIC is there */
     pc_irqchip_msi(&chip, 0, 0xfee01000, 0x482);
-    CHECK_EQ(next(1), TODO(NMI, 0));
-    CHECK_EQ(next(1), TODO(NOTHING, 0));
+    CHECK_EQ(next(1), WORK(NMI, 0));
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
 }
 
 /* The PIT's interrupts all arrive, however late the guest takes them: by 8259 and by IOAPIC. */
@@ -1046,8 +1046,8 @@ static void chip_pit(bool by_ioapic)
     w.now = 100 * w.wake_at + 500000;
     pc_irqchip_tick(&chip);
     CHECK(w.wake_at > w.now && w.wake_at < w.now + 1000000);
-    while ((todo = next(0)) != TODO(NOTHING, 0)) {
-        CHECK_EQ(todo, by_ioapic ? TODO(INTERRUPT, 0x30) : TODO(INTERRUPT, 0x20));
+    while ((todo = next(0)) != WORK(NOTHING, 0)) {
+        CHECK_EQ(todo, by_ioapic ? WORK(INTERRUPT, 0x30) : WORK(INTERRUPT, 0x20));
         pc_lapic_write(&cpus[0], 0xb0, 4, 0);
         pc_pic_master_write(&chip.pic, 0, 1, 0x20);
         n++;
@@ -1069,12 +1069,12 @@ static void chip_timers(void)
     w.now = 1000000;
     pc_irqchip_tick(&chip);
     CHECK_EQ(w.kicks[2], 1);
-    CHECK_EQ(next(2), TODO(INTERRUPT, 0x42));
+    CHECK_EQ(next(2), WORK(INTERRUPT, 0x42));
     CHECK_EQ(w.wake_at, 2000000);
     w.now = 9000000;
     pc_irqchip_tick(&chip);
-    CHECK_EQ(next(0), TODO(INTERRUPT, 0x40));
-    CHECK_EQ(next(1), TODO(INTERRUPT, 0x41));
+    CHECK_EQ(next(0), WORK(INTERRUPT, 0x40));
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x41));
     CHECK(chip.armed == UINT64_MAX);
 }
 
@@ -1090,10 +1090,10 @@ static void chip_split(void)
     pc_pic_master_write(&chip.pic, 1, 1, 1);
     pc_irqchip_set(&chip, 1, true);
     CHECK_EQ(w.kicks[0], 1);
-    CHECK_EQ(next(1), TODO(NOTHING, 0));
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
     CHECK_EQ(pc_irqchip_next(&chip, 0, false, &vector), PC_TODO_WINDOW);
-    CHECK_EQ(next(0), TODO(INTERRUPT, 0x21));
-    CHECK_EQ(next(0), TODO(NOTHING, 0));
+    CHECK_EQ(next(0), WORK(INTERRUPT, 0x21));
+    CHECK_EQ(next(0), WORK(NOTHING, 0));
     pc_ioapic_write(&chip.ioapic, 0, 4, 0x10 + 2 * 9);
     pc_ioapic_write(&chip.ioapic, 0x10, 4, 0x8044);
     CHECK_EQ(w.routed, 0xc044);
