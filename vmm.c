@@ -1201,7 +1201,7 @@ struct vm {
     struct hyp hyp;
     struct vmm_mem mem;
     struct vmm_bus ports, mmio;
-    struct vmm_x86_regs entry;
+    struct vmm_regs entry; /* of CPU 0 */
     struct host_loop loop;
 
     struct pc_uart com1;
@@ -2809,6 +2809,12 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
     case VMM_EXIT_SHUTDOWN:
     case VMM_EXIT_FAULT:
         cpu_died(c, e);
+        break;
+    case VMM_EXIT_OFF:
+        vm_end(c->vm, ST_POWEROFF);
+        break;
+    case VMM_EXIT_RESET:
+        vm_end(c->vm, ST_RESET);
         break;
     case VMM_EXIT_AGAIN:
         break;

@@ -383,6 +383,8 @@ enum vmm_exit_kind {
     VMM_EXIT_EOI,      /* a LAPIC finished the level-triggered interrupt of vector addr; only with
                           HYP_CAP_LAPIC and without HYP_CAP_IRQCHIP */
     VMM_EXIT_SHUTDOWN, /* x86 triple fault */
+    VMM_EXIT_OFF,      /* arm64: the guest powers off, by PSCI */
+    VMM_EXIT_RESET,    /* arm64: it resets itself, by PSCI */
     VMM_EXIT_FAULT     /* the hypervisor cannot go on: why, code, and the bytes at the instruction
                           pointer in data/size */
 };
@@ -449,6 +451,28 @@ struct vmm_x86_regs {
     struct vmm_x86_seg cs, ds, es, fs, gs, ss, tr, ldt;
     struct vmm_x86_seg gdt, idt; /* base and limit only */
 };
+
+struct vmm_arm64_regs {
+    uint64_t x[31]; /* x30 is the link register */
+    uint64_t pc, pstate;
+    uint64_t sp_el0, sp_el1; /* which of them is SP: see vmm_arm64_sp */
+    uint64_t elr_el1, spsr_el1, esr_el1, far_el1; /* of the last exception to EL1 */
+    uint64_t sctlr_el1, tcr_el1, ttbr0_el1, ttbr1_el1, mair_el1, vbar_el1;
+    uint64_t tpidr_el0, tpidr_el1; /* Linux: the thread's data, the CPU's data */
+};
+
+/* The stack pointer of the mode that PSTATE names: EL0t and EL1t use SP_EL0. */
+static inline uint64_t vmm_arm64_sp(const struct vmm_arm64_regs *r)
+{
+    return (r->pstate & 15) == 5 ? r->sp_el1 : r->sp_el0;
+}
+
+/* Those of the architecture that this is compiled for, which hyp_get_regs and hyp_set_regs move. */
+#if defined(__aarch64__)
+#define vmm_regs vmm_arm64_regs
+#else
+#define vmm_regs vmm_x86_regs
+#endif
 
 /* >>hypervisor: the contract. Exactly one of hv_kvm.h, hv_hvf.h, hv_nvmm.h (or, in tests,
    hv_fake.h) defines these two structs, which the caller owns, and every function below. Negative
@@ -539,9 +563,9 @@ VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int be
 VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id);
 /* Closes a vCPU, on the thread that ran it. */
 VMM_DEF void hyp_cpu_close(struct hyp_cpu *c);
-/* All of struct vmm_x86_regs, on the vCPU's thread, between two hyp_run. */
-VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_x86_regs *regs);
-VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs);
+/* All of the architecture's registers, on the vCPU's thread, between two hyp_run. */
+VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_regs *regs);
+VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs);
 /* Completes the previous exit, runs the guest until the next, and describes that. Never blocks on a
  * device. */
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e);
