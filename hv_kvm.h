@@ -21,7 +21,8 @@
                    hyp_close(&h);
 
    CONFIGURATION   set everywhere:
-                   HYP_MSI_LINES_MAX  lines of hyp_msi_line of one VM; default 512
+                   HYP_MSI_LINES_MAX  lines of hyp_msi_line of one VM; default 3072
+                   HYP_WINDOWS_MAX    pieces of devices' memory of one VM; default 128
                    set in the implementing file only:
                    KVM_KICK_SIGNAL    what interrupts a running vCPU thread; default SIGRTMIN
                    KVM_DEVICE         default of hyp_desc.path; "/dev/kvm"
@@ -46,7 +47,10 @@
 #include "vmm.h"
 
 #ifndef HYP_MSI_LINES_MAX
-#define HYP_MSI_LINES_MAX 512
+#define HYP_MSI_LINES_MAX 3072
+#endif
+#ifndef HYP_WINDOWS_MAX
+#define HYP_WINDOWS_MAX 128
 #endif
 #define HYP_GSIS       24                                  /* pins of the in-kernel IOAPIC */
 #define HYP_CPUID_MAX  256                                 /* CPUID leaves that fit */
@@ -61,9 +65,14 @@ struct hyp {
     unsigned ncpus;       /* as the CPUID topology tells them */
     unsigned run_len;     /* bytes of a vCPU's shared page(s) */
     struct vmm_mem slots; /* what is mapped, to show the bytes at a fault */
+    struct {
+        uint64_t gpa, len; /* len 0: free */
+    } window[HYP_WINDOWS_MAX]; /* memory of devices, in the slots behind */
+    int devices;               /* the kernel's list of them; -1: none yet */
     uint64_t cpuid[1 + HYP_CPUID_MAX * 5];   /* struct kvm_cpuid2 with its entries */
     unsigned nlines;                         /* of hyp_msi_line so far */
-    uint64_t routes[1 + HYP_ROUTES_MAX * 6]; /* struct kvm_irq_routing with its entries */
+    uint64_t routes[1 + HYP_ROUTES_MAX * 6]; /* struct kvm_irq_routing with its entries; last: it is
+                                                not touched before there are any */
 };
 
 struct hyp_cpu {
@@ -334,10 +343,10 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
 {
     int err;
 
-    memset(h, 0, sizeof *h);
+    memset(h, 0, offsetof(struct hyp, routes) + sizeof h->routes[0]);
     h->log = desc->log;
     h->ncpus = desc->ncpus ? desc->ncpus : 1;
-    h->dev = h->vm = -1;
+    h->dev = h->vm = h->devices = -1;
     err = kvm__open_vm(h, desc);
     if (err) {
         hyp_close(h);
@@ -349,12 +358,14 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
 
 VMM_DEF void hyp_close(struct hyp *h)
 {
+    if (h->devices >= 0)
+        close(h->devices);
     if (h->vm >= 0)
         close(h->vm);
     if (h->dev >= 0)
         close(h->dev);
-    memset(h, 0, sizeof *h);
-    h->dev = h->vm = -1;
+    memset(h, 0, offsetof(struct hyp, routes) + sizeof h->routes[0]);
+    h->dev = h->vm = h->devices = -1;
 }
 
 VMM_DEF unsigned hyp_caps(const struct hyp *h)
@@ -393,6 +404,65 @@ VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsign
                : 0;
 }
 
+static int kvm__window(struct hyp *h, unsigned i, void *hva, unsigned prot)
+{
+    struct kvm_userspace_memory_region region = {
+        .slot = VMM_MEM_MAX + i,
+        .flags = prot & VMM_WRITE ? 0 : KVM_MEM_READONLY,
+        .guest_phys_addr = h->window[i].gpa,
+        .memory_size = hva ? h->window[i].len : 0,
+        .userspace_addr = (uintptr_t)hva,
+    };
+
+    return kvm__ioctl(h->vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+VMM_DEF int hyp_window_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+{
+    unsigned i = 0;
+    int err;
+
+    while (i < HYP_WINDOWS_MAX && h->window[i].len)
+        i++;
+    if (i == HYP_WINDOWS_MAX)
+        return -ENOSPC;
+    h->window[i].gpa = gpa;
+    h->window[i].len = len;
+    err = kvm__window(h, i, hva, prot);
+    if (err)
+        h->window[i].len = 0;
+    return err;
+}
+
+VMM_DEF int hyp_window_unmap(struct hyp *h, uint64_t gpa, uint64_t len)
+{
+    int err = -ENOENT;
+
+    for (unsigned i = 0; i < HYP_WINDOWS_MAX && err; i++)
+        if (h->window[i].len == len && h->window[i].gpa == gpa) {
+            err = kvm__window(h, i, NULL, VMM_WRITE);
+            h->window[i].len = 0;
+            break;
+        }
+    return err;
+}
+
+/* KVM asks these devices whether their DMA goes around the caches, and keeps a reference. */
+VMM_DEF int hyp_device_add(struct hyp *h, int fd)
+{
+    struct kvm_create_device list = {.type = KVM_DEV_TYPE_VFIO};
+    int32_t arg = fd;
+    struct kvm_device_attr attr = {
+        .group = KVM_DEV_VFIO_GROUP, .attr = KVM_DEV_VFIO_GROUP_ADD, .addr = (uintptr_t)&arg};
+
+    if (h->devices < 0) {
+        if (!kvm__cap(h, KVM_CAP_DEVICE_CTRL) || kvm__ioctl(h->vm, KVM_CREATE_DEVICE, &list))
+            return -ENOSYS;
+        h->devices = (int)list.fd;
+    }
+    return kvm__ioctl(h->devices, KVM_SET_DEVICE_ATTR, &attr);
+}
+
 /* >>interrupts and doorbells ------------------------------------------------------ */
 
 VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
@@ -415,6 +485,18 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on)
         return -EINVAL;
     err = kvm__ioctl(h->vm, KVM_IRQFD, &irqfd);
     return err ? vmm_err(h->log, err, "KVM refuses interrupt line %u: %s", gsi, strerror(-err)) : 0;
+}
+
+VMM_DEF int hyp_irq_resample(struct hyp *h, unsigned gsi, int bell, int done, bool on)
+{
+    struct kvm_irqfd irqfd = {.fd = (unsigned)bell,
+                              .gsi = gsi,
+                              .flags = on ? KVM_IRQFD_FLAG_RESAMPLE : KVM_IRQFD_FLAG_DEASSIGN,
+                              .resamplefd = (unsigned)done};
+
+    if (!(h->caps & HYP_CAP_IRQCHIP) || !kvm__cap(h, KVM_CAP_IRQFD_RESAMPLE))
+        return -ENOSYS;
+    return kvm__ioctl(h->vm, KVM_IRQFD, &irqfd);
 }
 
 static void kvm__add_route(struct kvm_irq_routing *table, unsigned gsi, unsigned chip, unsigned pin)

@@ -536,6 +536,14 @@ VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h);
 /* Makes host memory appear at a guest-physical address; all three page-aligned. Map before loading
    an image into it: some systems zero the memory. Call before the first hyp_run. */
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot);
+/* Memory of a device of the host appears, or disappears again, while the guest runs; page-aligned.
+   Silent, for the guest chose the place. -EEXIST: something else is there; -ENOSPC: no more of them;
+   -ENOENT: there is none. From one thread at a time. */
+VMM_DEF int hyp_window_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot);
+VMM_DEF int hyp_window_unmap(struct hyp *h, uint64_t gpa, uint64_t len);
+/* The devices behind this descriptor (on Linux a VFIO group or device) are going to be the guest's.
+   -ENOSYS where nobody wants to know. */
+VMM_DEF int hyp_device_add(struct hyp *h, int fd);
 /* Sets the level of a line of the in-kernel interrupt controller. Thread-safe. */
 VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level);
 /* A bell is a descriptor that counts what is written to it (on Linux an eventfd), the caller's.
@@ -543,6 +551,10 @@ VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level);
    process if that is the kernel. gsi: a line of the controller or one of hyp_msi_line. -ENOSYS
    without HYP_CAP_IRQCHIP. Thread-safe. */
 VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on);
+/* The same for a line whose device keeps it raised until it was served: a ring of `bell` raises it,
+   and when the guest ends the interrupt it is lowered and `done` is rung, so that whoever listens
+   there can look whether the device still wants it. */
+VMM_DEF int hyp_irq_resample(struct hyp *h, unsigned gsi, int bell, int done, bool on);
 /* A new line for message-signalled interrupts. -ENOSYS without HYP_CAP_MSI, -ENOSPC when there are
    no more. From one thread at a time, as the next. */
 VMM_DEF int hyp_msi_line(struct hyp *h);

@@ -98,6 +98,34 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on)
     return -ENOSYS;
 }
 
+VMM_DEF int hyp_irq_resample(struct hyp *h, unsigned gsi, int bell, int done, bool on)
+{
+    (void)h;
+    (void)gsi;
+    (void)bell;
+    (void)done;
+    (void)on;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_window_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+{
+    return hyp_map(h, gpa, len, hva, prot);
+}
+
+VMM_DEF int hyp_window_unmap(struct hyp *h, uint64_t gpa, uint64_t len)
+{
+    (void)h;
+    return (gpa | len) % 4096 ? -EINVAL : 0;
+}
+
+VMM_DEF int hyp_device_add(struct hyp *h, int fd)
+{
+    (void)h;
+    (void)fd;
+    return -ENOSYS;
+}
+
 VMM_DEF int hyp_msi_line(struct hyp *h)
 {
     (void)h;

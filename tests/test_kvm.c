@@ -29,6 +29,8 @@ static struct {
     struct kvm_msi msi;
     unsigned vector, nmis;
     struct kvm_irqfd irqfd;
+    struct kvm_userspace_memory_region region;
+    int region_err, device;
     struct kvm_ioeventfd bell;
 } kvm;
 
@@ -128,6 +130,15 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
         return 0;
     case KVM_IRQ_LINE:
         kvm.irq_lines++;
+        return 0;
+    case KVM_SET_USER_MEMORY_REGION:
+        return kvm.region_err ? -kvm.region_err : fake_copy(request, arg, &kvm.region);
+    case KVM_CREATE_DEVICE:
+        kvm.created++;
+        ((struct kvm_create_device *)arg)->fd = (unsigned)open("/dev/null", O_RDWR);
+        return 0;
+    case KVM_SET_DEVICE_ATTR:
+        kvm.device = *(int32_t *)(uintptr_t)((struct kvm_device_attr *)arg)->addr;
         return 0;
     case KVM_IRQFD:
         return fake_copy(request, arg, &kvm.irqfd);
@@ -423,6 +434,46 @@ static void test_messages(struct hyp *h)
     CHECK_EQ(hyp_msi_line(h), -ENOSPC);
 }
 
+/* Memory of devices, which comes and goes: its slots are behind those of RAM, and used again. */
+static void test_windows(struct hyp *h)
+{
+    static uint8_t page[8192];
+
+    CHECK_EQ(hyp_window_map(h, 0xc0000000, 4096, page, VMM_READ), 0);
+    CHECK(kvm.region.slot == VMM_MEM_MAX && kvm.region.flags == KVM_MEM_READONLY);
+    CHECK_EQ(hyp_window_map(h, 0xc0004000, 8192, page, VMM_READ | VMM_WRITE), 0);
+    CHECK(kvm.region.slot == VMM_MEM_MAX + 1 && !kvm.region.flags && kvm.region.memory_size == 8192);
+    CHECK_EQ(hyp_window_unmap(h, 0xc0000000, 8192), -ENOENT);
+    CHECK_EQ(hyp_window_unmap(h, 0xc0000000, 4096), 0);
+    CHECK(kvm.region.slot == VMM_MEM_MAX && kvm.region.memory_size == 0);
+    CHECK_EQ(hyp_window_unmap(h, 0xc0000000, 4096), -ENOENT);
+    kvm.region_err = EEXIST;
+    nsaid = 0;
+    CHECK_EQ(hyp_window_map(h, 0, 4096, page, VMM_READ), -EEXIST);
+    CHECK_EQ(nsaid, 0);
+    kvm.region_err = 0;
+    for (unsigned i = 1; i < HYP_WINDOWS_MAX; i++)
+        CHECK_EQ(hyp_window_map(h, 0xd0000000 + i * 4096, 4096, page, VMM_READ | VMM_WRITE), 0);
+    CHECK_EQ(hyp_window_map(h, 0xe0000000, 4096, page, VMM_READ), -ENOSPC);
+}
+
+static void test_devices(struct hyp *h)
+{
+    unsigned before = kvm.created;
+
+    CHECK_EQ(hyp_device_add(h, 17), 0);
+    CHECK_EQ(hyp_device_add(h, 18), 0);
+    CHECK(kvm.device == 18 && kvm.created == before + 1); /* one list for all */
+    CHECK_EQ(hyp_irq_resample(h, 16, 70, 71, true), 0);
+    CHECK(kvm.irqfd.gsi == 16 && kvm.irqfd.fd == 70 && kvm.irqfd.resamplefd == 71);
+    CHECK_EQ(kvm.irqfd.flags, KVM_IRQFD_FLAG_RESAMPLE);
+    CHECK_EQ(hyp_irq_resample(h, 16, 70, 71, false), 0);
+    CHECK_EQ(kvm.irqfd.flags, KVM_IRQFD_FLAG_DEASSIGN);
+    kvm.missing_cap = KVM_CAP_IRQFD_RESAMPLE;
+    CHECK_EQ(hyp_irq_resample(h, 16, 70, 71, true), -ENOSYS);
+    kvm.missing_cap = ~0u;
+}
+
 /* LAPICs alone are in the kernel: routes of the first lines say whose EOIs come out. */
 static void test_split(void)
 {
@@ -555,6 +606,8 @@ int main(void)
     test_faults(&c, ram);
     test_lines(&h);
     test_messages(&h);
+    test_windows(&h);
+    test_devices(&h);
     test_doorbells(&h);
     hyp_cpu_close(&c);
     hyp_close(&h);
