@@ -7,6 +7,7 @@
                    in them. It follows "PCI Local Bus Specification 3.0" and, for ECAM, "PCI Express
                    Base Specification". Not here: bridges, other buses, I/O BARs, hot-plug, and the
                    extended configuration space, but for what a device answers there itself.
+                   An expansion ROM is place 6 of the BARs.
 
    QUICK START     static struct pci_root root;
                    static struct pci_dev card;
@@ -64,6 +65,8 @@ extern "C" {
 #define PCI_NOWHERE     (~(uint64_t)0)              /* no address: the BAR is not decoded */
 #define PCI_ECAM_LEN    0x100000                    /* bytes: one bus */
 #define PCI_SLOTS       32                          /* device numbers on the bus; 0 is the bridge */
+#define PCI_BARS        7                           /* 0 to 5, and the expansion ROM */
+#define PCI_ROM         6                           /* its place among them */
 #define PCI_VECTORS_MAX 2048                        /* of MSI-X */
 #define PCI_PBA_LEN(n)  (8 * (((n) + 63u) / 64u))   /* bytes of the pending bits of n vectors */
 #define PCI_MSIX_LEN(n) (16 * (n) + PCI_PBA_LEN(n)) /* bytes of table and pending bits behind it */
@@ -77,7 +80,7 @@ struct pci_vector {
 
 /* A memory BAR. A 64-bit one takes its own and the next place in the list. */
 struct pci_bar {
-    uint64_t len; /* bytes, a power of two from 16 on; 0: none */
+    uint64_t len; /* bytes, a power of two from 16 on, of a ROM from 2048 on; 0: none */
     bool is64, prefetch;
     /* off counts from the start of the BAR; NULL: reads as zero, ignores writes. What lies in the
        MSI-X table or the pending bits does not come here. */
@@ -102,15 +105,20 @@ struct pci_desc {
     uint32_t class_code; /* base class, subclass, interface: 0xbbsspp */
     uint8_t revision;
     bool intx; /* uses pin INTA# */
-    struct pci_bar bar[6];
+    struct pci_bar bar[PCI_BARS]; /* the last one is the expansion ROM */
     struct pci_msix_desc msix;
-    unsigned nmsi;        /* MSI vectors: 1, 2, 4, 8, 16 or 32; 0: no MSI */
+    unsigned nmsi; /* MSI vectors: 1, 2, 4, 8, 16 or 32; 0: no MSI */
+    bool msi_is32; /* without the upper half of the address */
+    bool msi_bare; /* without mask and pending bits */
+    uint8_t msi_at, msix_at; /* where in config the capabilities are; 0: at the next free place */
     struct vmm_msi msi;   /* who delivers messages of MSI and MSI-X */
     struct vmm_lock lock; /* the device's lock */
     /* A BAR is now at gpa, or PCI_NOWHERE; also at reset. Two BARs may be told the same place. */
     void (*moved)(void *ctx, unsigned bar, uint64_t gpa);
     /* An MSI-X vector may have changed: ask pci_msix_get. Not for pending bits. */
     void (*msix_changed)(void *ctx, unsigned vector);
+    /* The MSI capability, or the bus master bit, may have changed: ask pci_msi_get. */
+    void (*msi_changed)(void *ctx);
     /* The machine was reset: the header is already as after power-on. */
     void (*reset)(void *ctx);
     /* An access to configuration space [off, off + len), 1 to 4 bytes within one dword, is shown
@@ -130,10 +138,12 @@ struct pci_dev {
     /* private */
     uint8_t writable[256];     /* the bits of config that the guest may change */
     uint8_t power_on[256];     /* config as pci_plug left it */
-    uint64_t bar_gpa[6];       /* where each BAR is decoded, or PCI_NOWHERE */
+    uint64_t bar_gpa[PCI_BARS]; /* where each BAR is decoded, or PCI_NOWHERE */
+    uint32_t msi_pending;
     uint8_t msi_cap, msix_cap; /* where in config; 0: none */
     uint8_t last_cap;          /* 0: the list is empty */
     unsigned caps_end;         /* where in config the next capability goes */
+    uint8_t in_cap[256 / 8];   /* a bit for each byte of config that belongs to one */
 };
 
 /* Guest-physical space for BARs. */
@@ -190,6 +200,9 @@ VMM_DEF int pci_init(struct pci_dev *d, const struct pci_desc *desc);
    bits set in `writable` (NULL: none). Returns its offset in config (`body` is at + 2), -ENOSPC. */
 VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigned len,
                         const void *writable);
+/* The same at a place of the caller's choice, a multiple of 4. -EEXIST: another one is there. */
+VMM_DEF int pci_put_cap(struct pci_dev *d, unsigned at, uint8_t id, const void *body, unsigned len,
+                        const void *writable);
 /* Gives the device a number and its BARs addresses. -EEXIST: the slot is taken; -ENOSPC: no slot,
    or a window is too small; sentence in the log. */
 VMM_DEF int pci_plug(struct pci_root *r, struct pci_dev *d);
@@ -208,6 +221,7 @@ VMM_DEF bool pci_msix_enabled(const struct pci_dev *d);
 /* True: the vector would be delivered now, as this message. False: masked or disabled; who bypasses
    pci_msix_send (an irqfd) must then come back to it. */
 VMM_DEF bool pci_msix_get(const struct pci_dev *d, unsigned vector, uint64_t *addr, uint32_t *data);
+VMM_DEF bool pci_msi_get(const struct pci_dev *d, unsigned vector, uint64_t *addr, uint32_t *data);
 /* What a guest's access to BAR `bar` would do, wherever that is. Beyond its end: all ones, lost. */
 VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len);
 VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
@@ -227,6 +241,7 @@ enum {
     PCI__COMMAND = 0x04,
     PCI__STATUS = 0x06,
     PCI__BAR0 = 0x10,
+    PCI__ROM_BAR = 0x30,
     PCI__CAPS = 0x34,
     PCI__LINE = 0x3c,
     PCI__PIN = 0x3d,
@@ -246,10 +261,10 @@ enum {
     PCI__MSI = 0x05,
     PCI__MSI_CTRL = 2,
     PCI__MSI_ADDR = 4,
-    PCI__MSI_DATA = 12,
-    PCI__MSI_MASK = 16,
-    PCI__MSI_PENDING = 20,
-    PCI__MSI_LEN = 24,
+    PCI__MSI_DATA = 8, /* of 32 bits of address; 4 more of 64; the next two are relative to it */
+    PCI__MSI_MASK = 4,
+    PCI__MSI_PENDING = 8,
+    PCI__MSI_LEN = 24, /* at most */
     PCI__MSI_ON = 1,
 
     PCI__MSIX = 0x11,
@@ -329,8 +344,7 @@ VMM_DEF void pci_intx_set(struct pci_dev *d, bool level)
     pci__intx_update(d);
 }
 
-/* >>msi: 6.8.1, the layout with 64-bit address and mask bits. A message is a write by the device,
-   so it waits for the bus master bit, too. */
+/* >>msi: 6.8.1. A message is a write by the device, so it waits for the bus master bit, too. */
 
 /* The vectors that the guest allows, as a power of two; the device may have more. */
 static unsigned pci__msi_allowed(const struct pci_dev *d)
@@ -340,37 +354,51 @@ static unsigned pci__msi_allowed(const struct pci_dev *d)
     return 1u << (log2 < most ? log2 : most);
 }
 
-static void pci__msi_deliver(struct pci_dev *d, unsigned vector)
+/* Where in config its data is, behind which come mask and pending bits. */
+static unsigned pci__msi_data(const struct pci_dev *d)
 {
-    const uint8_t *cap = d->config + d->msi_cap;
-    uint32_t data = vmm_get16(cap + PCI__MSI_DATA);
+    return d->msi_cap + PCI__MSI_DATA + (d->desc.msi_is32 ? 0 : 4);
+}
 
-    data = (data & ~(pci__msi_allowed(d) - 1)) | vector;
-    vmm_msi_send(&d->desc.msi, vector, vmm_get64(cap + PCI__MSI_ADDR), data);
+static uint32_t pci__msi_masked(const struct pci_dev *d)
+{
+    return d->desc.msi_bare ? 0 : vmm_get32(d->config + pci__msi_data(d) + PCI__MSI_MASK);
+}
+
+VMM_DEF bool pci_msi_get(const struct pci_dev *d, unsigned vector, uint64_t *addr, uint32_t *data)
+{
+    const uint8_t *at = d->config + d->msi_cap + PCI__MSI_ADDR;
+
+    if (!pci_msi_enabled(d) || !pci__command(d, PCI__CMD_MASTER) ||
+        vector >= pci__msi_allowed(d) || pci__msi_masked(d) & 1u << vector)
+        return false;
+    *addr = d->desc.msi_is32 ? vmm_get32(at) : vmm_get64(at);
+    *data = vmm_get16(d->config + pci__msi_data(d));
+    *data = (*data & ~(pci__msi_allowed(d) - 1)) | vector;
+    return true;
 }
 
 /* Delivers what is pending and may go. */
 static void pci__msi_flush(struct pci_dev *d)
 {
-    uint8_t *cap = d->config + d->msi_cap;
-    uint32_t ready = vmm_get32(cap + PCI__MSI_PENDING) & ~vmm_get32(cap + PCI__MSI_MASK);
+    uint32_t ready = d->msi_pending;
+    uint64_t addr;
+    uint32_t data;
 
-    if (!pci_msi_enabled(d) || !pci__command(d, PCI__CMD_MASTER))
-        return;
-    vmm_put32(cap + PCI__MSI_PENDING, vmm_get32(cap + PCI__MSI_PENDING) & ~ready);
     for (unsigned v = 0; v < pci__msi_allowed(d); v++)
-        if (ready & 1u << v)
-            pci__msi_deliver(d, v);
+        if (ready & 1u << v && pci_msi_get(d, v, &addr, &data)) {
+            d->msi_pending &= ~(1u << v);
+            vmm_msi_send(&d->desc.msi, v, addr, data);
+        }
+    if (!d->desc.msi_bare)
+        vmm_put32(d->config + pci__msi_data(d) + PCI__MSI_PENDING, d->msi_pending);
 }
 
 VMM_DEF void pci_msi_send(struct pci_dev *d, unsigned vector)
 {
-    uint8_t *pending = d->config + d->msi_cap + PCI__MSI_PENDING;
-
     if (!pci_msi_enabled(d) || vector >= d->desc.nmsi)
         return;
-    vector &= pci__msi_allowed(d) - 1;
-    vmm_put32(pending, vmm_get32(pending) | 1u << vector);
+    d->msi_pending |= 1u << (vector & (pci__msi_allowed(d) - 1));
     pci__msi_flush(d);
 }
 
@@ -509,7 +537,7 @@ static bool pci__within(uint64_t off, unsigned len, uint64_t end)
 
 VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len)
 {
-    return bar < 6 && pci__within(off, len, d->desc.bar[bar].len)
+    return bar < PCI_BARS && pci__within(off, len, d->desc.bar[bar].len)
                ? pci__bar_access(d, bar, off, len, false, 0)
                : vmm_ones(len);
 }
@@ -517,17 +545,26 @@ VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, uns
 VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
                            uint64_t val)
 {
-    if (bar < 6 && pci__within(off, len, d->desc.bar[bar].len))
+    if (bar < PCI_BARS && pci__within(off, len, d->desc.bar[bar].len))
         pci__bar_access(d, bar, off, len, true, val);
 }
 
-/* Where a BAR would be decoded: at its address, if that lies in one of the windows. */
+/* Where in config a BAR is. */
+static unsigned pci__bar_reg(unsigned bar)
+{
+    return bar == PCI_ROM ? PCI__ROM_BAR : PCI__BAR0 + 4 * bar;
+}
+
+/* Where a BAR would be decoded: at its address, if that lies in one of the windows. A ROM has a
+   switch of its own. */
 static uint64_t pci__bar_target(const struct pci_dev *d, unsigned bar)
 {
-    const uint8_t *p = d->config + PCI__BAR0 + 4 * bar;
+    const uint8_t *p = d->config + pci__bar_reg(bar);
     const struct pci_bar *b = &d->desc.bar[bar];
     uint64_t gpa = (b->is64 ? vmm_get64(p) : vmm_get32(p)) & ~(b->len - 1);
 
+    if (bar == PCI_ROM && !(*p & 1))
+        return PCI_NOWHERE;
     for (unsigned i = 0; i < 2 && d->root && pci__command(d, PCI__CMD_MEMORY); i++) {
         const struct pci_window *w = &d->root->window[i];
         if (gpa >= w->base && gpa - w->base < w->len && b->len <= w->len - (gpa - w->base))
@@ -539,7 +576,7 @@ static uint64_t pci__bar_target(const struct pci_dev *d, unsigned bar)
 /* Looks where each BAR is now, with both locks held. */
 static void pci__remap(struct pci_dev *d)
 {
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < PCI_BARS; i++) {
         uint64_t gpa = d->desc.bar[i].len ? pci__bar_target(d, i) : PCI_NOWHERE;
         if (gpa == d->bar_gpa[i])
             continue;
@@ -560,7 +597,7 @@ static struct pci_dev *pci__find(const struct pci_root *r, uint64_t gpa, unsigne
                                  unsigned *bar)
 {
     for (unsigned i = 0; i < PCI_SLOTS; i++)
-        for (*bar = 0; r->slot[i] && *bar < 6; ++*bar)
+        for (*bar = 0; r->slot[i] && *bar < PCI_BARS; ++*bar)
             if (pci__bar_holds(r->slot[i], *bar, gpa, len))
                 return r->slot[i];
     return NULL;
@@ -605,6 +642,8 @@ static void pci__config_changed(struct pci_dev *d, bool msix_was_live)
     pci__intx_update(d);
     if (d->msi_cap)
         pci__msi_flush(d);
+    if (d->msi_cap && d->desc.msi_changed)
+        d->desc.msi_changed(d->desc.ctx);
     pci__msix_update(d, msix_was_live);
 }
 
@@ -748,13 +787,13 @@ static const char *pci__name(const struct pci_dev *d)
 
 static int pci__check_bars(const struct pci_dev *d)
 {
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < PCI_BARS; i++) {
         const struct pci_bar *b = &d->desc.bar[i];
-        bool pow2 = b->len >= 16 && !(b->len & (b->len - 1));
+        bool pow2 = b->len >= (i == PCI_ROM ? 2048 : 16) && !(b->len & (b->len - 1));
         if (!b->len)
             continue;
         if (!pow2 || (!b->is64 && b->len >> 31 > 1) ||
-            (b->is64 && (i == 5 || d->desc.bar[i + 1].len)))
+            (b->is64 && (i >= 5 || d->desc.bar[i + 1].len)))
             return vmm_err(d->desc.log, -EINVAL,
                            "%s: BAR %u of %llu bytes cannot be: give a power of two from 16 on, "
                            "and two places to 64 bits",
@@ -799,14 +838,14 @@ static void pci__init_header(struct pci_dev *d)
     vmm_put16(d->writable + PCI__COMMAND, (uint16_t)command);
     d->config[PCI__PIN] = desc->intx;
     d->writable[PCI__LINE] = 0xff; /* a note of the guest to itself */
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < PCI_BARS; i++) {
         const struct pci_bar *b = &desc->bar[i];
-        uint8_t *at = d->config + PCI__BAR0 + 4 * i, *mask = d->writable + PCI__BAR0 + 4 * i;
+        uint8_t *at = d->config + pci__bar_reg(i), *mask = d->writable + pci__bar_reg(i);
         d->bar_gpa[i] = PCI_NOWHERE;
         if (!b->len)
             continue;
         *at = (uint8_t)((b->is64 ? PCI__BAR_IS64 : 0) | (b->prefetch ? PCI__BAR_PREFETCH : 0));
-        vmm_put32(mask, (uint32_t) ~(b->len - 1));
+        vmm_put32(mask, (uint32_t) ~(b->len - 1) | (i == PCI_ROM));
         if (b->is64)
             vmm_put64(mask, ~(b->len - 1));
     }
@@ -821,21 +860,30 @@ static void pci__reset_vectors(struct pci_dev *d)
         d->desc.msix.vectors[i] = masked;
 }
 
+/* At its place, or at the next that is free. */
+static int pci__add_cap(struct pci_dev *d, unsigned at, uint8_t id, const void *body, unsigned len,
+                        const void *writable)
+{
+    return at ? pci_put_cap(d, at, id, body, len, writable)
+              : pci_add_cap(d, id, body, len, writable);
+}
+
 static int pci__add_msi(struct pci_dev *d)
 {
     enum { IS64 = 1 << 7, MASKS = 1 << 8, ALLOWED = 7 << 4 };
+    bool is32 = d->desc.msi_is32, bare = d->desc.msi_bare;
     uint8_t cap[PCI__MSI_LEN] = {0}, mask[PCI__MSI_LEN] = {0};
-    unsigned log2 = 0;
+    unsigned log2 = 0, data = PCI__MSI_DATA + (is32 ? 0 : 4);
     int at;
 
     while (1u << log2 < d->desc.nmsi)
         log2++;
-    vmm_put16(cap + PCI__MSI_CTRL, (uint16_t)(IS64 | MASKS | log2 << 1));
+    vmm_put16(cap + PCI__MSI_CTRL, (uint16_t)((is32 ? 0 : IS64) | (bare ? 0 : MASKS) | log2 << 1));
     vmm_put16(mask + PCI__MSI_CTRL, PCI__MSI_ON | ALLOWED);
     vmm_put64(mask + PCI__MSI_ADDR, ~(uint64_t)3);
-    vmm_put16(mask + PCI__MSI_DATA, 0xffff);
-    vmm_put32(mask + PCI__MSI_MASK, (uint32_t)(((uint64_t)1 << d->desc.nmsi) - 1));
-    at = pci_add_cap(d, PCI__MSI, cap + 2, sizeof cap - 2, mask + 2);
+    vmm_put32(mask + data, 0xffff);
+    vmm_put32(mask + data + PCI__MSI_MASK, (uint32_t)(((uint64_t)1 << d->desc.nmsi) - 1));
+    at = pci__add_cap(d, d->desc.msi_at, PCI__MSI, cap + 2, data + (bare ? 2 : 12) - 2, mask + 2);
     d->msi_cap = (uint8_t)(at < 0 ? 0 : at);
     return at < 0 ? at : 0;
 }
@@ -850,7 +898,7 @@ static int pci__add_msix(struct pci_dev *d)
     vmm_put16(mask + PCI__MSIX_CTRL, PCI__MSIX_ON | PCI__MSIX_ALL_MASKED);
     vmm_put32(cap + 4, m->table_off | m->table_bar);
     vmm_put32(cap + 8, m->pba_off | m->pba_bar);
-    at = pci_add_cap(d, PCI__MSIX, cap + 2, sizeof cap - 2, mask + 2);
+    at = pci__add_cap(d, d->desc.msix_at, PCI__MSIX, cap + 2, sizeof cap - 2, mask + 2);
     d->msix_cap = (uint8_t)(at < 0 ? 0 : at);
     return at < 0 ? at : 0;
 }
@@ -874,13 +922,18 @@ VMM_DEF int pci_init(struct pci_dev *d, const struct pci_desc *desc)
     return err || !desc->msix.nvectors ? err : pci__add_msix(d);
 }
 
-VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigned len,
+VMM_DEF int pci_put_cap(struct pci_dev *d, unsigned at, uint8_t id, const void *body, unsigned len,
                         const void *writable)
 {
-    unsigned at = d->caps_end;
-
-    if (at + 2 > sizeof d->config || len > sizeof d->config - at - 2)
+    if (at < PCI__HEADER_LEN || at % 4 || at + 2 > sizeof d->config ||
+        len > sizeof d->config - at - 2)
         return vmm_err(d->desc.log, -ENOSPC, "%s: no room for capability 0x%x", pci__name(d), id);
+    for (unsigned i = at; i < at + 2 + len; i++)
+        if (d->in_cap[i / 8] & 1 << i % 8)
+            return vmm_err(d->desc.log, -EEXIST, "%s: capability 0x%x overlaps another",
+                           pci__name(d), id);
+    for (unsigned i = at; i < at + 2 + len; i++)
+        d->in_cap[i / 8] |= (uint8_t)(1 << i % 8);
     d->config[d->last_cap ? d->last_cap + 1u : PCI__CAPS] = (uint8_t)at;
     d->config[PCI__STATUS] |= PCI__STATUS_CAPS;
     d->config[at] = id;
@@ -888,8 +941,15 @@ VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigne
     if (writable)
         memcpy(d->writable + at + 2, writable, len);
     d->last_cap = (uint8_t)at;
-    d->caps_end = (at + 2 + len + 3) & ~3u;
+    if (d->caps_end < at + 2 + len)
+        d->caps_end = (at + 2 + len + 3) & ~3u;
     return (int)at;
+}
+
+VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigned len,
+                        const void *writable)
+{
+    return pci_put_cap(d, d->caps_end, id, body, len, writable);
 }
 
 /* >>root */
@@ -909,7 +969,7 @@ static uint64_t pci__window_take(struct pci_window *w, uint64_t len)
 static int pci__place_bar(struct pci_root *r, struct pci_dev *d, unsigned bar)
 {
     const struct pci_bar *b = &d->desc.bar[bar];
-    uint8_t *at = d->config + PCI__BAR0 + 4 * bar;
+    uint8_t *at = d->config + pci__bar_reg(bar);
     uint64_t gpa = b->is64 ? pci__window_take(&r->window[1], b->len) : PCI_NOWHERE;
 
     if (gpa == PCI_NOWHERE)
@@ -936,7 +996,7 @@ VMM_DEF int pci_plug(struct pci_root *r, struct pci_dev *d)
     if (r->slot[slot])
         return vmm_err(r->desc.log, -EEXIST, "%s: PCI slot %u is taken by %s", pci__name(d), slot,
                        pci__name(r->slot[slot]));
-    for (unsigned i = 0; i < 6 && !err; i++)
+    for (unsigned i = 0; i < PCI_BARS && !err; i++)
         err = d->desc.bar[i].len ? pci__place_bar(r, d, i) : 0;
     if (err)
         return err;
@@ -984,6 +1044,7 @@ static void pci__reset_dev(struct pci_dev *d)
     bool msix_was_live = pci__msix_live(d);
 
     memcpy(d->config, d->power_on, sizeof d->config);
+    d->msi_pending = 0;
     pci__reset_vectors(d);
     pci__config_changed(d, msix_was_live);
     if (d->desc.reset)

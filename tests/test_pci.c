@@ -777,6 +777,60 @@ static void test_full(void)
     CHECK_EQ(m.lines, 5);
 }
 
+static unsigned nchanges;
+
+static void on_msi_changed(void *ctx)
+{
+    (void)ctx;
+    nchanges++;
+}
+
+/* A device that looks like one of the host's: capabilities where they are there, MSI in its shortest
+   form, and an expansion ROM. */
+static void test_foreign(void)
+{
+    static struct pci_dev d;
+    static const uint8_t body[14];
+    struct pci_desc desc = {.nmsi = 1,
+                            .msi_is32 = true,
+                            .msi_bare = true,
+                            .msi_at = 0xd0,
+                            .msi_changed = on_msi_changed,
+                            .log = &the_log};
+    uint32_t data;
+    uint64_t addr;
+
+    machine();
+    desc.slot = 7;
+    desc.bar[PCI_ROM] = (struct pci_bar){.len = 4096, .read = bar_read};
+    desc.ctx = &m.dev[CARD];
+    CHECK_EQ(pci_init(&d, &desc), 0);
+    CHECK_EQ(pci_put_cap(&d, 0xd8, 9, body, 2, NULL), -EEXIST);
+    CHECK_EQ(pci_put_cap(&d, 0x3c, 9, body, 2, NULL), -ENOSPC);
+    CHECK_EQ(pci_put_cap(&d, 0xf4, 9, body, 11, NULL), -ENOSPC);
+    CHECK_EQ(pci_put_cap(&d, 0x60, 9, body, 14, NULL), 0x60);
+    CHECK_EQ(pci_plug(&m.root, &d), 0);
+    CHECK(find_cap(7, 5) == 0xd0 && find_cap(7, 9) == 0x60);
+    CHECK_EQ(rd(cfg(7, 0xd2), 2), 0);
+    wr(cfg(7, 0xd4), 4, 0xfee01003);
+    wr(cfg(7, 0xd8), 4, 0xffff4055);
+    CHECK_EQ(rd(cfg(7, 0xd8), 4), 0x4055);
+    CHECK(!pci_msi_get(&d, 0, &addr, &data));
+    wr(cfg(7, 0xd2), 2, 1);
+    CHECK(!pci_msi_get(&d, 0, &addr, &data)); /* not master */
+    wr(cfg(7, COMMAND), 2, MASTER);
+    CHECK(pci_msi_get(&d, 0, &addr, &data) && addr == 0xfee01000 && data == 0x4055);
+    CHECK(!pci_msi_get(&d, 1, &addr, &data));
+    CHECK(nchanges >= 2);
+    wr(cfg(7, 0x30), 4, 0xffffffff);
+    CHECK_EQ(rd(cfg(7, 0x30), 4), 0xfffff001);
+    wr(cfg(7, 0x30), 4, LOW + 0x3000);
+    wr(cfg(7, COMMAND), 2, 2);
+    CHECK_EQ(d.bar_gpa[PCI_ROM], PCI_NOWHERE);
+    wr(cfg(7, 0x30), 4, LOW + 0x3001);
+    CHECK_EQ(d.bar_gpa[PCI_ROM], LOW + 0x3000);
+}
+
 int main(void)
 {
     test_enumeration();
@@ -796,5 +850,6 @@ int main(void)
     test_msix_layout();
     test_tight_windows();
     test_full();
+    test_foreign();
     CHECK_DONE("test_pci");
 }
