@@ -2060,14 +2060,15 @@ static void slot_moved(void *ctx, uint64_t gpa)
 }
 
 /* The line of a message, which it gets when it is first sent. */
-static int message_line(struct vm *vm, struct message *m)
+static int message_line(struct slot *s, struct message *m)
 {
-    int gsi = m->bell < 0 ? hyp_msi_line(&vm->hyp) : 0, bell, err;
+    struct hyp *h = &s->vm->hyp;
+    int gsi = m->bell < 0 ? hyp_msi_line(h, s->pci.pci.slot << 3) : 0, bell, err;
 
     if (m->bell >= 0 || gsi < 0)
         return gsi < 0 ? gsi : 0;
     bell = host_bell_open();
-    err = bell < 0 ? bell : hyp_irq_bell(&vm->hyp, (unsigned)gsi, bell, true);
+    err = bell < 0 ? bell : hyp_irq_bell(h, (unsigned)gsi, bell, true);
     if (err && bell >= 0)
         close(bell);
     if (err)
@@ -2086,7 +2087,7 @@ static int message_route(struct slot *s, struct message *m, uint64_t addr, uint3
     if (m->routed && m->addr == addr && m->data == data)
         return 0;
     vmm_enter(&lock);
-    err = message_line(s->vm, m);
+    err = message_line(s, m);
     if (!err)
         err = hyp_msi_route(&s->vm->hyp, m->gsi, addr, data);
     vmm_leave(&lock);
