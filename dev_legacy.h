@@ -1,15 +1,16 @@
 /* dev_legacy.h - the small old devices of a PC, as pure state machines   MIT licence, see LICENSE
 
    WHAT IT IS      16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS memory
-                   with its clock (MC146818), debug-exit port, debug console port, and the two
-                   registers that end a machine: ACPI sleep control and reset control. For
+                   with its clock (MC146818), debug-exit port, debug console port, ACPI's registers
+                   (PM1 events and control, timer), and the two that end a machine without them:
+                   sleep control and reset control. For
                    hypervisors without them: 8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in
                    xAPIC and x2APIC mode; pc_irqchip wires them together. Bytes in, bytes out: no
                    clock, thread or descriptor of its own. Interrupts, output streams, time and
                    wake-ups are values that the caller hands in.
                    Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
                    MC146818A, 8259A, 8254 and 82093AA, Intel's SDM volume 3 (the APIC), and ACPI
-                   6.4 section 4.8.3.7 (sleep control and status).
+                   6.4 section 4.8.3 (PM1 and timer, sleep control and status).
 
    QUICK START     static size_t put(void *ctx, const void *buf, size_t len)
                    {
@@ -178,6 +179,33 @@ VMM_DEF uint64_t pc_power_sleep_read(void *power, uint64_t off, unsigned len);
 VMM_DEF void pc_power_sleep_write(void *power, uint64_t off, unsigned len, uint64_t val);
 VMM_DEF uint64_t pc_power_reset_read(void *power, uint64_t off, unsigned len);
 VMM_DEF void pc_power_reset_write(void *power, uint64_t off, unsigned len, uint64_t val);
+
+/* >>pm: the registers of an ACPI machine that is not hardware-reduced: PM1 events, with a power
+   button, PM1 control, and the timer of 32 bits. Register it on PC_PM_LEN ports; control is at +4,
+   the timer at +8. There is no other mode than ACPI's: SCI_EN is set from the start. S5 is sleep
+   type 0, as in Intel's PIIX4. */
+#define PC_PM_LEN 12
+#define PC_PM_HZ  3579545
+struct pc_pm_desc {
+    struct vmm_irq sci;     /* level-triggered, usually line 9 */
+    struct vmm_timer timer; /* calls pc_pm_tick */
+    void (*off)(void *ctx); /* the guest powers off; as those of pc_power */
+    void *ctx;
+};
+
+struct pc_pm {
+    struct pc_pm_desc desc;
+    uint16_t status, enable, control;
+    uint64_t seen; /* the clock up to which the timer's overflows are in status */
+    bool sci_level;
+};
+
+VMM_DEF void pc_pm_init(struct pc_pm *p, const struct pc_pm_desc *desc);
+VMM_DEF void pc_pm_tick(struct pc_pm *p);
+/* The power button is pressed and let go. */
+VMM_DEF void pc_pm_button(struct pc_pm *p);
+VMM_DEF uint64_t pc_pm_read(void *pm, uint64_t off, unsigned len);
+VMM_DEF void pc_pm_write(void *pm, uint64_t off, unsigned len, uint64_t val);
 
 /* >>pic: the two 8259As of a PC. The slave's output is line 2 of the master. Register master on
    ports 0x20 and 0x21, slave on 0xa0 and 0xa1, elcr on 0x4d0 and 0x4d1. */
@@ -411,6 +439,36 @@ VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm
 #if defined(DEV_LEGACY_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)
 #ifndef PC__IMPLEMENTED
 #define PC__IMPLEMENTED
+
+/* >>bytes: registers of a byte each, which a wide access reaches one after the other. */
+static uint64_t pc__read_bytes(void *dev, uint64_t off, unsigned len, unsigned n,
+                               uint8_t (*get)(void *dev, unsigned reg))
+{
+    uint64_t val = vmm_ones(len);
+
+    for (unsigned i = 0; i < len && off + i < n; i++)
+        val ^= (uint64_t)(0xff ^ get(dev, (unsigned)off + i)) << (8 * i);
+    return val;
+}
+
+static void pc__write_bytes(void *dev, uint64_t off, unsigned len, unsigned n, uint64_t val,
+                            void (*put)(void *dev, unsigned reg, uint8_t val))
+{
+    for (unsigned i = 0; i < len && off + i < n; i++)
+        put(dev, (unsigned)off + i, (uint8_t)(val >> (8 * i)));
+}
+
+/* >>clocks: what a clock of so many Hz has counted since time zero. */
+static uint64_t pc__clocks(uint64_t ns, uint64_t hz)
+{
+    return ns / 1000000000 * hz + ns % 1000000000 * hz / 1000000000;
+}
+
+/* The first nanosecond of a clock. */
+static uint64_t pc__clocks_ns(uint64_t clock, uint64_t hz)
+{
+    return clock / hz * 1000000000 + (clock % hz * 1000000000 + hz - 1) / hz;
+}
 
 /* >>uart. Register and bit names are the data sheet's. */
 enum {
@@ -1395,22 +1453,108 @@ VMM_DEF void pc_power_reset_write(void *power, uint64_t off, unsigned len, uint6
         p->reset(p->ctx);
 }
 
-/* >>bytes: registers of a byte each, which a wide access reaches one after the other. */
-static uint64_t pc__read_bytes(void *dev, uint64_t off, unsigned len, unsigned n,
-                               uint8_t (*get)(void *dev, unsigned reg))
-{
-    uint64_t val = vmm_ones(len);
+/* >>pm. ACPI 6.4, section 4.8.3. */
+enum { /* status and enable */
+       PC__PM_TIMER = 1 << 0,
+       PC__PM_GLOBAL = 1 << 5,
+       PC__PM_BUTTON = 1 << 8,
+       PC__PM_RTC = 1 << 10,
+       PC__PM_EVENTS = PC__PM_TIMER | PC__PM_GLOBAL | PC__PM_BUTTON | PC__PM_RTC
+};
+enum { /* control; GBL_RLS (bit 2) and SLP_EN are write-only */
+       PC__PM_SCI_EN = 1 << 0,
+       PC__PM_BM_RLD = 1 << 1,
+       PC__PM_SLP_TYP = 7 << 10,
+       PC__PM_SLP_EN = 1 << 13
+};
+enum { PC__PM_HALF = 31 }; /* an overflow is a change of the timer's highest bit */
 
-    for (unsigned i = 0; i < len && off + i < n; i++)
-        val ^= (uint64_t)(0xff ^ get(dev, (unsigned)off + i)) << (8 * i);
+static uint64_t pc__pm_clock(const struct pc_pm *p)
+{
+    return pc__clocks(vmm_timer_now(&p->desc.timer), PC_PM_HZ);
+}
+
+/* The next overflow matters only while it would interrupt. */
+static void pc__pm_update(struct pc_pm *p)
+{
+    bool level = p->status & p->enable, waits = p->enable & ~p->status & PC__PM_TIMER;
+    uint64_t next = ((p->seen >> PC__PM_HALF) + 1) << PC__PM_HALF;
+
+    if (level != p->sci_level)
+        vmm_irq_set(&p->desc.sci, level);
+    p->sci_level = level;
+    vmm_timer_wake(&p->desc.timer, waits ? pc__clocks_ns(next, PC_PM_HZ) : UINT64_MAX);
+}
+
+static void pc__pm_catch_up(struct pc_pm *p)
+{
+    uint64_t clock = pc__pm_clock(p);
+
+    if (clock >> PC__PM_HALF != p->seen >> PC__PM_HALF)
+        p->status |= PC__PM_TIMER;
+    p->seen = clock;
+}
+
+VMM_DEF void pc_pm_init(struct pc_pm *p, const struct pc_pm_desc *desc)
+{
+    memset(p, 0, sizeof *p);
+    p->desc = *desc;
+    p->control = PC__PM_SCI_EN;
+    p->seen = pc__pm_clock(p);
+}
+
+VMM_DEF void pc_pm_tick(struct pc_pm *p)
+{
+    pc__pm_catch_up(p);
+    pc__pm_update(p);
+}
+
+VMM_DEF void pc_pm_button(struct pc_pm *p)
+{
+    p->status |= PC__PM_BUTTON;
+    pc_pm_tick(p);
+}
+
+/* The timer is read at one moment, whatever the width. */
+VMM_DEF uint64_t pc_pm_read(void *pm, uint64_t off, unsigned len)
+{
+    struct pc_pm *p = (struct pc_pm *)pm;
+    uint8_t regs[PC_PM_LEN + 8] = {0};
+    uint64_t val = 0;
+
+    pc__pm_catch_up(p);
+    vmm_put16(regs, p->status);
+    vmm_put16(regs + 2, p->enable);
+    vmm_put16(regs + 4, p->control);
+    vmm_put32(regs + 8, (uint32_t)p->seen);
+    memcpy(&val, regs + (off < PC_PM_LEN ? off : PC_PM_LEN), len);
     return val;
 }
 
-static void pc__write_bytes(void *dev, uint64_t off, unsigned len, unsigned n, uint64_t val,
-                            void (*put)(void *dev, unsigned reg, uint8_t val))
+/* Status bits are cleared by writing ones. */
+static void pc__pm_put(void *pm, unsigned reg, uint8_t val)
 {
-    for (unsigned i = 0; i < len && off + i < n; i++)
-        put(dev, (unsigned)off + i, (uint8_t)(val >> (8 * i)));
+    struct pc_pm *p = (struct pc_pm *)pm;
+    unsigned shift = 8 * (reg & 1), bits = (unsigned)val << shift, others = 0xff00u >> shift;
+
+    if (reg < 2)
+        p->status &= (uint16_t)~bits;
+    else if (reg < 4)
+        p->enable = (uint16_t)((p->enable & others) | (bits & PC__PM_EVENTS));
+    else if (reg < 6)
+        p->control = (uint16_t)((p->control & (others | PC__PM_SCI_EN)) |
+                                (bits & (PC__PM_BM_RLD | PC__PM_SLP_TYP)));
+    if (reg < 6 && reg >= 4 && (bits & PC__PM_SLP_EN) && !(bits & PC__PM_SLP_TYP) && p->desc.off)
+        p->desc.off(p->desc.ctx);
+}
+
+VMM_DEF void pc_pm_write(void *pm, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_pm *p = (struct pc_pm *)pm;
+
+    pc__pm_catch_up(p);
+    pc__write_bytes(p, off, len, PC_PM_LEN, val, pc__pm_put);
+    pc__pm_update(p);
 }
 
 /* >>pic. Names of command words and modes are the data sheet's (8259A). */
@@ -1698,21 +1842,9 @@ enum {
 #define PC__PIT_CATCH_UP 4096 /* rises that are remembered */
 #define PC__PIT_REST     240  /* clocks, 200 us: rises that come faster are told in bunches */
 
-static uint64_t pc__pit_clock(uint64_t ns)
-{
-    return ns / 1000000000 * PC_PIT_HZ + ns % 1000000000 * PC_PIT_HZ / 1000000000;
-}
-
-/* The first nanosecond of a clock. */
-static uint64_t pc__pit_ns(uint64_t clock)
-{
-    return clock / PC_PIT_HZ * 1000000000 +
-           (clock % PC_PIT_HZ * 1000000000 + PC_PIT_HZ - 1) / PC_PIT_HZ;
-}
-
 static uint64_t pc__pit_now(const struct pc_pit *p)
 {
-    return pc__pit_clock(vmm_timer_now(&p->desc.timer));
+    return pc__clocks(vmm_timer_now(&p->desc.timer), PC_PIT_HZ);
 }
 
 /* Modes 6 and 7 are 2 and 3. */
@@ -1879,7 +2011,7 @@ static void pc__pit_arm(struct pc_pit *p, uint64_t clock)
         return;
     if (pc__pit_repeats(c) && c->count < PC__PIT_REST)
         next += next < UINT64_MAX ? PC__PIT_REST : 0;
-    vmm_timer_wake(&p->desc.timer, next == UINT64_MAX ? next : pc__pit_ns(next));
+    vmm_timer_wake(&p->desc.timer, next == UINT64_MAX ? next : pc__clocks_ns(next, PC_PIT_HZ));
 }
 
 VMM_DEF void pc_pit_tick(struct pc_pit *p)

@@ -1037,16 +1037,16 @@ static void config_free(struct config *c)
                                 LAPICs at 0xfee00000, KVM's own from 0xfffbc000
      4 GiB      ..              the rest of RAM, and above it a large window for PCI
 
-   Lines 0, 2, 8 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 9 the power
-   button's. */
+   Lines 0, 2 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 8 the clock's, 9 is
+   ACPI's. */
 #define HOLE_START 0xc0000000ull /* RAM below, devices up to 4 GiB, the rest of RAM above */
 #define HOLE_END   0x100000000ull
 
 #define COM1_PORT   0x3f8
 #define COM1_GSI    4
 #define RTC_PORT    0x70
-#define POWER_GSI   9 /* the ACPI event device that carries the power button */
-#define SLEEP_PORT  0x600
+#define SCI_GSI     9
+#define PM_PORT     0x600
 #define RESET_PORT  0xcf9
 #define RESET_VALUE 6
 #define MMIO32_BASE HOLE_START
@@ -1084,6 +1084,14 @@ struct slot {
     struct host_event rung;    /* some bell was rung by hand */
     struct net *net;           /* NULL: the device is no network card */
     struct vmm_budget budget;
+};
+
+/* The timer of a device, which wants to be called with its lock held. */
+struct wake {
+    struct vm *vm;
+    struct host_timer timer;
+    struct vmm_lock lock;
+    void (*tick)(struct vm *vm);
 };
 
 /* The doorbell of a queue. */
@@ -1208,14 +1216,15 @@ struct vm {
     struct pc_kbc kbc;
     struct pc_rtc rtc;
     struct pc_power power;
-    struct vmm_irq power_button;
+    struct pc_pm pm;
+    struct wake pm_wake;
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
     struct host_mutex com1_lock, chips_lock;
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
-    struct host_timer irq_timer;
+    struct wake irq_wake;
 
     struct pci_root pci; /* with --transport pci; else all zero */
     struct host_mutex pci_lock;
@@ -2350,7 +2359,7 @@ static const struct place {
     {RTC_PORT, 2, pc_rtc_read, pc_rtc_write, DEV(rtc), DEV(chips_lock)},
     {0xf4, 4, pc_debugexit_read, pc_debugexit_write, DEV(debugexit), DEV(chips_lock)},
     {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
-    {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
+    {PM_PORT, PC_PM_LEN, pc_pm_read, pc_pm_write, DEV(pm), DEV(chips_lock)},
 };
 /* Only without the hypervisor's, and in its place. */
 static const struct place irqchip_ports[] = {
@@ -2384,6 +2393,53 @@ static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
     return vmm_bus_add(bus, &io);
 }
 
+static uint64_t wake_now(void *ctx)
+{
+    (void)ctx;
+    return host_now();
+}
+
+static void wake_again(void *ctx, uint64_t at_ns)
+{
+    uint64_t now = host_now();
+
+    host_timer_again(&((struct wake *)ctx)->timer, at_ns > now ? at_ns - now : 0);
+}
+
+static void on_wake(void *ctx)
+{
+    struct wake *w = ctx;
+
+    vmm_enter(&w->lock);
+    w->tick(w->vm);
+    vmm_leave(&w->lock);
+}
+
+/* What a device with timers is given. */
+static struct vmm_timer wake_timer(struct wake *w)
+{
+    return (struct vmm_timer){wake_now, wake_again, w};
+}
+
+static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
+                     void (*tick)(struct vm *vm))
+{
+    w->vm = vm;
+    w->lock = host_mutex_lock(lock);
+    w->tick = tick;
+    return host_timer_set(&vm->loop, &w->timer, 0, on_wake, w);
+}
+
+static void tick_irqchip(struct vm *vm)
+{
+    pc_irqchip_tick(&vm->irqchip);
+}
+
+static void tick_pm(struct vm *vm)
+{
+    pc_pm_tick(&vm->pm);
+}
+
 /* A vCPU has something to do: out of the guest, or out of its sleep. With cpus_lock held. */
 static void irq_kick(void *ctx, unsigned id)
 {
@@ -2393,29 +2449,6 @@ static void irq_kick(void *ctx, unsigned id)
         hyp_kick(&c->hyp);
     else
         host_cond_wake(&c->wake);
-}
-
-static uint64_t irq_now(void *ctx)
-{
-    (void)ctx;
-    return host_now();
-}
-
-static void irq_wake(void *ctx, uint64_t at_ns)
-{
-    uint64_t now = host_now();
-
-    host_timer_again(&((struct vm *)ctx)->irq_timer, at_ns > now ? at_ns - now : 0);
-}
-
-static void on_irq_timer(void *ctx)
-{
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
-
-    vmm_enter(&lock);
-    pc_irqchip_tick(&vm->irqchip);
-    vmm_leave(&lock);
 }
 
 /* The hypervisor's LAPICs get what our IOAPIC sends, and learn whose EOIs it waits for. */
@@ -2441,7 +2474,7 @@ static void irq_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
 static int plug_irqchip(struct vm *vm)
 {
     unsigned n = vm->cfg->ncpus;
-    struct pc_irqchip_desc desc = {.timer = {irq_now, irq_wake, vm},
+    struct pc_irqchip_desc desc = {.timer = wake_timer(&vm->irq_wake),
                                    .kick = irq_kick,
                                    .msi = {irq_message, vm},
                                    .route = irq_route,
@@ -2455,7 +2488,7 @@ static int plug_irqchip(struct vm *vm)
     for (size_t i = 0; i < sizeof irqchip_ports / sizeof irqchip_ports[0] && !err; i++)
         err = plug_place(vm, &vm->ports, &irqchip_ports[i]);
     if (!err)
-        err = host_timer_set(&vm->loop, &vm->irq_timer, 0, on_irq_timer, vm);
+        err = plug_wake(vm, &vm->irq_wake, &vm->cpus_lock, tick_irqchip);
     if (!err && !vm_can(vm, HYP_CAP_LAPIC)) {
         desc.lapic = vm->lapic = calloc(n, sizeof *vm->lapic);
         desc.ncpus = n;
@@ -2477,6 +2510,11 @@ static void init_chips(struct vm *vm)
                               .ram_low = mem < HOLE_START ? mem : HOLE_START,
                               .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START};
 
+    struct pc_pm_desc pm = {.sci = vm_irq(vm, SCI_GSI),
+                            .timer = wake_timer(&vm->pm_wake),
+                            .off = on_poweroff,
+                            .ctx = vm};
+
     host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
     vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
@@ -2484,7 +2522,8 @@ static void init_chips(struct vm *vm)
     pc_uart_init(&vm->com1, &com1);
     pc_kbc_init(&vm->kbc, &kbc);
     pc_rtc_init(&vm->rtc, &rtc);
-    vm->power = (struct pc_power){.off = on_poweroff, .reset = on_reset, .ctx = vm};
+    pc_pm_init(&vm->pm, &pm);
+    vm->power = (struct pc_power){.reset = on_reset, .ctx = vm};
     vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
     vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->serial);
 }
@@ -2502,7 +2541,7 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
         err = plug_place(vm, &vm->mmio, &debug_mmio);
-    return err ? err : plug_edge(vm, POWER_GSI, &vm->loop, &vm->power_button);
+    return err ? err : plug_wake(vm, &vm->pm_wake, &vm->chips_lock, tick_pm);
 }
 
 /* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
@@ -2617,8 +2656,8 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
                     .ncpus = c->ncpus,
                     .devs = dev,
                     .pci = boot_pci(vm),
-                    .power_gsi = POWER_GSI,
-                    .sleep_port = SLEEP_PORT,
+                    .pm_port = PM_PORT,
+                    .sci_gsi = SCI_GSI,
                     .reset_port = RESET_PORT,
                     .reset_value = RESET_VALUE,
                     .no_acpi = c->no_acpi},
@@ -3048,6 +3087,7 @@ static void on_deadline(void *ctx)
 static void on_signal(void *ctx, int signo)
 {
     struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->chips_lock);
     bool has_button = vm->cfg->kernel && !vm->cfg->no_acpi && signo != SIGHUP;
 
     if (vm->button_pressed || !has_button) {
@@ -3056,7 +3096,9 @@ static void on_signal(void *ctx, int signo)
     }
     vm->button_pressed = true;
     vmm_say(vm->log, VMM_LOG_WARN, "asked the guest to power off; a second signal ends it at once");
-    vmm_irq_set(&vm->power_button, true);
+    vmm_enter(&lock);
+    pc_pm_button(&vm->pm);
+    vmm_leave(&lock);
 }
 
 static int line_open(struct line *l, const char *spec)

@@ -65,6 +65,7 @@ static void fuzz_linux(const uint8_t *pick, struct boot_file file)
     d.machine.ncpus = ncpus[pick[0] & 3];
     d.machine.no_acpi = pick[0] & 16;
     d.machine.power_gsi = pick[0] >> 5 & 1;
+    d.machine.pm_port = pick[0] >> 6 & 1 ? 0x600 : 0;
     d.machine.reset_port = d.machine.sleep_port = pick[0] >> 5 & 2;
     d.entry = (enum boot_entry)(pick[1] % 3);
     d.map = pick[1] & 8 ? map : NULL;
