@@ -159,8 +159,117 @@ static void test_read_write(void)
     CHECK_EQ(dbg_x86_read(&mem, &r, 0x2000, text, 1), 0);
 }
 
+/* Bytes in hex, and what they are called. Lengths and names agree with GNU objdump. */
+static const struct insn {
+    unsigned bits;
+    const char *hex, *text;
+} insns[] = {
+    {64, "f4", "hlt"},
+    {64, "fa", "cli"},
+    {64, "90", "nop"},
+    {64, "f390", "pause"},
+    {64, "4990", "xchg r8, rax"},
+    {64, "0f01c1", "vmcall"},
+    {64, "0f01d1", "xsetbv"},
+    {64, "0f01f8", "swapgs"},
+    {64, "f30f1efa", "endbr64"},
+    {64, "0f30", "wrmsr"},
+    {64, "0f0b", "ud2"},
+    {64, "0f22d8", "mov cr3, rax"},
+    {64, "440f20c0", "mov rax, cr8"},
+    {32, "0f22c0", "mov cr0, eax"},
+    {64, "0f0138", "invlpg [rax]"},
+    {64, "0f011d10000000", "lidt [rip+0x10]"},
+    {64, "4889e5", "mov rbp, rsp"},
+    {64, "8b4508", "mov eax, dword [rbp+0x8]"},
+    {64, "488b44d8f0", "mov rax, qword [rax+rbx*8-0x10]"},
+    {64, "4b8d4401ff", "lea rax, [r9+r8-0x1]"},
+    {64, "65488b042528000000", "mov rax, qword [gs:0x28]"},
+    {64, "8b0510000000", "mov eax, dword [rip+0x10]"},
+    {32, "8b0510000000", "mov eax, dword [0x10]"},
+    {64, "40b7ff", "mov dil, 0xff"},
+    {32, "b7ff", "mov bh, 0xff"},
+    {64, "48b8efcdab8967452301", "mov rax, 0x123456789abcdef"},
+    {64, "48c7c0ffffffff", "mov rax, 0xffffffffffffffff"},
+    {64, "4883ec08", "sub rsp, 0x8"},
+    {64, "4883c4f8", "add rsp, 0xfffffffffffffff8"},
+    {64, "f0480fb111", "lock cmpxchg qword [rcx], rdx"},
+    {64, "f348ab", "rep stosq"},
+    {64, "f3a4", "rep movsb"},
+    {64, "f2ae", "repne scasb"},
+    {64, "ebfe", "jmp 0x1000"},
+    {64, "e8fbffffff", "call 0x1000"},
+    {64, "0f84fa0f0000", "je 0x2000"},
+    {64, "ffd0", "call rax"},
+    {64, "41ff2424", "jmp qword [r12]"},
+    {64, "c3", "ret"},
+    {64, "48cf", "iretq"},
+    {64, "cf", "iretd"},
+    {64, "ec", "in al, dx"},
+    {64, "66ef", "out dx, ax"},
+    {64, "e464", "in al, 0x64"},
+    {64, "e680", "out 0x80, al"},
+    {64, "480fba2e05", "bts qword [rsi], 0x5"},
+    {64, "480fc8", "bswap rax"},
+    {64, "0fb6c0", "movzx eax, al"},
+    {64, "4863d0", "movsxd rdx, eax"},
+    {64, "f6c3f7", "test bl, 0xf7"},
+    {64, "48f7f1", "div rcx"},
+    {64, "48c1e80c", "shr rax, 0xc"},
+    {64, "480f44c2", "cmove rax, rdx"},
+    {64, "f3480fbcc0", "tzcnt rax, rax"},
+    {64, "6aff", "push 0xffffffffffffffff"},
+    {64, "4155", "push r13"},
+    {64, "0faee8", "lfence"},
+    {64, "66670f1f440000", "nop word [eax+eax]"},
+    {32, "40", "inc eax"},
+    {32, "60", "pusha"},
+    {32, "ea785634120800", "jmp 0x8:0x12345678"},
+    {32, "a100100000", "mov eax, [0x1000]"},
+    {16, "ea5be000f0", "jmp 0xf000:0xe05b"},
+    {16, "8ed8", "mov ds, ax"},
+    {16, "8b4702", "mov ax, word [bx+0x2]"},
+    {16, "268a05", "mov al, byte [es:di]"},
+    {16, "a11004", "mov ax, [0x410]"},
+    {16, "6631c0", "xor eax, eax"},
+    {16, "cd10", "int 0x10"},
+    {16, "74fe", "je 0x1000"},
+    {16, "0e", "push cs"},
+    {64, "0e", "?"}, /* is none in 64-bit code */
+    {64, "60", "?"},
+    {64, "0f01", "?"}, /* goes on */
+    {64, "48b8efcdab", "?"},
+    {64, "0fff", "?"},
+    {64, "", "?"},
+    {64, "666666666666666666666666666666", "?"}, /* prefixes alone */
+};
+
+static size_t from_hex(const char *hex, uint8_t *bytes)
+{
+    size_t n = strlen(hex) / 2;
+
+    for (size_t i = 0; i < n; i++)
+        sscanf(hex + 2 * i, "%2hhx", &bytes[i]);
+    return n;
+}
+
+static void test_disasm(void)
+{
+    char text[DBG_TEXT_MAX];
+    uint8_t bytes[16];
+
+    for (size_t i = 0; i < sizeof insns / sizeof *insns; i++) {
+        size_t n = from_hex(insns[i].hex, bytes);
+        unsigned len = dbg_x86_disasm(bytes, n, insns[i].bits, 0x1000, text);
+        if (!CHECK(strcmp(text, insns[i].text) == 0))
+            fprintf(stderr, "%s: %s\n", insns[i].hex, text);
+        CHECK_EQ(len, *insns[i].text == '?' ? 0 : n);
+    }
+}
+
 int main(void)
 {
+    test_disasm();
     test_no_paging();
     test_32bit();
     test_pae();
