@@ -65,6 +65,50 @@ VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_reg
 VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, uint64_t rip,
                                 char text[DBG_TEXT_MAX]);
 
+/* >>symbols: which function an address belongs to. All sources hold symbols by ascending or any
+   address; a search looks at all of them, for what is asked for is a dozen addresses of a report. */
+struct dbg_symbols {
+    const struct vmm_mem *mem; /* private, as all that follows; all zero: there are none */
+    const uint8_t *file;
+    uint64_t len, slide;
+    struct {
+        unsigned bits, entry; /* 32 or 64; bytes of a symbol; bits 0: it is a System.map */
+        uint64_t syms, nsyms, names, names_len;
+    } elf;
+    struct {
+        uint64_t names, offsets, tokens, index, base; /* addresses as the guest has them */
+        uint64_t to_gpa;                              /* to be added to them */
+        uint32_t n;
+        bool absolute; /* offsets that are not negative are addresses themselves */
+    } linux_;
+};
+
+struct dbg_symbol {
+    char name[96]; /* cut off there */
+    uint64_t offset;
+};
+
+/* From an ELF file with a symbol table, or from text whose lines are "address type name", as
+   System.map and /proc/kallsyms have it. The file must stay while s is used. -EINVAL: it is neither;
+   -ENOENT: an ELF file without symbols. */
+VMM_DEF int dbg_symbols_file(struct dbg_symbols *s, const void *file, uint64_t len);
+/* From the tables that Linux (6.0 and newer, CONFIG_KALLSYMS) has in memory: it tells where by its
+   VMCOREINFO, a page of text, for which all of memory is looked through. -ENOENT: not found. */
+VMM_DEF int dbg_symbols_linux(struct dbg_symbols *s, const struct vmm_mem *mem);
+/* A kernel that moved itself (KASLR): the address of a symbol of that name is known to be addr. Only
+   by whole 64 KiB; false, and nothing changes: no such symbol, or it is elsewhere in its page. */
+VMM_DEF bool dbg_symbols_moved(struct dbg_symbols *s, const char *name, uint64_t addr);
+/* The symbol at or, by less than 64 KiB, before addr. */
+VMM_DEF bool dbg_symbol_at(const struct dbg_symbols *s, uint64_t addr, struct dbg_symbol *symbol);
+
+/* >>stack: words on the stack behind which the guest executes and before which there is a call.
+   Some may be left over from calls that are done: kernels have no frame pointers to tell. Stores at
+   most n addresses, the innermost first, and returns how many. */
+VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
+                             uint64_t *addr, size_t n);
+/* 16, 32 or 64: how code at regs->cs is decoded. */
+VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
+
 #ifdef __cplusplus
 }
 #endif
@@ -489,7 +533,7 @@ static const char *dbg__operand(struct dbg__insn *i, const char *s, unsigned opc
     case 'X':
         dbg__put_reg(i, (opcode & 7) | (i->rex & 1 ? 8 : 0), size);
         break;
-    case 'K': /* one byte that is extended */
+    case 'K':                                           /* one byte that is extended */
         size = i->bits == 64 && opcode == 0x6a ? 8 : v; /* push */
         dbg__put_hex(i, dbg__take_signed(i, 1) & vmm_ones(size));
         return s + 1;
@@ -898,5 +942,412 @@ VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, 
     return 0;
 }
 
+/* >>symbols --------------------------------------------------------------------------------- */
+
+#define DBG__NEAR 0x10000 /* what is farther from any symbol belongs to none */
+
+/* Candidates come in any order; the last at or before the address that is asked for is kept. */
+struct dbg__best {
+    uint64_t addr, offset;
+    uint64_t where; /* what the source finds its name by */
+    bool found;
+};
+
+static void dbg__candidate(struct dbg__best *b, uint64_t addr, uint64_t where)
+{
+    uint64_t offset = b->addr - addr;
+
+    if (addr > b->addr || offset >= DBG__NEAR || (b->found && offset >= b->offset))
+        return;
+    b->offset = offset;
+    b->where = where;
+    b->found = true;
+}
+
+static void dbg__name_copy(struct dbg_symbol *symbol, const uint8_t *name, uint64_t len)
+{
+    size_t n = 0;
+
+    while (n < len && n < sizeof symbol->name - 1 && name[n] > ' ' && name[n] < 0x7f) {
+        symbol->name[n] = (char)name[n];
+        n++;
+    }
+    symbol->name[n] = 0;
+}
+
+/* Bytes [off, off + len) of the file, or NULL. */
+static const uint8_t *dbg__file(const struct dbg_symbols *s, uint64_t off, uint64_t len)
+{
+    return off <= s->len && len <= s->len - off ? s->file + off : NULL;
+}
+
+/* A field that is 4 bytes wide at `at32` of a 32-bit ELF file and 8 at `at64` of the other. */
+static uint64_t dbg__elf_field(const struct dbg_symbols *s, const uint8_t *p, unsigned at32,
+                               unsigned at64)
+{
+    return s->elf.bits == 32 ? vmm_get32(p + at32) : vmm_get64(p + at64);
+}
+
+/* Section n, of which a header is 40 or 64 bytes long. */
+static const uint8_t *dbg__section(const struct dbg_symbols *s, uint64_t n)
+{
+    unsigned len = s->elf.bits == 32 ? 40 : 64;
+    uint64_t shoff = dbg__elf_field(s, s->file, 0x20, 0x28);
+
+    if (n >= vmm_get16(s->file + (s->elf.bits == 32 ? 0x30 : 0x3c)) || shoff > s->len)
+        return NULL;
+    return dbg__file(s, shoff + n * len, len);
+}
+
+static int dbg__elf_open(struct dbg_symbols *s)
+{
+    const uint8_t *section = NULL, *names = NULL;
+
+    s->elf.bits = s->file[4] == 1 ? 32 : 64;
+    s->elf.entry = s->elf.bits == 32 ? 16 : 24;
+    for (uint64_t n = 0; (section = dbg__section(s, n)); n++)
+        if (vmm_get32(section + 4) == 2 /* SHT_SYMTAB */)
+            break;
+    if (section)
+        names = dbg__section(s, vmm_get32(section + (s->elf.bits == 32 ? 0x18 : 0x28)));
+    if (!names)
+        return -ENOENT;
+    s->elf.syms = dbg__elf_field(s, section, 0x10, 0x18);
+    s->elf.nsyms = dbg__elf_field(s, section, 0x14, 0x20) / s->elf.entry;
+    s->elf.names = dbg__elf_field(s, names, 0x10, 0x18);
+    s->elf.names_len = dbg__elf_field(s, names, 0x14, 0x20);
+    if (!dbg__file(s, s->elf.names, s->elf.names_len) || s->elf.nsyms > s->len ||
+        !dbg__file(s, s->elf.syms, s->elf.nsyms * s->elf.entry))
+        return -EINVAL;
+    return s->elf.nsyms ? 0 : -ENOENT;
+}
+
+/* Functions, and labels without a type, that are in some section. */
+static bool dbg__elf_symbol(const struct dbg_symbols *s, uint64_t n, uint64_t *addr, uint64_t *name)
+{
+    const uint8_t *p = s->file + s->elf.syms + n * s->elf.entry;
+    unsigned type = p[s->elf.bits == 32 ? 12 : 4] & 15;
+
+    *name = vmm_get32(p);
+    *addr = dbg__elf_field(s, p, 4, 8);
+    return (type == 0 || type == 2) && vmm_get16(p + (s->elf.bits == 32 ? 14 : 6)) && *name &&
+           *name < s->elf.names_len;
+}
+
+/* A line's address; *at moves on to the next line, *name is where its name is. */
+static bool dbg__map_line(const struct dbg_symbols *s, uint64_t *at, uint64_t *addr, uint64_t *name)
+{
+    uint64_t p = *at, digits = 0;
+
+    for (*addr = 0; p < s->len && digits < 17; p++, digits++) {
+        uint8_t c = s->file[p];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            break;
+        *addr = *addr << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    while (*at < s->len && s->file[*at] != '\n')
+        ++*at;
+    *name = p + 3;
+    *at += *at < s->len;
+    return digits && digits <= 16 && *name < *at && s->file[p] == ' ' && s->file[p + 2] == ' ';
+}
+
+VMM_DEF int dbg_symbols_file(struct dbg_symbols *s, const void *file, uint64_t len)
+{
+    uint64_t at = 0, addr, name;
+
+    memset(s, 0, sizeof *s);
+    s->file = (const uint8_t *)file;
+    s->len = len;
+    if (len >= 64 && memcmp(file, "\177ELF", 4) == 0)
+        return dbg__elf_open(s);
+    return dbg__map_line(s, &at, &addr, &name) ? 0 : -EINVAL;
+}
+
+/* The best candidate of a file; name: only symbols of that name, or NULL. */
+static void dbg__file_search(const struct dbg_symbols *s, const char *name, struct dbg__best *best)
+{
+    uint64_t at = 0, addr, where, len = name ? strlen(name) : 0;
+
+    for (uint64_t n = 0; s->elf.bits ? n < s->elf.nsyms : at < s->len; n++) {
+        if (!(s->elf.bits ? dbg__elf_symbol(s, n, &addr, &where)
+                          : dbg__map_line(s, &at, &addr, &where)))
+            continue;
+        where += s->elf.names;
+        if (name && (!dbg__file(s, where, len + 1) || memcmp(s->file + where, name, len) != 0 ||
+                     s->file[where + len] > ' '))
+            continue;
+        if (name) {
+            best->addr = addr;
+            best->found = true;
+            return;
+        }
+        dbg__candidate(best, addr + s->slide, where);
+    }
+}
+
+VMM_DEF bool dbg_symbols_moved(struct dbg_symbols *s, const char *name, uint64_t addr)
+{
+    struct dbg__best best = {0};
+
+    if (!s->file)
+        return false;
+    dbg__file_search(s, name, &best);
+    if (!best.found || (addr - best.addr) % DBG__NEAR)
+        return false;
+    s->slide = addr - best.addr;
+    return true;
+}
+
+/* Guest bytes from gpa on, *len of them up to the end of their piece of memory, or NULL. */
+static const uint8_t *dbg__rest(const struct vmm_mem *mem, uint64_t gpa, uint64_t *len)
+{
+    for (unsigned i = 0; i < mem->nranges; i++) {
+        const struct vmm_range *r = &mem->range[i];
+        if (gpa >= r->gpa && gpa - r->gpa < r->len) {
+            *len = r->len - (gpa - r->gpa);
+            return r->hva + (gpa - r->gpa);
+        }
+    }
+    return NULL;
+}
+
+/* VMCOREINFO is lines of KEY=value in a page of its own (Documentation/admin-guide/kdump). Values
+   are hexadecimal, those of NUMBER(phys_base) decimal and possibly negative. */
+static bool dbg__info(const char *page, const char *key, unsigned base, uint64_t *value)
+{
+    const char *p = strstr(page, key);
+    bool minus;
+
+    if (!p)
+        return false;
+    p += strlen(key);
+    minus = *p == '-';
+    p += minus;
+    p += p[0] == '0' && p[1] == 'x' ? 2 : 0;
+    for (*value = 0; *p; p++) {
+        unsigned digit = *p >= '0' && *p <= '9'   ? (unsigned)(*p - '0')
+                         : *p >= 'a' && *p <= 'f' ? (unsigned)(*p - 'a' + 10)
+                                                  : 16;
+        if (digit >= base)
+            break;
+        *value = *value * base + digit;
+    }
+    *value = minus ? 0 - *value : *value;
+    return true;
+}
+
+/* The kernel's image is at a constant distance from where it is in memory. */
+static bool dbg__info_to_gpa(const char *page, uint64_t *to_gpa)
+{
+    uint64_t v;
+
+    if (dbg__info(page, "NUMBER(phys_base)=", 10, &v)) /* x86_64: __START_KERNEL_map */
+        *to_gpa = v - 0xffffffff80000000;
+    else if (dbg__info(page, "NUMBER(kimage_voffset)=", 16, &v)) /* arm64 */
+        *to_gpa = 0 - v;
+    else
+        return false;
+    return true;
+}
+
+static const uint8_t *dbg__linux(const struct dbg_symbols *s, uint64_t gva, uint64_t *len)
+{
+    return dbg__rest(s->mem, gva + s->linux_.to_gpa, len);
+}
+
+/* Symbol n's address. With per-CPU symbols, positive offsets are absolute and the others count
+   down from one below the base (kernel/kallsyms.c: kallsyms_sym_address). */
+static uint64_t dbg__linux_address(const struct dbg_symbols *s, const uint8_t *offsets, uint32_t n)
+{
+    uint32_t offset = vmm_get32(offsets + 4 * (uint64_t)n);
+
+    if (!s->linux_.absolute)
+        return s->linux_.base + offset;
+    return offset >> 31 ? s->linux_.base - 1 - (uint64_t)(int64_t)(int32_t)offset : offset;
+}
+
+/* Which of the two ways of offsets this kernel has: by the one of the two that has _stext. */
+static bool dbg__linux_check(struct dbg_symbols *s, uint64_t stext)
+{
+    uint64_t len;
+    const uint8_t *offsets = dbg__linux(s, s->linux_.offsets, &len);
+
+    if (!offsets || s->linux_.n > len / 4)
+        return false;
+    for (unsigned way = 0; way < 2; way++) {
+        s->linux_.absolute = way == 0;
+        for (uint32_t n = 0; n < s->linux_.n; n++)
+            if (dbg__linux_address(s, offsets, n) == stext)
+                return true;
+    }
+    return false;
+}
+
+/* Takes what a page says, if it is the one. */
+static bool dbg__linux_take(struct dbg_symbols *s, const char *page)
+{
+    uint64_t n, base, stext, len;
+    const uint8_t *p;
+
+    if (!dbg__info_to_gpa(page, &s->linux_.to_gpa) ||
+        !dbg__info(page, "SYMBOL(kallsyms_names)=", 16, &s->linux_.names) ||
+        !dbg__info(page, "SYMBOL(kallsyms_offsets)=", 16, &s->linux_.offsets) ||
+        !dbg__info(page, "SYMBOL(kallsyms_token_table)=", 16, &s->linux_.tokens) ||
+        !dbg__info(page, "SYMBOL(kallsyms_token_index)=", 16, &s->linux_.index) ||
+        !dbg__info(page, "SYMBOL(kallsyms_num_syms)=", 16, &n) ||
+        !dbg__info(page, "SYMBOL(kallsyms_relative_base)=", 16, &base) ||
+        !dbg__info(page, "SYMBOL(_stext)=", 16, &stext))
+        return false;
+    p = dbg__linux(s, n, &len);
+    if (!p || len < 4)
+        return false;
+    s->linux_.n = vmm_get32(p);
+    p = dbg__linux(s, base, &len);
+    if (!p || len < 8)
+        return false;
+    s->linux_.base = vmm_get64(p);
+    return dbg__linux_check(s, stext);
+}
+
+VMM_DEF int dbg_symbols_linux(struct dbg_symbols *s, const struct vmm_mem *mem)
+{
+    char page[4097] = "";
+
+    memset(s, 0, sizeof *s);
+    s->mem = mem;
+    for (unsigned i = 0; i < mem->nranges; i++)
+        for (uint64_t off = 0; off + 4096 <= mem->range[i].len; off += 4096) {
+            if (memcmp(mem->range[i].hva + off, "OSRELEASE=", 10) != 0)
+                continue;
+            memcpy(page, mem->range[i].hva + off, 4096);
+            if (dbg__linux_take(s, page))
+                return 0;
+        }
+    memset(s, 0, sizeof *s);
+    return -ENOENT;
+}
+
+/* The length of the compressed name at p, and in *head how many bytes tell it; 0: beyond the end. */
+static uint32_t dbg__linux_length(const uint8_t *p, uint64_t left, unsigned *head)
+{
+    uint32_t len;
+
+    if (left < 2)
+        return 0;
+    len = *p;
+    *head = 1;
+    if (len & 0x80) {
+        len = (len & 0x7f) | (uint32_t)p[1] << 7;
+        *head = 2;
+    }
+    return len && len <= left - *head ? len : 0;
+}
+
+/* A name is a list of tokens, each a string of the token table; its first letter is the type. */
+static void dbg__linux_expand(const struct dbg_symbols *s, const uint8_t *p, uint32_t n,
+                              struct dbg_symbol *symbol)
+{
+    uint64_t index_len = 0, tokens_len = 0;
+    const uint8_t *index = dbg__linux(s, s->linux_.index, &index_len);
+    const uint8_t *tokens = dbg__linux(s, s->linux_.tokens, &tokens_len);
+    uint8_t text[sizeof symbol->name + 1];
+    size_t used = 0;
+
+    if (!index || index_len < 512 || !tokens)
+        n = 0;
+    for (; n--; p++)
+        for (uint64_t at = vmm_get16(index + 2 * *p); at < tokens_len && tokens[at]; at++)
+            if (used < sizeof text)
+                text[used++] = tokens[at];
+    dbg__name_copy(symbol, text + 1, used ? used - 1 : 0);
+}
+
+static void dbg__linux_name(const struct dbg_symbols *s, uint64_t n, struct dbg_symbol *symbol)
+{
+    uint64_t left = 0;
+    const uint8_t *p = dbg__linux(s, s->linux_.names, &left);
+    uint32_t len = 0;
+    unsigned head = 0;
+
+    *symbol->name = 0;
+    for (uint64_t i = 0; p && i <= n; i++) {
+        p += len + head;
+        left -= len + head;
+        len = dbg__linux_length(p, left, &head);
+        if (!len)
+            return;
+    }
+    if (p)
+        dbg__linux_expand(s, p + head, len, symbol);
+}
+
+VMM_DEF bool dbg_symbol_at(const struct dbg_symbols *s, uint64_t addr, struct dbg_symbol *symbol)
+{
+    struct dbg__best best = {.addr = addr};
+    const uint8_t *offsets;
+    uint64_t len;
+
+    if (s->file) {
+        dbg__file_search(s, NULL, &best);
+        if (best.found)
+            dbg__name_copy(symbol, s->file + best.where, s->len - best.where);
+    } else if (s->mem && (offsets = dbg__linux(s, s->linux_.offsets, &len))) {
+        for (uint32_t n = 0; n < s->linux_.n && n < len / 4; n++)
+            dbg__candidate(&best, dbg__linux_address(s, offsets, n), n);
+        if (best.found)
+            dbg__linux_name(s, best.where, symbol);
+    }
+    symbol->offset = best.offset;
+    return best.found && *symbol->name;
+}
+
+/* >>stack ----------------------------------------------------------------------------------- */
+
+#define DBG__STACK_MAX 16384 /* bytes that are looked at */
+
+VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *r)
+{
+    if (r->efer & DBG__EFER_LMA && r->cs.attr & 0x2000)
+        return 64;
+    return r->cs.attr & 0x4000 ? 32 : 16;
+}
+
+/* Is there a call that ends here, in memory that the guest executes? */
+static bool dbg__after_call(const struct vmm_mem *mem, const struct vmm_x86_regs *r, unsigned bits,
+                            uint64_t addr)
+{
+    enum { LONGEST = 8 };
+    uint8_t code[LONGEST];
+    char text[DBG_TEXT_MAX];
+    struct dbg_page page;
+
+    if (dbg_x86_walk(mem, r, addr, &page) || !page.exec ||
+        dbg_x86_read(mem, r, addr - LONGEST, code, LONGEST) != LONGEST)
+        return false;
+    for (unsigned n = 2; n <= LONGEST; n++)
+        if (dbg_x86_disasm(code + LONGEST - n, n, bits, addr - n, text) == n &&
+            memcmp(text, "call", 4) == 0)
+            return true;
+    return false;
+}
+
+VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_regs *r,
+                             uint64_t *addr, size_t n)
+{
+    unsigned bits = dbg_x86_bits(r), size = bits / 8;
+    uint64_t base = bits == 64 ? 0 : r->ss.base, code = bits == 64 ? 0 : r->cs.base;
+    uint64_t sp = base + (r->gpr[VMM_RSP] & vmm_ones(size));
+    size_t found = 0;
+
+    for (unsigned off = 0; off < DBG__STACK_MAX && found < n; off += size) {
+        uint64_t word = 0;
+        if (dbg_x86_read(mem, r, sp + off, &word, size) != size)
+            break;
+        if (word && dbg__after_call(mem, r, bits, code + word))
+            addr[found++] = word;
+    }
+    return found;
+}
 #endif /* DBG__IMPLEMENTED */
 #endif /* DEBUG_IMPLEMENTATION */
