@@ -126,10 +126,9 @@ VMM_DEF int hyp_device_add(struct hyp *h, int fd)
     return -ENOSYS;
 }
 
-VMM_DEF int hyp_msi_line(struct hyp *h, unsigned requester)
+VMM_DEF int hyp_msi_line(struct hyp *h)
 {
     (void)h;
-    (void)requester;
     return -ENOSYS;
 }
 
