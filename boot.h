@@ -4,10 +4,9 @@
                    (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its 64-bit
                    entry as Linux' vmlinux has it, and ELF64 by PVH (Xen's HVM direct boot ABI, v1).
                    It writes what such a kernel looks for: command line, initrd, memory map, ACPI
-                   6.3 tables (hardware-reduced) and a table after the MultiProcessor Specification
+                   6.3 tables (hardware-reduced or not) and a table after the MultiProcessor Specification
                    1.4, all from one struct boot_machine, so that they agree. boot_flat loads bare
-                   code for 64-, 32- or 16-bit mode. boot_firmware starts a PC's firmware, which boots from
-                   disks. Nothing here unpacks files.
+                   code for 64-, 32- or 16-bit mode. Neither unpacks files nor runs firmware.
 
    QUICK START     static uint8_t ram[32 << 20]; // zeroed
                    struct vmm_mem mem = {0};
@@ -107,9 +106,13 @@ struct boot_machine {
     unsigned ndevs;
     struct boot_pci pci;
     uint64_t lapic, ioapic; /* 0: 0xfee00000, 0xfec00000; the IOAPIC serves GSIs 0 to 23 */
-    unsigned power_gsi;  /* edge line of the ACPI event device that is the power button; 0: none */
-    uint16_t sleep_port; /* ACPI sleep control register, status register at +1; 0: no power-off.
-                               The guest powers off by writing BOOT_SLEEP_S5 to it */
+    uint16_t pm_port; /* ACPI registers with a power button: PM1 events, control at +4, the timer of
+                         32 bits at +8; S5 is sleep type 0. 0: ACPI is hardware-reduced */
+    unsigned sci_gsi; /* ... and their level-triggered line */
+    unsigned power_gsi;  /* hardware-reduced: edge line of the ACPI event device that is the power
+                            button; 0: none */
+    uint16_t sleep_port; /* hardware-reduced: ACPI sleep control register, status register at +1;
+                            the guest powers off by writing BOOT_SLEEP_S5. 0: it cannot */
     uint16_t reset_port; /* ACPI reset register: ... 0: none */
     uint8_t reset_value; /* ... the guest resets by writing this to it */
     bool no_acpi;        /* MP table only */
@@ -161,29 +164,6 @@ struct boot_flat_desc {
 };
 
 VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *regs);
-
-/* A PC's firmware, which starts at its reset vector. The caller makes the whole image appear, read
-   only, below 4 GiB: at 2^32 - file.len. boot_firmware checks it, puts its last 128 KiB where such a
-   chip shows too, from BOOT_BIOS to BOOT_HIGH, as RAM that the firmware can write to, and gives the
-   registers of a processor after reset. */
-struct boot_firmware_desc {
-    const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB */
-    struct boot_file file;     /* of whole 64 KiB, at most BOOT_ROM_MAX */
-    const struct vmm_log *log;
-};
-enum { BOOT_ROM_MAX = 0x40000 }; /* what KVM leaves free below 4 GiB */
-
-VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs);
-
-/* What firmware asks its host for, to build upon: files of QEMU's fw_cfg (dev_legacy.h has it),
-   by their names there. */
-struct boot_firmware_files {
-    uint8_t e820[20 * (VMM_MEM_MAX + 2)]; /* etc/e820 */
-    uint32_t e820_len;
-};
-
-VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
-                                const struct vmm_log *log);
 
 #ifdef __cplusplus
 }
@@ -1294,13 +1274,15 @@ static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
     unsigned uid[3] = {0};
     uint32_t scope;
 
-    if (m->sleep_port) /* Name (_S5, Package (4) {5, 0, 0, 0}) */
+    if (m->pm_port) /* Name (_S5, Package (4) {0, 0, 0, 0}) */
+        boot__put(o, "\x08_S5_\x12\x06\x04\0\0\0\0", 12);
+    else if (m->sleep_port) /* Name (_S5, Package (4) {5, 0, 0, 0}) */
         boot__put(o, "\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13);
     scope = boot__aml_open(o, "\x10", 1);
     boot__put(o, "\\_SB_", 5);
     for (unsigned i = 0; i < m->ndevs; i++)
         boot__dsdt_dev(o, &m->devs[i], i, uid[m->devs[i].kind]++);
-    if (m->power_gsi)
+    if (m->power_gsi && !m->pm_port)
         boot__dsdt_power(o, m->power_gsi);
     if (m->pci.ecam)
         boot__dsdt_pci(o, &m->pci);
@@ -1337,38 +1319,88 @@ static void boot__gas(struct boot__out *o, uint32_t at, unsigned port)
     boot__fix(o, at + 4, port, 8);
 }
 
-static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, uint64_t dsdt)
+/* Firmware ACPI control structure; it has no checksum. */
+static uint64_t boot__facs(struct boot__out *o)
+{
+    uint32_t at;
+
+    boot__align(o, 64);
+    at = o->len;
+    boot__put(o, "FACS\x40", 5);
+    boot__num(o, 0, 8);
+    while (o->len <= o->cap && o->len - at < 64)
+        boot__num(o, o->len - at == 32 ? 2 : 0, 1); /* version */
+    return o->gpa + at;
+}
+
+/* The registers of a machine that is not hardware-reduced. Nothing switches to ACPI's mode (SMI_CMD
+   is 0): it is on. C2 and C3 are slower than any that would be used. */
+static void boot__fadt_pm(struct boot__out *o, uint32_t at, const struct boot_machine *m,
+                          uint64_t facs)
+{
+    enum { NO_C2 = 0x0fff };
+
+    boot__fix(o, at + 36, facs, 4);
+    boot__fix(o, at + 46, m->sci_gsi, 2);
+    boot__fix(o, at + 56, m->pm_port, 4);
+    boot__fix(o, at + 64, m->pm_port + 4u, 4);
+    boot__fix(o, at + 76, m->pm_port + 8u, 4);
+    boot__fix(o, at + 88, 0x04000204, 4); /* lengths: event, control, none, timer */
+    boot__fix(o, at + 96, NO_C2 | NO_C2 << 16, 4);
+}
+
+static void boot__fadt_sleep(struct boot__out *o, uint32_t at, const struct boot_machine *m)
+{
+    if (!m->sleep_port)
+        return;
+    boot__gas(o, at + 244, m->sleep_port);
+    boot__gas(o, at + 256, m->sleep_port + 1u);
+}
+
+/* A button that has its bit clear is one of the registers'. */
+static uint32_t boot__fadt_flags(const struct boot_machine *m)
 {
     enum {
         WBINVD = 1,
         C1 = 4,
         PWR_BUTTON = 16,
         SLP_BUTTON = 32,
+        FIX_RTC = 64,
+        TMR_VAL_EXT = 256,
         RESET = 1 << 10,
         REDUCED = 1 << 20
     };
-    enum { NO_VGA = 4, NO_RTC = 32 };
-    uint32_t at = boot__table(o, "FACP", 6), absent = NO_VGA | NO_RTC;
+    uint32_t flags = WBINVD | C1 | SLP_BUTTON | (m->reset_port ? RESET : 0);
+
+    return flags | (m->pm_port ? FIX_RTC | TMR_VAL_EXT : PWR_BUTTON | REDUCED);
+}
+
+static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, uint64_t dsdt)
+{
+    enum { NO_VGA = 4, NO_RTC = 32, CENTURY = 0x32 };
+    uint64_t facs = m->pm_port ? boot__facs(o) : 0;
+    uint32_t at = boot__table(o, "FACP", 6);
+    bool rtc = false;
 
     for (unsigned i = 0; i < m->ndevs; i++)
-        if (m->devs[i].kind == BOOT_DEV_RTC)
-            absent = NO_VGA;
+        rtc = rtc || m->devs[i].kind == BOOT_DEV_RTC;
 
     while (o->len <= o->cap && o->len - at < 276)
         boot__num(o, 0, 4);
-    boot__fix(o, at + 109, absent, 2); /* IAPC_BOOT_ARCH: nor i8042, which Linux then spares */
-    boot__fix(o, at + 112, WBINVD | C1 | PWR_BUTTON | SLP_BUTTON | REDUCED, 4);
+    boot__fix(o, at + 108, rtc ? CENTURY : 0, 1);
+    /* IAPC_BOOT_ARCH: nor an i8042, which Linux then spares */
+    boot__fix(o, at + 109, rtc ? NO_VGA : NO_VGA | NO_RTC, 2);
+    boot__fix(o, at + 112, boot__fadt_flags(m), 4);
     boot__fix(o, at + 131, 3, 1); /* minor revision */
     boot__fix(o, at + 140, dsdt, 8);
     if (m->reset_port) {
-        boot__fix(o, at + 112, WBINVD | C1 | PWR_BUTTON | SLP_BUTTON | REDUCED | RESET, 4);
         boot__gas(o, at + 116, m->reset_port);
         boot__fix(o, at + 128, m->reset_value, 1);
     }
-    if (m->sleep_port) {
-        boot__gas(o, at + 244, m->sleep_port);
-        boot__gas(o, at + 256, m->sleep_port + 1u);
-    }
+    if (m->pm_port)
+        boot__fadt_pm(o, at, m, facs);
+    else
+        boot__fadt_sleep(o, at, m);
     return boot__table_end(o, at);
 }
 
@@ -1392,12 +1424,18 @@ static uint64_t boot__madt(struct boot__out *o, const struct boot_machine *m)
     uint32_t at = boot__table(o, "APIC", 5);
 
     boot__num(o, boot__or(m->lapic, 0xfee00000), 4);
-    boot__num(o, 0, 4); /* no 8259 that the kernel would have to silence */
+    boot__num(o, m->pm_port ? 1 : 0, 4); /* are there 8259s to be silenced? */
     for (unsigned i = 0; i < m->ncpus && o->len <= o->cap; i++)
         boot__madt_cpu(o, i);
     boot__put(o, "\x01\x0c\0\0", 4); /* IOAPIC 0 */
     boot__num(o, boot__or(m->ioapic, 0xfec00000), 4);
     boot__num(o, 0, 4); /* serves GSIs from 0 */
+    if (m->pm_port) {
+        boot__put(o, "\x02\x0a\0", 3); /* an interrupt of ISA that is none as ISA has them: */
+        boot__num(o, m->sci_gsi, 1);
+        boot__num(o, m->sci_gsi, 4);
+        boot__num(o, 0x0d, 2); /* active high, level-triggered */
+    }
     return boot__table_end(o, at);
 }
 
@@ -1454,7 +1492,7 @@ static int boot__tables(struct boot__job *j)
 {
     const struct boot_machine *m = &j->desc->machine;
     uint64_t pci = m->pci.ecam ? 512 + 4 * (BOOT__PCI_SLOTS - 1) * (8 + 13) : 0;
-    uint64_t guess = 2048 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
+    uint64_t guess = 2304 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
     uint64_t gpa = guess < BOOT_RESET - BOOT_TABLES ? boot__down(BOOT_RESET - guess) : BOOT_TABLES;
     struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa)};
 
@@ -1641,85 +1679,6 @@ VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *re
         boot__regs_long(regs, tables + BOOT__PAGE, gdt + BOOT__PAGE);
     regs->gpr[VMM_RSP] = gdt;
     regs->rip = desc->entry;
-    return 0;
-}
-
-/* >>firmware: an image that brings its own reset vector */
-static int boot__firmware_check(const struct boot_firmware_desc *d, const char *name)
-{
-    enum { UNIT = 0x10000, RESET = 16, JUMP_FAR = 0xea, JUMP = 0xe9, JUMP_SHORT = 0xeb };
-    const struct boot_file *f = &d->file;
-    unsigned first;
-
-    if (!f->data || !f->len || f->len % UNIT || f->len > BOOT_ROM_MAX)
-        return vmm_err(d->log, -ENOEXEC,
-                       "%s: has %llu bytes: a PC's firmware has 64, 128, 192 or 256 KiB", name,
-                       (unsigned long long)f->len);
-    first = f->data[f->len - RESET];
-    if (first != JUMP_FAR && first != JUMP && first != JUMP_SHORT)
-        return vmm_err(d->log, -ENOEXEC,
-                       "%s: has no jump at its reset vector, 16 bytes before its end: is it a PC's "
-                       "firmware?",
-                       name);
-    if (!vmm_at(d->mem, 0, BOOT_HIGH))
-        return vmm_err(d->log, -ENOMEM, "%s: does not fit into RAM: give --mem 1M or more", name);
-    return 0;
-}
-
-VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs)
-{
-    const struct boot_file *f = &desc->file;
-    uint64_t low = f->len < BOOT_HIGH - BOOT_BIOS ? f->len : BOOT_HIGH - BOOT_BIOS;
-    int err = boot__firmware_check(desc, boot__name(f, "firmware"));
-
-    if (err)
-        return err;
-    memcpy(vmm_at(desc->mem, BOOT_HIGH - low, low), f->data + f->len - low, low);
-    boot__regs_real(regs, 0xfffff0);
-    boot__set_data(regs, (struct vmm_x86_seg){0, 0xffff, 0, 0x93});
-    regs->cs.selector = 0xf000;
-    regs->cs.base = 0xffff0000;
-    regs->rip = 0xfff0;
-    regs->cr0 = 0x60000010; /* CD, NW, ET */
-    regs->gpr[VMM_RSP] = 0;
-    regs->gpr[VMM_RDX] = 0x600; /* a P6 */
-    regs->idt.limit = 0xffff;
-    return 0;
-}
-
-static void boot__put_e820(struct boot__out *o, const struct boot__e820 *e)
-{
-    boot__num(o, e->gpa, 8);
-    boot__num(o, e->len, 8);
-    boot__num(o, e->type, 4);
-}
-
-/* RAM, and what of the addresses is taken; from below 1 MiB the firmware itself takes its share. */
-static void boot__firmware_e820(struct boot__out *o, const struct boot_machine *m)
-{
-    enum { RAM = 1, RESERVED = 2 };
-    static const struct boot__e820 kvm = {0xfffbc000, 0x4000, RESERVED};
-    const struct boot__e820 ecam = {m->pci.ecam, BOOT__ECAM_LEN, RESERVED};
-
-    for (unsigned i = 0; i < m->mem->nranges; i++) {
-        const struct vmm_range *r = &m->mem->range[i];
-        boot__put_e820(o, &(struct boot__e820){r->gpa, r->len, RAM});
-    }
-    boot__put_e820(o, &kvm);
-    if (m->pci.ecam)
-        boot__put_e820(o, &ecam);
-}
-
-VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
-                                const struct vmm_log *log)
-{
-    struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820};
-    int err = boot__check_machine(m, log);
-
-    if (err)
-        return err;
-    boot__firmware_e820(&e820, m);
-    f->e820_len = e820.len;
     return 0;
 }
 

@@ -2,7 +2,10 @@
 
    WHAT IT IS      What a debugger or a crash report asks of a virtual machine: which physical
                    address is behind a linear one, as the guest's own page tables have it ("Intel
-                   SDM" volume 3, chapter 4), and what is there.
+                   SDM" volume 3, chapter 4), and what is there; what the instruction at an address
+                   is called (general instructions and those of kernels; no vectors); which symbol
+                   an address belongs to, by an ELF file, a System.map, or the table that a Linux
+                   kernel carries in its own memory; and where a stack came from.
 
    QUICK START     static bool peek(const struct vmm_mem *mem, const struct vmm_x86_regs *regs)
                    {
@@ -23,7 +26,7 @@
    GUEST TRUST     Page tables, stacks and registers may hold anything: every walk is bounded by the
                    depth of the tables or by the caller's buffer, and goes through vmm_at.
 
-   Sections: >>walk */
+   Sections: >>walk >>disasm >>symbols >>stack */
 #ifndef DEBUG_H
 #define DEBUG_H
 
@@ -51,6 +54,60 @@ VMM_DEF size_t dbg_x86_read(const struct vmm_mem *mem, const struct vmm_x86_regs
                             uint64_t gva, void *buf, size_t len);
 VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
                              uint64_t gva, const void *buf, size_t len);
+
+/* >>disasm: what an instruction is called, in the manuals' (Intel's) notation. */
+#define DBG_INSN_MAX 15 /* bytes of the longest one */
+#define DBG_TEXT_MAX 80 /* bytes of its text, with the terminating 0 */
+
+/* Names the instruction that begins at code, of which len bytes are known; bits: 16, 32 or 64, as
+   the code segment has it; rip: its address, to which jumps are relative. Returns its length; 0,
+   with "?" as text: it goes on behind len, is no instruction, or one that is not known here. */
+VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, uint64_t rip,
+                                char text[DBG_TEXT_MAX]);
+
+/* >>symbols: which function an address belongs to. All sources hold symbols by ascending or any
+   address; a search looks at all of them, for what is asked for is a dozen addresses of a report. */
+struct dbg_symbols {
+    const struct vmm_mem *mem; /* private, as all that follows; all zero: there are none */
+    const uint8_t *file;
+    uint64_t len, slide;
+    struct {
+        unsigned bits, entry; /* 32 or 64; bytes of a symbol; bits 0: it is a System.map */
+        uint64_t syms, nsyms, names, names_len;
+    } elf;
+    struct {
+        uint64_t names, offsets, tokens, index, base; /* addresses as the guest has them */
+        uint64_t to_gpa;                              /* to be added to them */
+        uint32_t n;
+        bool absolute; /* offsets that are not negative are addresses themselves */
+    } linux_;
+};
+
+struct dbg_symbol {
+    char name[96]; /* cut off there */
+    uint64_t offset;
+};
+
+/* From an ELF file with a symbol table, or from text whose lines are "address type name", as
+   System.map and /proc/kallsyms have it. The file must stay while s is used. -EINVAL: it is neither;
+   -ENOENT: an ELF file without symbols. */
+VMM_DEF int dbg_symbols_file(struct dbg_symbols *s, const void *file, uint64_t len);
+/* From the tables that Linux (6.0 and newer, CONFIG_KALLSYMS) has in memory: it tells where by its
+   VMCOREINFO, a page of text, for which all of memory is looked through. -ENOENT: not found. */
+VMM_DEF int dbg_symbols_linux(struct dbg_symbols *s, const struct vmm_mem *mem);
+/* A kernel that moved itself (KASLR): the address of a symbol of that name is known to be addr. Only
+   by whole 64 KiB; false, and nothing changes: no such symbol, or it is elsewhere in its page. */
+VMM_DEF bool dbg_symbols_moved(struct dbg_symbols *s, const char *name, uint64_t addr);
+/* The symbol at or, by less than 64 KiB, before addr. */
+VMM_DEF bool dbg_symbol_at(const struct dbg_symbols *s, uint64_t addr, struct dbg_symbol *symbol);
+
+/* >>stack: words on the stack behind which the guest executes and before which there is a call.
+   Some may be left over from calls that are done: kernels have no frame pointers to tell. Stores at
+   most n addresses, the innermost first, and returns how many. */
+VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
+                             uint64_t *addr, size_t n);
+/* 16, 32 or 64: how code at regs->cs is decoded. */
+VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
 
 #ifdef __cplusplus
 }
@@ -223,6 +280,1074 @@ VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_reg
         done += n;
     }
     return done;
+}
+
+/* >>disasm ---------------------------------------------------------------------------------- */
+
+/* What is read of an instruction, and where its text goes. */
+struct dbg__insn {
+    const uint8_t *code;
+    size_t len, at; /* bytes that are known, and read so far */
+    unsigned bits;  /* of the code segment */
+    unsigned rex;   /* bits W R X B, or 0 */
+    bool has_rex, o16, a_other, overrun;
+    unsigned rep;    /* 0xf2, 0xf3 or 0 */
+    const char *seg; /* a prefix's, or NULL */
+    unsigned modrm;
+    bool has_modrm;
+    uint64_t rip;
+    char *text;
+    size_t used;
+};
+
+static void dbg__put(struct dbg__insn *i, const char *s)
+{
+    for (; *s && i->used < DBG_TEXT_MAX - 1; s++)
+        i->text[i->used++] = *s;
+    i->text[i->used] = 0;
+}
+
+static void dbg__put_hex(struct dbg__insn *i, uint64_t v)
+{
+    char digits[19] = "0x";
+    unsigned n = 2, shift = 60;
+
+    while (shift && !(v >> shift))
+        shift -= 4;
+    for (;; shift -= 4) {
+        digits[n++] = "0123456789abcdef"[v >> shift & 15];
+        if (!shift)
+            break;
+    }
+    digits[n] = 0;
+    dbg__put(i, digits);
+}
+
+/* The next n bytes, little-endian; 0 beyond the end, which is remembered. */
+static uint64_t dbg__take(struct dbg__insn *i, unsigned n)
+{
+    uint64_t v = 0;
+
+    if (i->len - i->at < n) {
+        i->overrun = true;
+        return 0;
+    }
+    memcpy(&v, i->code + i->at, n);
+    i->at += n;
+    return v;
+}
+
+static uint64_t dbg__take_signed(struct dbg__insn *i, unsigned n)
+{
+    uint64_t v = dbg__take(i, n), sign = (uint64_t)1 << (8 * n - 1);
+
+    return (v ^ sign) - sign;
+}
+
+static unsigned dbg__modrm(struct dbg__insn *i)
+{
+    if (!i->has_modrm)
+        i->modrm = (unsigned)dbg__take(i, 1);
+    i->has_modrm = true;
+    return i->modrm;
+}
+
+/* Bytes of an operand of the size that prefixes choose, and of an address. */
+static unsigned dbg__size(const struct dbg__insn *i)
+{
+    if (i->rex & 8)
+        return 8;
+    return (i->bits == 16) != i->o16 ? 2 : 4;
+}
+
+static unsigned dbg__address_size(const struct dbg__insn *i)
+{
+    if (i->bits == 64)
+        return i->a_other ? 4 : 8;
+    return (i->bits == 16) != i->a_other ? 2 : 4;
+}
+
+static void dbg__put_reg(struct dbg__insn *i, unsigned reg, unsigned size)
+{
+    static const char *const names[] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
+    static const char *const low[] = {"al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"};
+    static const char *const low_rex[] = {"spl", "bpl", "sil", "dil"};
+
+    if (reg >= 8) {
+        char name[4] = {'r', reg > 9 ? '1' : (char)('0' + reg),
+                        reg > 9 ? (char)('0' + reg - 10) : 0};
+        dbg__put(i, name);
+        dbg__put(i, size == 1 ? "b" : size == 2 ? "w" : size == 4 ? "d" : "");
+    } else if (size == 1) {
+        dbg__put(i, i->has_rex && reg >= 4 ? low_rex[reg - 4] : low[reg]);
+    } else {
+        dbg__put(i, size == 8 ? "r" : size == 4 ? "e" : "");
+        dbg__put(i, names[reg]);
+    }
+}
+
+/* "+0x10", "-0x10"; alone: an address without registers. */
+static void dbg__put_disp(struct dbg__insn *i, uint64_t disp, bool alone)
+{
+    if (alone) {
+        dbg__put_hex(i, disp & vmm_ones(dbg__address_size(i)));
+    } else if (disp) {
+        dbg__put(i, disp >> 63 ? "-" : "+");
+        dbg__put_hex(i, disp >> 63 ? 0 - disp : disp);
+    }
+}
+
+/* 16-bit addressing, SDM volume 2, table 2-1. */
+static void dbg__put_mem16(struct dbg__insn *i, unsigned mod, unsigned rm)
+{
+    static const char *const bases[] = {"bx+si", "bx+di", "bp+si", "bp+di", "si", "di", "bp", "bx"};
+    bool alone = mod == 0 && rm == 6;
+    uint64_t disp = alone || mod == 2 ? dbg__take_signed(i, 2) : mod ? dbg__take_signed(i, 1) : 0;
+
+    if (!alone)
+        dbg__put(i, bases[rm]);
+    dbg__put_disp(i, disp, alone);
+}
+
+/* 32- and 64-bit addressing, tables 2-2 and 2-3. */
+static void dbg__put_mem(struct dbg__insn *i, unsigned mod, unsigned rm)
+{
+    unsigned sib = rm == 4 ? (unsigned)dbg__take(i, 1) : 0, size = dbg__address_size(i);
+    unsigned base = rm == 4 ? sib & 7 : rm, index = (sib >> 3 & 7) | (i->rex & 2 ? 8 : 0);
+    bool has_index = rm == 4 && index != 4, no_base = mod == 0 && base == 5;
+    uint64_t disp = no_base || mod == 2 ? dbg__take_signed(i, 4) : mod ? dbg__take_signed(i, 1) : 0;
+
+    if (no_base && rm == 5 && i->bits == 64)
+        dbg__put(i, "rip");
+    else if (!no_base)
+        dbg__put_reg(i, base | (i->rex & 1 ? 8 : 0), size);
+    if (has_index) {
+        static const char *const scales[] = {"", "*2", "*4", "*8"};
+        dbg__put(i, no_base ? "" : "+");
+        dbg__put_reg(i, index, size);
+        dbg__put(i, scales[sib >> 6]);
+    }
+    dbg__put_disp(i, disp, no_base && !has_index && !(rm == 5 && i->bits == 64));
+}
+
+/* The register or memory that a ModRM byte names. */
+static void dbg__put_rm(struct dbg__insn *i, unsigned size)
+{
+    unsigned modrm = dbg__modrm(i), mod = modrm >> 6, rm = modrm & 7;
+
+    if (mod == 3) {
+        dbg__put_reg(i, rm | (i->rex & 1 ? 8 : 0), size);
+        return;
+    }
+    dbg__put(i, size == 1   ? "byte "
+                : size == 2 ? "word "
+                : size == 4 ? "dword "
+                : size == 8 ? "qword "
+                            : "");
+    dbg__put(i, "[");
+    if (i->seg) {
+        dbg__put(i, i->seg);
+        dbg__put(i, ":");
+    }
+    if (dbg__address_size(i) == 2)
+        dbg__put_mem16(i, mod, rm);
+    else
+        dbg__put_mem(i, mod, rm);
+    dbg__put(i, "]");
+}
+
+/* An address in the instruction itself (A0-A3), or where a relative jump goes. */
+static void dbg__put_moffs(struct dbg__insn *i)
+{
+    dbg__put(i, "[");
+    if (i->seg) {
+        dbg__put(i, i->seg);
+        dbg__put(i, ":");
+    }
+    dbg__put_hex(i, dbg__take(i, dbg__address_size(i)));
+    dbg__put(i, "]");
+}
+
+static void dbg__put_jump(struct dbg__insn *i, unsigned size)
+{
+    uint64_t by = dbg__take_signed(i, size), to = i->rip + i->at + by;
+
+    dbg__put_hex(i, i->bits == 64 ? to : to & vmm_ones(dbg__size(i) == 2 ? 2 : 4));
+}
+
+/* segment:offset, of which the offset comes first. */
+static void dbg__put_far(struct dbg__insn *i, unsigned size)
+{
+    uint64_t offset = dbg__take(i, size);
+
+    dbg__put_hex(i, dbg__take(i, 2));
+    dbg__put(i, ":");
+    dbg__put_hex(i, offset);
+}
+
+/* mov to and from CRn and DRn, and segment registers: the reg field names them. */
+static void dbg__put_special(struct dbg__insn *i, char kind)
+{
+    static const char *const segs[] = {"es", "cs", "ss", "ds", "fs", "gs", "?", "?"};
+    unsigned reg = (dbg__modrm(i) >> 3 & 7) | (kind != 'S' && i->rex & 4 ? 8 : 0);
+    char name[4] = {kind == 'C' ? 'c' : 'd', 'r', (char)('0' + reg % 8), 0};
+
+    if (reg == 8)
+        name[2] = '8';
+    dbg__put(i, kind == 'S' ? segs[reg & 7] : name);
+}
+
+/* One operand, by the letters of the manuals' opcode map (volume 2, appendix A): E a ModRM operand,
+   G its register, I immediate, J relative, A the accumulator, X the register in the opcode; then the
+   size: b w d q v (by prefix) z (v, at most 4) y (v, 8 in 64-bit code) n (not said). Without a size:
+   K and L an immediate extended, O an address, P a far
+   one, R with C and D, S a segment register. Anything else is text. */
+static const char *dbg__operand(struct dbg__insn *i, const char *s, unsigned opcode)
+{
+    unsigned v = dbg__size(i), size;
+
+    if (*s < 'A' || *s > 'Z') {
+        char c[2] = {*s, 0};
+        dbg__put(i, c);
+        return s + 1;
+    }
+    size = s[1] == 'b' ? 1 : s[1] == 'w' ? 2 : s[1] == 'd' ? 4 : s[1] == 'q' ? 8 : v;
+    size = s[1] == 'z' && size == 8 ? 4 : s[1] == 'y' && i->bits == 64 && size == 4 ? 8 : size;
+    size = s[1] == 'n' ? 0 : size;
+    switch (*s) {
+    case 'E':
+        dbg__put_rm(i, size);
+        break;
+    case 'G':
+        dbg__put_reg(i, (dbg__modrm(i) >> 3 & 7) | (i->rex & 4 ? 8 : 0), size);
+        break;
+    case 'I':
+        dbg__put_hex(i, size < v && size > 2 ? dbg__take_signed(i, size) : dbg__take(i, size));
+        break;
+    case 'J':
+        dbg__put_jump(i, size);
+        break;
+    case 'A':
+        dbg__put_reg(i, 0, size);
+        break;
+    case 'X':
+        dbg__put_reg(i, (opcode & 7) | (i->rex & 1 ? 8 : 0), size);
+        break;
+    case 'K':                                           /* one byte that is extended */
+        size = i->bits == 64 && opcode == 0x6a ? 8 : v; /* push */
+        dbg__put_hex(i, dbg__take_signed(i, 1) & vmm_ones(size));
+        return s + 1;
+    case 'L': /* two or four, extended to what push takes */
+        size = v == 2 ? 2 : 4;
+        dbg__put_hex(i, dbg__take_signed(i, size) & vmm_ones(i->bits == 64 ? 8 : size));
+        return s + 1;
+    case 'O':
+        dbg__put_moffs(i);
+        return s + 1;
+    case 'P':
+        dbg__put_far(i, v);
+        return s + 1;
+    case 'R': /* with CRn and DRn: a register, whatever the upper bits of ModRM say */
+        dbg__put_reg(i, (dbg__modrm(i) & 7) | (i->rex & 1 ? 8 : 0), i->bits == 64 ? 8 : 4);
+        return s + 1;
+    default:
+        dbg__put_special(i, *s);
+        return s + 1;
+    }
+    return s + 2;
+}
+
+/* Names of eight that share one opcode or follow each other. */
+static const char *const dbg__alu[] = {"add", "or", "adc", "sbb", "and", "sub", "xor", "cmp"};
+static const char *const dbg__shift[] = {"rol", "ror", "rcl", "rcr", "shl", "shr", "sal", "sar"};
+static const char *const dbg__unary[] = {"test", "test", "not", "neg",
+                                         "mul",  "imul", "div", "idiv"};
+static const char *const dbg__cond[] = {"o", "no", "b", "ae", "e", "ne", "be", "a",
+                                        "s", "ns", "p", "np", "l", "ge", "le", "g"};
+
+/* One way to read some opcodes: a name and operands. % is a name that the group chooses: 'a' of
+   dbg__alu by the opcode's bits 3-5, 'c' of dbg__cond by its bits 0-3; by the ModRM byte's reg field
+   'A' of dbg__alu, 's' of dbg__shift, 'u' of dbg__unary. The other groups: 'r' a string instruction,
+   'w' a name by operand size, 'p' nop or pause, '6' and '3' only in 64-bit code and never there,
+   'F' only after prefix F3. */
+enum { DBG__ANY = 8, DBG__MEM = 16 };
+
+struct dbg__form {
+    uint8_t mask, value; /* of the opcode */
+    uint8_t reg;         /* of ModRM: its reg field, or ANY; and MEM: only if it names memory */
+    char group;
+    const char *text;
+};
+
+static const struct dbg__form dbg__one[] = {
+    {0xc7, 0x00, DBG__ANY, 'a', "% Eb, Gb"},
+    {0xc7, 0x01, DBG__ANY, 'a', "% Ev, Gv"},
+    {0xc7, 0x02, DBG__ANY, 'a', "% Gb, Eb"},
+    {0xc7, 0x03, DBG__ANY, 'a', "% Gv, Ev"},
+    {0xc7, 0x04, DBG__ANY, 'a', "% Ab, Ib"},
+    {0xc7, 0x05, DBG__ANY, 'a', "% Av, Iz"},
+    {0xff, 0x06, DBG__ANY, '3', "push es"},
+    {0xff, 0x07, DBG__ANY, '3', "pop es"},
+    {0xff, 0x0e, DBG__ANY, '3', "push cs"},
+    {0xff, 0x16, DBG__ANY, '3', "push ss"},
+    {0xff, 0x17, DBG__ANY, '3', "pop ss"},
+    {0xff, 0x1e, DBG__ANY, '3', "push ds"},
+    {0xff, 0x1f, DBG__ANY, '3', "pop ds"},
+    {0xf8, 0x40, DBG__ANY, 0, "inc Xv"}, /* these two are REX in 64-bit code */
+    {0xf8, 0x48, DBG__ANY, 0, "dec Xv"},
+    {0xf8, 0x50, DBG__ANY, 0, "push Xy"},
+    {0xf8, 0x58, DBG__ANY, 0, "pop Xy"},
+    {0xff, 0x60, DBG__ANY, '3', "pusha"},
+    {0xff, 0x61, DBG__ANY, '3', "popa"},
+    {0xff, 0x63, DBG__ANY, '6', "movsxd Gv, Ed"},
+    {0xff, 0x68, DBG__ANY, 0, "push L"},
+    {0xff, 0x69, DBG__ANY, 0, "imul Gv, Ev, Iz"},
+    {0xff, 0x6a, DBG__ANY, 0, "push K"},
+    {0xff, 0x6b, DBG__ANY, 0, "imul Gv, Ev, K"},
+    {0xff, 0x6c, DBG__ANY, 'r', "insb"},
+    {0xff, 0x6d, DBG__ANY, 'r', "insv"},
+    {0xff, 0x6e, DBG__ANY, 'r', "outsb"},
+    {0xff, 0x6f, DBG__ANY, 'r', "outsv"},
+    {0xf0, 0x70, DBG__ANY, 'c', "j% Jb"},
+    {0xff, 0x80, DBG__ANY, 'A', "% Eb, Ib"},
+    {0xff, 0x81, DBG__ANY, 'A', "% Ev, Iz"},
+    {0xff, 0x83, DBG__ANY, 'A', "% Ev, K"},
+    {0xff, 0x84, DBG__ANY, 0, "test Eb, Gb"},
+    {0xff, 0x85, DBG__ANY, 0, "test Ev, Gv"},
+    {0xff, 0x86, DBG__ANY, 0, "xchg Eb, Gb"},
+    {0xff, 0x87, DBG__ANY, 0, "xchg Ev, Gv"},
+    {0xff, 0x88, DBG__ANY, 0, "mov Eb, Gb"},
+    {0xff, 0x89, DBG__ANY, 0, "mov Ev, Gv"},
+    {0xff, 0x8a, DBG__ANY, 0, "mov Gb, Eb"},
+    {0xff, 0x8b, DBG__ANY, 0, "mov Gv, Ev"},
+    {0xff, 0x8c, DBG__ANY, 0, "mov Ew, S"},
+    {0xff, 0x8d, DBG__ANY | DBG__MEM, 0, "lea Gv, En"},
+    {0xff, 0x8e, DBG__ANY, 0, "mov S, Ew"},
+    {0xff, 0x8f, 0, 0, "pop Ey"},
+    {0xff, 0x90, DBG__ANY, 'p', "nop"},
+    {0xf8, 0x90, DBG__ANY, 0, "xchg Xv, Av"},
+    {0xff, 0x98, DBG__ANY, 'w', "cbw|cwde|cdqe"},
+    {0xff, 0x99, DBG__ANY, 'w', "cwd|cdq|cqo"},
+    {0xff, 0x9c, DBG__ANY, 0, "pushf"},
+    {0xff, 0x9d, DBG__ANY, 0, "popf"},
+    {0xff, 0xa0, DBG__ANY, 0, "mov Ab, O"},
+    {0xff, 0xa1, DBG__ANY, 0, "mov Av, O"},
+    {0xff, 0xa2, DBG__ANY, 0, "mov O, Ab"},
+    {0xff, 0xa3, DBG__ANY, 0, "mov O, Av"},
+    {0xff, 0xa4, DBG__ANY, 'r', "movsb"},
+    {0xff, 0xa5, DBG__ANY, 'r', "movsv"},
+    {0xff, 0xa6, DBG__ANY, 'r', "cmpsb"},
+    {0xff, 0xa7, DBG__ANY, 'r', "cmpsv"},
+    {0xff, 0xa8, DBG__ANY, 0, "test Ab, Ib"},
+    {0xff, 0xa9, DBG__ANY, 0, "test Av, Iz"},
+    {0xff, 0xaa, DBG__ANY, 'r', "stosb"},
+    {0xff, 0xab, DBG__ANY, 'r', "stosv"},
+    {0xff, 0xac, DBG__ANY, 'r', "lodsb"},
+    {0xff, 0xad, DBG__ANY, 'r', "lodsv"},
+    {0xff, 0xae, DBG__ANY, 'r', "scasb"},
+    {0xff, 0xaf, DBG__ANY, 'r', "scasv"},
+    {0xf8, 0xb0, DBG__ANY, 0, "mov Xb, Ib"},
+    {0xf8, 0xb8, DBG__ANY, 0, "mov Xv, Iv"},
+    {0xff, 0xc0, DBG__ANY, 's', "% Eb, Ib"},
+    {0xff, 0xc1, DBG__ANY, 's', "% Ev, Ib"},
+    {0xff, 0xc2, DBG__ANY, 0, "ret Iw"},
+    {0xff, 0xc3, DBG__ANY, 0, "ret"},
+    {0xff, 0xc6, 0, 0, "mov Eb, Ib"},
+    {0xff, 0xc7, 0, 0, "mov Ev, Iz"},
+    {0xff, 0xc9, DBG__ANY, 0, "leave"},
+    {0xff, 0xca, DBG__ANY, 0, "retf Iw"},
+    {0xff, 0xcb, DBG__ANY, 0, "retf"},
+    {0xff, 0xcc, DBG__ANY, 0, "int3"},
+    {0xff, 0xcd, DBG__ANY, 0, "int Ib"},
+    {0xff, 0xcf, DBG__ANY, 'w', "iret|iretd|iretq"},
+    {0xff, 0xd0, DBG__ANY, 's', "% Eb, 1"},
+    {0xff, 0xd1, DBG__ANY, 's', "% Ev, 1"},
+    {0xff, 0xd2, DBG__ANY, 's', "% Eb, cl"},
+    {0xff, 0xd3, DBG__ANY, 's', "% Ev, cl"},
+    {0xff, 0xe0, DBG__ANY, 0, "loopne Jb"},
+    {0xff, 0xe1, DBG__ANY, 0, "loope Jb"},
+    {0xff, 0xe2, DBG__ANY, 0, "loop Jb"},
+    {0xff, 0xe4, DBG__ANY, 0, "in Ab, Ib"},
+    {0xff, 0xe5, DBG__ANY, 0, "in Az, Ib"},
+    {0xff, 0xe6, DBG__ANY, 0, "out Ib, Ab"},
+    {0xff, 0xe7, DBG__ANY, 0, "out Ib, Az"},
+    {0xff, 0xe8, DBG__ANY, 0, "call Jz"},
+    {0xff, 0xe9, DBG__ANY, 0, "jmp Jz"},
+    {0xff, 0xea, DBG__ANY, '3', "jmp P"},
+    {0xff, 0xeb, DBG__ANY, 0, "jmp Jb"},
+    {0xff, 0xec, DBG__ANY, 0, "in Ab, dx"},
+    {0xff, 0xed, DBG__ANY, 0, "in Az, dx"},
+    {0xff, 0xee, DBG__ANY, 0, "out dx, Ab"},
+    {0xff, 0xef, DBG__ANY, 0, "out dx, Az"},
+    {0xff, 0xf4, DBG__ANY, 0, "hlt"},
+    {0xff, 0xf5, DBG__ANY, 0, "cmc"},
+    {0xff, 0xf6, 0, 0, "test Eb, Ib"},
+    {0xff, 0xf7, 0, 0, "test Ev, Iz"},
+    {0xff, 0xf6, 1, 0, "test Eb, Ib"},
+    {0xff, 0xf7, 1, 0, "test Ev, Iz"},
+    {0xff, 0xf6, DBG__ANY, 'u', "% Eb"},
+    {0xff, 0xf7, DBG__ANY, 'u', "% Ev"},
+    {0xff, 0xf8, DBG__ANY, 0, "clc"},
+    {0xff, 0xf9, DBG__ANY, 0, "stc"},
+    {0xff, 0xfa, DBG__ANY, 0, "cli"},
+    {0xff, 0xfb, DBG__ANY, 0, "sti"},
+    {0xff, 0xfc, DBG__ANY, 0, "cld"},
+    {0xff, 0xfd, DBG__ANY, 0, "std"},
+    {0xff, 0xfe, 0, 0, "inc Eb"},
+    {0xff, 0xfe, 1, 0, "dec Eb"},
+    {0xff, 0xff, 0, 0, "inc Ev"},
+    {0xff, 0xff, 1, 0, "dec Ev"},
+    {0xff, 0xff, 2, 0, "call Ey"},
+    {0xff, 0xff, 4, 0, "jmp Ey"},
+    {0xff, 0xff, 6, 0, "push Ey"},
+};
+
+/* The same after 0F. */
+static const struct dbg__form dbg__two[] = {
+    {0xff, 0x00, 0, 0, "sldt Ew"},
+    {0xff, 0x00, 1, 0, "str Ew"},
+    {0xff, 0x00, 2, 0, "lldt Ew"},
+    {0xff, 0x00, 3, 0, "ltr Ew"},
+    {0xff, 0x01, DBG__MEM | 0, 0, "sgdt En"},
+    {0xff, 0x01, DBG__MEM | 1, 0, "sidt En"},
+    {0xff, 0x01, DBG__MEM | 2, 0, "lgdt En"},
+    {0xff, 0x01, DBG__MEM | 3, 0, "lidt En"},
+    {0xff, 0x01, 4, 0, "smsw Ew"},
+    {0xff, 0x01, 6, 0, "lmsw Ew"},
+    {0xff, 0x01, DBG__MEM | 7, 0, "invlpg En"},
+    {0xff, 0x05, DBG__ANY, 0, "syscall"},
+    {0xff, 0x06, DBG__ANY, 0, "clts"},
+    {0xff, 0x07, DBG__ANY, 0, "sysret"},
+    {0xff, 0x08, DBG__ANY, 0, "invd"},
+    {0xff, 0x09, DBG__ANY, 0, "wbinvd"},
+    {0xff, 0x0b, DBG__ANY, 0, "ud2"},
+    {0xf8, 0x18, DBG__ANY, 0, "nop Ev"}, /* prefetches and hints among them */
+    {0xff, 0x20, DBG__ANY, 0, "mov R, C"},
+    {0xff, 0x21, DBG__ANY, 0, "mov R, D"},
+    {0xff, 0x22, DBG__ANY, 0, "mov C, R"},
+    {0xff, 0x23, DBG__ANY, 0, "mov D, R"},
+    {0xff, 0x30, DBG__ANY, 0, "wrmsr"},
+    {0xff, 0x31, DBG__ANY, 0, "rdtsc"},
+    {0xff, 0x32, DBG__ANY, 0, "rdmsr"},
+    {0xff, 0x33, DBG__ANY, 0, "rdpmc"},
+    {0xff, 0x34, DBG__ANY, 0, "sysenter"},
+    {0xff, 0x35, DBG__ANY, 0, "sysexit"},
+    {0xf0, 0x40, DBG__ANY, 'c', "cmov% Gv, Ev"},
+    {0xf0, 0x80, DBG__ANY, 'c', "j% Jz"},
+    {0xf0, 0x90, DBG__ANY, 'c', "set% Eb"},
+    {0xff, 0xa2, DBG__ANY, 0, "cpuid"},
+    {0xff, 0xa3, DBG__ANY, 0, "bt Ev, Gv"},
+    {0xff, 0xa4, DBG__ANY, 0, "shld Ev, Gv, Ib"},
+    {0xff, 0xa5, DBG__ANY, 0, "shld Ev, Gv, cl"},
+    {0xff, 0xab, DBG__ANY, 0, "bts Ev, Gv"},
+    {0xff, 0xac, DBG__ANY, 0, "shrd Ev, Gv, Ib"},
+    {0xff, 0xad, DBG__ANY, 0, "shrd Ev, Gv, cl"},
+    {0xff, 0xae, DBG__MEM | 0, 0, "fxsave En"},
+    {0xff, 0xae, DBG__MEM | 1, 0, "fxrstor En"},
+    {0xff, 0xae, DBG__MEM | 4, 0, "xsave En"},
+    {0xff, 0xae, DBG__MEM | 5, 0, "xrstor En"},
+    {0xff, 0xae, DBG__MEM | 7, 0, "clflush En"},
+    {0xff, 0xaf, DBG__ANY, 0, "imul Gv, Ev"},
+    {0xff, 0xb0, DBG__ANY, 0, "cmpxchg Eb, Gb"},
+    {0xff, 0xb1, DBG__ANY, 0, "cmpxchg Ev, Gv"},
+    {0xff, 0xb3, DBG__ANY, 0, "btr Ev, Gv"},
+    {0xff, 0xb6, DBG__ANY, 0, "movzx Gv, Eb"},
+    {0xff, 0xb7, DBG__ANY, 0, "movzx Gv, Ew"},
+    {0xff, 0xba, 4, 0, "bt Ev, Ib"},
+    {0xff, 0xba, 5, 0, "bts Ev, Ib"},
+    {0xff, 0xba, 6, 0, "btr Ev, Ib"},
+    {0xff, 0xba, 7, 0, "btc Ev, Ib"},
+    {0xff, 0xbb, DBG__ANY, 0, "btc Ev, Gv"},
+    {0xff, 0xb8, DBG__ANY, 'F', "popcnt Gv, Ev"},
+    {0xff, 0xbc, DBG__ANY, 'F', "tzcnt Gv, Ev"},
+    {0xff, 0xbd, DBG__ANY, 'F', "lzcnt Gv, Ev"},
+    {0xff, 0xbc, DBG__ANY, 0, "bsf Gv, Ev"},
+    {0xff, 0xbd, DBG__ANY, 0, "bsr Gv, Ev"},
+    {0xff, 0xbe, DBG__ANY, 0, "movsx Gv, Eb"},
+    {0xff, 0xbf, DBG__ANY, 0, "movsx Gv, Ew"},
+    {0xff, 0xc0, DBG__ANY, 0, "xadd Eb, Gb"},
+    {0xff, 0xc1, DBG__ANY, 0, "xadd Ev, Gv"},
+    {0xff, 0xc7, 6, 0, "rdrand Ev"},
+    {0xff, 0xc7, 7, 0, "rdseed Ev"},
+    {0xf8, 0xc8, DBG__ANY, 0, "bswap Xv"},
+};
+
+/* Whole instructions 0F .. with this ModRM byte. */
+static const struct {
+    uint8_t opcode, modrm;
+    const char *text;
+} dbg__exact[] = {
+    {0x01, 0xc1, "vmcall"}, {0x01, 0xc8, "monitor"}, {0x01, 0xc9, "mwait"},
+    {0x01, 0xca, "clac"},   {0x01, 0xcb, "stac"},    {0x01, 0xd0, "xgetbv"},
+    {0x01, 0xd1, "xsetbv"}, {0x01, 0xd9, "vmmcall"}, {0x01, 0xf8, "swapgs"},
+    {0x01, 0xf9, "rdtscp"}, {0x1e, 0xfa, "endbr64"}, {0xae, 0xe8, "lfence"},
+    {0xae, 0xf0, "mfence"}, {0xae, 0xf8, "sfence"},
+};
+
+/* Legacy prefixes in any order, then REX (volume 2, 2.1.1 and 2.2.1). */
+static void dbg__prefixes(struct dbg__insn *i)
+{
+    static const char *const segs[] = {"es", "cs", "ss", "ds"};
+
+    while (i->at < i->len && i->at < DBG_INSN_MAX) {
+        uint8_t c = i->code[i->at];
+        if ((c & 0xe7) == 0x26)
+            i->seg = segs[c >> 3 & 3];
+        else if ((c & 0xfe) == 0x64)
+            i->seg = c & 1 ? "gs" : "fs";
+        else if (c == 0x66)
+            i->o16 = true;
+        else if (c == 0x67)
+            i->a_other = true;
+        else if (c == 0xf0)
+            dbg__put(i, "lock ");
+        else if ((c & 0xfe) == 0xf2)
+            i->rep = c;
+        else
+            break;
+        i->at++;
+    }
+    if (i->bits == 64 && i->at < i->len && (i->code[i->at] & 0xf0) == 0x40) {
+        i->rex = i->code[i->at++] & 15;
+        i->has_rex = true;
+    }
+}
+
+/* The form of an opcode, whose ModRM byte, if it has one, comes next. */
+static const struct dbg__form *dbg__find(const struct dbg__insn *i, const struct dbg__form *f,
+                                         size_t n, uint8_t opcode)
+{
+    unsigned modrm = i->at < i->len ? i->code[i->at] : 0;
+
+    for (; n--; f++) {
+        if ((opcode & f->mask) != f->value)
+            continue;
+        if (!(f->reg & DBG__ANY) && (f->reg & 7u) != (modrm >> 3 & 7))
+            continue;
+        if ((f->reg & DBG__MEM && modrm >> 6 == 3) || (f->group == '6' && i->bits != 64) ||
+            (f->group == '3' && i->bits == 64) || (f->group == 'p' && i->rex & 1) ||
+            (f->group == 'F' && i->rep != 0xf3))
+            continue;
+        return f;
+    }
+    return NULL;
+}
+
+/* What % stands for. */
+static const char *dbg__name(struct dbg__insn *i, char group, unsigned opcode)
+{
+    switch (group) {
+    case 'a':
+        return dbg__alu[opcode >> 3 & 7];
+    case 'c':
+        return dbg__cond[opcode & 15];
+    case 'A':
+        return dbg__alu[dbg__modrm(i) >> 3 & 7];
+    case 's':
+        return dbg__shift[dbg__modrm(i) >> 3 & 7];
+    default:
+        return dbg__unary[dbg__modrm(i) >> 3 & 7];
+    }
+}
+
+/* A name by operand size: the first, second or third of "a|b|c". */
+static void dbg__put_sized(struct dbg__insn *i, const char *s)
+{
+    unsigned skip = dbg__size(i) == 2 ? 0 : dbg__size(i) == 4 ? 1 : 2;
+
+    for (; *s; s++)
+        if (*s == '|')
+            skip--;
+        else if (!skip)
+            dbg__put(i, (const char[]){*s, 0});
+}
+
+/* A string instruction: what repeats it, and its width as last letter. */
+static void dbg__put_string(struct dbg__insn *i, const char *s)
+{
+    dbg__put(i, i->rep == 0xf3 ? "rep " : i->rep ? "repne " : "");
+    for (; *s; s++)
+        if (s[1] || *s != 'v')
+            dbg__put(i, (const char[]){*s, 0});
+        else
+            dbg__put(i, dbg__size(i) == 2 ? "w" : dbg__size(i) == 4 ? "d" : "q");
+}
+
+static void dbg__put_form(struct dbg__insn *i, const struct dbg__form *f, unsigned opcode)
+{
+    const char *s = f->text;
+
+    if (f->group == 'w') {
+        dbg__put_sized(i, s);
+    } else if (f->group == 'r') {
+        dbg__put_string(i, s);
+    } else if (f->group == 'p') {
+        dbg__put(i, i->rep == 0xf3 ? "pause" : "nop");
+    } else {
+        if (f->reg != DBG__ANY)
+            dbg__modrm(i);
+        while (*s)
+            if (*s == '%')
+                dbg__put(i, dbg__name(i, f->group, opcode)), s++;
+            else
+                s = dbg__operand(i, s, opcode);
+    }
+}
+
+/* After 0F. */
+static bool dbg__put_two(struct dbg__insn *i)
+{
+    uint8_t opcode = (uint8_t)dbg__take(i, 1);
+    const struct dbg__form *f;
+
+    for (size_t n = 0; n < sizeof dbg__exact / sizeof *dbg__exact; n++)
+        if (i->at < i->len && dbg__exact[n].opcode == opcode &&
+            dbg__exact[n].modrm == i->code[i->at]) {
+            dbg__put(i, dbg__exact[n].text);
+            i->at++;
+            return true;
+        }
+    f = dbg__find(i, dbg__two, sizeof dbg__two / sizeof *dbg__two, opcode);
+    if (f)
+        dbg__put_form(i, f, opcode);
+    return f;
+}
+
+VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, uint64_t rip,
+                                char text[DBG_TEXT_MAX])
+{
+    struct dbg__insn i = {.code = code,
+                          .len = len < DBG_INSN_MAX ? len : DBG_INSN_MAX,
+                          .bits = bits,
+                          .rip = rip,
+                          .text = text};
+    const struct dbg__form *f = NULL;
+    uint8_t opcode;
+    bool known;
+
+    *text = 0;
+    dbg__prefixes(&i);
+    opcode = (uint8_t)dbg__take(&i, 1);
+    if (opcode == 0x0f) {
+        known = dbg__put_two(&i);
+    } else {
+        f = dbg__find(&i, dbg__one, sizeof dbg__one / sizeof *dbg__one, opcode);
+        if (f)
+            dbg__put_form(&i, f, opcode);
+        known = f;
+    }
+    if (known && !i.overrun)
+        return (unsigned)i.at;
+    memcpy(text, "?", 2);
+    return 0;
+}
+
+/* >>symbols --------------------------------------------------------------------------------- */
+
+#define DBG__NEAR 0x10000 /* what is farther from any symbol belongs to none */
+
+/* Candidates come in any order; the last at or before the address that is asked for is kept. */
+struct dbg__best {
+    uint64_t addr, offset;
+    uint64_t where; /* what the source finds its name by */
+    bool found;
+};
+
+static void dbg__candidate(struct dbg__best *b, uint64_t addr, uint64_t where)
+{
+    uint64_t offset = b->addr - addr;
+
+    if (addr > b->addr || offset >= DBG__NEAR || (b->found && offset >= b->offset))
+        return;
+    b->offset = offset;
+    b->where = where;
+    b->found = true;
+}
+
+static void dbg__name_copy(struct dbg_symbol *symbol, const uint8_t *name, uint64_t len)
+{
+    size_t n = 0;
+
+    while (n < len && n < sizeof symbol->name - 1 && name[n] > ' ' && name[n] < 0x7f) {
+        symbol->name[n] = (char)name[n];
+        n++;
+    }
+    symbol->name[n] = 0;
+}
+
+/* Bytes [off, off + len) of the file, or NULL. */
+static const uint8_t *dbg__file(const struct dbg_symbols *s, uint64_t off, uint64_t len)
+{
+    return off <= s->len && len <= s->len - off ? s->file + off : NULL;
+}
+
+/* A field that is 4 bytes wide at `at32` of a 32-bit ELF file and 8 at `at64` of the other. */
+static uint64_t dbg__elf_field(const struct dbg_symbols *s, const uint8_t *p, unsigned at32,
+                               unsigned at64)
+{
+    return s->elf.bits == 32 ? vmm_get32(p + at32) : vmm_get64(p + at64);
+}
+
+/* Section n, of which a header is 40 or 64 bytes long. */
+static const uint8_t *dbg__section(const struct dbg_symbols *s, uint64_t n)
+{
+    unsigned len = s->elf.bits == 32 ? 40 : 64;
+    uint64_t shoff = dbg__elf_field(s, s->file, 0x20, 0x28);
+
+    if (n >= vmm_get16(s->file + (s->elf.bits == 32 ? 0x30 : 0x3c)) || shoff > s->len)
+        return NULL;
+    return dbg__file(s, shoff + n * len, len);
+}
+
+static int dbg__elf_open(struct dbg_symbols *s)
+{
+    const uint8_t *section = NULL, *names = NULL;
+
+    s->elf.bits = s->file[4] == 1 ? 32 : 64;
+    s->elf.entry = s->elf.bits == 32 ? 16 : 24;
+    for (uint64_t n = 0; (section = dbg__section(s, n)); n++)
+        if (vmm_get32(section + 4) == 2 /* SHT_SYMTAB */)
+            break;
+    if (section)
+        names = dbg__section(s, vmm_get32(section + (s->elf.bits == 32 ? 0x18 : 0x28)));
+    if (!names)
+        return -ENOENT;
+    s->elf.syms = dbg__elf_field(s, section, 0x10, 0x18);
+    s->elf.nsyms = dbg__elf_field(s, section, 0x14, 0x20) / s->elf.entry;
+    s->elf.names = dbg__elf_field(s, names, 0x10, 0x18);
+    s->elf.names_len = dbg__elf_field(s, names, 0x14, 0x20);
+    if (!dbg__file(s, s->elf.names, s->elf.names_len) || s->elf.nsyms > s->len ||
+        !dbg__file(s, s->elf.syms, s->elf.nsyms * s->elf.entry))
+        return -EINVAL;
+    return s->elf.nsyms ? 0 : -ENOENT;
+}
+
+/* Functions, and labels without a type, that are in some section. */
+static bool dbg__elf_symbol(const struct dbg_symbols *s, uint64_t n, uint64_t *addr, uint64_t *name)
+{
+    const uint8_t *p = s->file + s->elf.syms + n * s->elf.entry;
+    unsigned type = p[s->elf.bits == 32 ? 12 : 4] & 15;
+
+    *name = vmm_get32(p);
+    *addr = dbg__elf_field(s, p, 4, 8);
+    return (type == 0 || type == 2) && vmm_get16(p + (s->elf.bits == 32 ? 14 : 6)) && *name &&
+           *name < s->elf.names_len;
+}
+
+/* A line's address; *at moves on to the next line, *name is where its name is. */
+static bool dbg__map_line(const struct dbg_symbols *s, uint64_t *at, uint64_t *addr, uint64_t *name)
+{
+    uint64_t p = *at, digits = 0;
+
+    for (*addr = 0; p < s->len && digits < 17; p++, digits++) {
+        uint8_t c = s->file[p];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            break;
+        *addr = *addr << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    while (*at < s->len && s->file[*at] != '\n')
+        ++*at;
+    *name = p + 3;
+    *at += *at < s->len;
+    return digits && digits <= 16 && *name < *at && s->file[p] == ' ' && s->file[p + 2] == ' ';
+}
+
+VMM_DEF int dbg_symbols_file(struct dbg_symbols *s, const void *file, uint64_t len)
+{
+    uint64_t at = 0, addr, name;
+
+    memset(s, 0, sizeof *s);
+    s->file = (const uint8_t *)file;
+    s->len = len;
+    if (len >= 64 && memcmp(file, "\177ELF", 4) == 0)
+        return dbg__elf_open(s);
+    return dbg__map_line(s, &at, &addr, &name) ? 0 : -EINVAL;
+}
+
+/* The best candidate of a file; name: only symbols of that name, or NULL. */
+static void dbg__file_search(const struct dbg_symbols *s, const char *name, struct dbg__best *best)
+{
+    uint64_t at = 0, addr, where, len = name ? strlen(name) : 0;
+
+    for (uint64_t n = 0; s->elf.bits ? n < s->elf.nsyms : at < s->len; n++) {
+        if (!(s->elf.bits ? dbg__elf_symbol(s, n, &addr, &where)
+                          : dbg__map_line(s, &at, &addr, &where)))
+            continue;
+        where += s->elf.names;
+        if (name && (!dbg__file(s, where, len + 1) || memcmp(s->file + where, name, len) != 0 ||
+                     s->file[where + len] > ' '))
+            continue;
+        if (name) {
+            best->addr = addr;
+            best->found = true;
+            return;
+        }
+        dbg__candidate(best, addr + s->slide, where);
+    }
+}
+
+VMM_DEF bool dbg_symbols_moved(struct dbg_symbols *s, const char *name, uint64_t addr)
+{
+    struct dbg__best best = {0};
+
+    if (!s->file)
+        return false;
+    dbg__file_search(s, name, &best);
+    if (!best.found || (addr - best.addr) % DBG__NEAR)
+        return false;
+    s->slide = addr - best.addr;
+    return true;
+}
+
+/* Guest bytes from gpa on, *len of them up to the end of their piece of memory, or NULL. */
+static const uint8_t *dbg__rest(const struct vmm_mem *mem, uint64_t gpa, uint64_t *len)
+{
+    for (unsigned i = 0; i < mem->nranges; i++) {
+        const struct vmm_range *r = &mem->range[i];
+        if (gpa >= r->gpa && gpa - r->gpa < r->len) {
+            *len = r->len - (gpa - r->gpa);
+            return r->hva + (gpa - r->gpa);
+        }
+    }
+    return NULL;
+}
+
+/* VMCOREINFO is lines of KEY=value in a page of its own (Documentation/admin-guide/kdump). Values
+   are hexadecimal, those of NUMBER(phys_base) decimal and possibly negative. */
+static bool dbg__info(const char *page, const char *key, unsigned base, uint64_t *value)
+{
+    const char *p = strstr(page, key);
+    bool minus;
+
+    if (!p)
+        return false;
+    p += strlen(key);
+    minus = *p == '-';
+    p += minus;
+    p += p[0] == '0' && p[1] == 'x' ? 2 : 0;
+    for (*value = 0; *p; p++) {
+        unsigned digit = *p >= '0' && *p <= '9'   ? (unsigned)(*p - '0')
+                         : *p >= 'a' && *p <= 'f' ? (unsigned)(*p - 'a' + 10)
+                                                  : 16;
+        if (digit >= base)
+            break;
+        *value = *value * base + digit;
+    }
+    *value = minus ? 0 - *value : *value;
+    return true;
+}
+
+/* The kernel's image is at a constant distance from where it is in memory. */
+static bool dbg__info_to_gpa(const char *page, uint64_t *to_gpa)
+{
+    uint64_t v;
+
+    if (dbg__info(page, "NUMBER(phys_base)=", 10, &v)) /* x86_64: __START_KERNEL_map */
+        *to_gpa = v - 0xffffffff80000000;
+    else if (dbg__info(page, "NUMBER(kimage_voffset)=", 16, &v)) /* arm64 */
+        *to_gpa = 0 - v;
+    else
+        return false;
+    return true;
+}
+
+static const uint8_t *dbg__linux(const struct dbg_symbols *s, uint64_t gva, uint64_t *len)
+{
+    return dbg__rest(s->mem, gva + s->linux_.to_gpa, len);
+}
+
+/* Symbol n's address. With per-CPU symbols, positive offsets are absolute and the others count
+   down from one below the base (kernel/kallsyms.c: kallsyms_sym_address). */
+static uint64_t dbg__linux_address(const struct dbg_symbols *s, const uint8_t *offsets, uint32_t n)
+{
+    uint32_t offset = vmm_get32(offsets + 4 * (uint64_t)n);
+
+    if (!s->linux_.absolute)
+        return s->linux_.base + offset;
+    return offset >> 31 ? s->linux_.base - 1 - (uint64_t)(int64_t)(int32_t)offset : offset;
+}
+
+/* Which of the two ways of offsets this kernel has: by the one of the two that has _stext. */
+static bool dbg__linux_check(struct dbg_symbols *s, uint64_t stext)
+{
+    uint64_t len;
+    const uint8_t *offsets = dbg__linux(s, s->linux_.offsets, &len);
+
+    if (!offsets || s->linux_.n > len / 4)
+        return false;
+    for (unsigned way = 0; way < 2; way++) {
+        s->linux_.absolute = way == 0;
+        for (uint32_t n = 0; n < s->linux_.n; n++)
+            if (dbg__linux_address(s, offsets, n) == stext)
+                return true;
+    }
+    return false;
+}
+
+/* Takes what a page says, if it is the one. */
+static bool dbg__linux_take(struct dbg_symbols *s, const char *page)
+{
+    uint64_t n, base, stext, len;
+    const uint8_t *p;
+
+    if (!dbg__info_to_gpa(page, &s->linux_.to_gpa) ||
+        !dbg__info(page, "SYMBOL(kallsyms_names)=", 16, &s->linux_.names) ||
+        !dbg__info(page, "SYMBOL(kallsyms_offsets)=", 16, &s->linux_.offsets) ||
+        !dbg__info(page, "SYMBOL(kallsyms_token_table)=", 16, &s->linux_.tokens) ||
+        !dbg__info(page, "SYMBOL(kallsyms_token_index)=", 16, &s->linux_.index) ||
+        !dbg__info(page, "SYMBOL(kallsyms_num_syms)=", 16, &n) ||
+        !dbg__info(page, "SYMBOL(kallsyms_relative_base)=", 16, &base) ||
+        !dbg__info(page, "SYMBOL(_stext)=", 16, &stext))
+        return false;
+    p = dbg__linux(s, n, &len);
+    if (!p || len < 4)
+        return false;
+    s->linux_.n = vmm_get32(p);
+    p = dbg__linux(s, base, &len);
+    if (!p || len < 8)
+        return false;
+    s->linux_.base = vmm_get64(p);
+    return dbg__linux_check(s, stext);
+}
+
+VMM_DEF int dbg_symbols_linux(struct dbg_symbols *s, const struct vmm_mem *mem)
+{
+    char page[4097] = "";
+
+    memset(s, 0, sizeof *s);
+    s->mem = mem;
+    for (unsigned i = 0; i < mem->nranges; i++)
+        for (uint64_t off = 0; off + 4096 <= mem->range[i].len; off += 4096) {
+            if (memcmp(mem->range[i].hva + off, "OSRELEASE=", 10) != 0)
+                continue;
+            memcpy(page, mem->range[i].hva + off, 4096);
+            if (dbg__linux_take(s, page))
+                return 0;
+        }
+    memset(s, 0, sizeof *s);
+    return -ENOENT;
+}
+
+/* The length of the compressed name at p, and in *head how many bytes tell it; 0: beyond the end. */
+static uint32_t dbg__linux_length(const uint8_t *p, uint64_t left, unsigned *head)
+{
+    uint32_t len;
+
+    if (left < 2)
+        return 0;
+    len = *p;
+    *head = 1;
+    if (len & 0x80) {
+        len = (len & 0x7f) | (uint32_t)p[1] << 7;
+        *head = 2;
+    }
+    return len && len <= left - *head ? len : 0;
+}
+
+/* A name is a list of tokens, each a string of the token table; its first letter is the type. */
+static void dbg__linux_expand(const struct dbg_symbols *s, const uint8_t *p, uint32_t n,
+                              struct dbg_symbol *symbol)
+{
+    uint64_t index_len = 0, tokens_len = 0;
+    const uint8_t *index = dbg__linux(s, s->linux_.index, &index_len);
+    const uint8_t *tokens = dbg__linux(s, s->linux_.tokens, &tokens_len);
+    uint8_t text[sizeof symbol->name + 1];
+    size_t used = 0;
+
+    if (!index || index_len < 512 || !tokens)
+        n = 0;
+    for (; n--; p++)
+        for (uint64_t at = vmm_get16(index + 2 * *p); at < tokens_len && tokens[at]; at++)
+            if (used < sizeof text)
+                text[used++] = tokens[at];
+    dbg__name_copy(symbol, text + 1, used ? used - 1 : 0);
+}
+
+static void dbg__linux_name(const struct dbg_symbols *s, uint64_t n, struct dbg_symbol *symbol)
+{
+    uint64_t left = 0;
+    const uint8_t *p = dbg__linux(s, s->linux_.names, &left);
+    uint32_t len = 0;
+    unsigned head = 0;
+
+    *symbol->name = 0;
+    for (uint64_t i = 0; p && i <= n; i++) {
+        p += len + head;
+        left -= len + head;
+        len = dbg__linux_length(p, left, &head);
+        if (!len)
+            return;
+    }
+    if (p)
+        dbg__linux_expand(s, p + head, len, symbol);
+}
+
+VMM_DEF bool dbg_symbol_at(const struct dbg_symbols *s, uint64_t addr, struct dbg_symbol *symbol)
+{
+    struct dbg__best best = {.addr = addr};
+    const uint8_t *offsets;
+    uint64_t len;
+
+    if (s->file) {
+        dbg__file_search(s, NULL, &best);
+        if (best.found)
+            dbg__name_copy(symbol, s->file + best.where, s->len - best.where);
+    } else if (s->mem && (offsets = dbg__linux(s, s->linux_.offsets, &len))) {
+        for (uint32_t n = 0; n < s->linux_.n && n < len / 4; n++)
+            dbg__candidate(&best, dbg__linux_address(s, offsets, n), n);
+        if (best.found)
+            dbg__linux_name(s, best.where, symbol);
+    }
+    symbol->offset = best.offset;
+    return best.found && *symbol->name;
+}
+
+/* >>stack ----------------------------------------------------------------------------------- */
+
+#define DBG__STACK_MAX 16384 /* bytes that are looked at */
+
+VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *r)
+{
+    if (r->efer & DBG__EFER_LMA && r->cs.attr & 0x2000)
+        return 64;
+    return r->cs.attr & 0x4000 ? 32 : 16;
+}
+
+/* Is there a call that ends here, in memory that the guest executes? */
+static bool dbg__after_call(const struct vmm_mem *mem, const struct vmm_x86_regs *r, unsigned bits,
+                            uint64_t addr)
+{
+    enum { LONGEST = 8 };
+    uint8_t code[LONGEST];
+    char text[DBG_TEXT_MAX];
+    struct dbg_page page;
+
+    if (dbg_x86_walk(mem, r, addr, &page) || !page.exec ||
+        dbg_x86_read(mem, r, addr - LONGEST, code, LONGEST) != LONGEST)
+        return false;
+    for (unsigned n = 2; n <= LONGEST; n++)
+        if (dbg_x86_disasm(code + LONGEST - n, n, bits, addr - n, text) == n &&
+            memcmp(text, "call", 4) == 0)
+            return true;
+    return false;
+}
+
+VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_regs *r,
+                             uint64_t *addr, size_t n)
+{
+    unsigned bits = dbg_x86_bits(r), size = bits / 8;
+    uint64_t base = bits == 64 ? 0 : r->ss.base, code = bits == 64 ? 0 : r->cs.base;
+    uint64_t sp = base + (r->gpr[VMM_RSP] & vmm_ones(size));
+    size_t found = 0;
+
+    for (unsigned off = 0; off < DBG__STACK_MAX && found < n; off += size) {
+        uint64_t word = 0;
+        if (dbg_x86_read(mem, r, sp + off, &word, size) != size)
+            break;
+        if (word && dbg__after_call(mem, r, bits, code + word))
+            addr[found++] = word;
+    }
+    return found;
 }
 #endif /* DBG__IMPLEMENTED */
 #endif /* DEBUG_IMPLEMENTATION */

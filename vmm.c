@@ -10,8 +10,9 @@
    (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
    Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>io >>disks >>net >>virtio >>pci >>machine
-             >>boot >>cpus >>life >>report >>doctor >>main */
+   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>pci
+             >>machine >>x86 >>arm64 >>boot >>cpus >>life >>report >>doctor >>main
+   What differs between architectures is in >>x86 and >>arm64, and in the constants at >>vm. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -97,7 +98,7 @@ struct config {
     char *text;           /* copies of option values, quotes removed */
     size_t text_used;
 
-    const char *kernel, *initrd, *cmdline, *binary, *bios;
+    const char *kernel, *initrd, *cmdline, *binary;
     char *append;         /* every --append, joined by spaces; NULL: none */
     uint64_t kernel_load; /* 0: the kernel's own preference */
     uint64_t himem_start; /* the kernel must not lie below it */
@@ -305,9 +306,7 @@ static int set_text(struct config *c, const char *name, const char *value)
 {
     static const char *const keys[] = {"path", NULL};
     struct kv kv = {.rest = value, .keys = keys};
-    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd
-                         : strcmp(name, "bios") == 0 ? &c->bios
-                                                     : &c->binary;
+    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd : &c->binary;
 
     kv_next(c, &kv);
     *field = kv.key ? kv.val : config_keep(c, value, strlen(value));
@@ -766,7 +765,6 @@ static const struct option_def option_table[] = {
      set_disk},
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
-    {"bios", 0, ARG_ONE, "FILE", "firmware instead of a kernel: boots from a disk", set_text},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
@@ -972,20 +970,11 @@ static int check_streams(struct config *c)
 /* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
-    if (!c->kernel && !c->binary && !c->bios)
+    if (!c->kernel && !c->binary)
         return vmm_err(&c->log, -EINVAL,
-                       "nothing to run: give --kernel FILE, --bios FILE or --binary FILE (vmm "
-                       "--help)");
-    if (!!c->kernel + !!c->binary + !!c->bios > 1)
-        return vmm_err(&c->log, -EINVAL,
-                       "--kernel, --bios and --binary exclude each other: give one");
-    if (c->bios && (c->initrd || c->cmdline || c->append))
-        return vmm_err(&c->log, -EINVAL,
-                       "--bios takes no initrd and no command line, for it boots what is on a "
-                       "disk: leave them out");
-    if (c->bios && c->transport == TRANSPORT_MMIO)
-        return vmm_err(&c->log, -EINVAL,
-                       "--bios needs PCI, by which firmware finds disks: leave out --transport");
+                       "nothing to run: give --kernel FILE or --binary FILE (vmm --help)");
+    if (c->kernel && c->binary)
+        return vmm_err(&c->log, -EINVAL, "--kernel and --binary exclude each other: give one");
     if (c->binary && !c->have_entry)
         return vmm_err(&c->log, -EINVAL,
                        "--binary needs an address to start at: give --entry ADDR");
@@ -1040,8 +1029,8 @@ static void config_free(struct config *c)
 
 /* >>vm -------------------------------------------------------------------------------------- */
 
-/* The guest-physical map and the lines, in one place; the tables that the guest reads are made from
-   the same constants.
+/* The guest-physical map and the lines, in one place for each architecture; the tables that the
+   guest reads are made from the same constants. First the PC:
 
      0          .. 3 GiB        RAM (at most; the rest goes on at 4 GiB)
      3 GiB      .. 4 GiB        devices: a window for PCI from MMIO32_BASE; virtio-mmio from
@@ -1049,33 +1038,62 @@ static void config_free(struct config *c)
                                 LAPICs at 0xfee00000, KVM's own from 0xfffbc000
      4 GiB      ..              the rest of RAM, and above it a large window for PCI
 
-   A machine with firmware (--bios) has its image at the end of the 32-bit addresses, and ECAM at
-   0xfed00000: firmware puts BARs anywhere from the end of RAM to the IOAPIC.
-
-   Lines 0, 2, 8 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 9 the power
-   button's. */
+   Lines 0, 2 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 8 the clock's, 9 is
+   ACPI's. */
+#if defined(__x86_64__)
 #define HOLE_START 0xc0000000ull /* RAM below, devices up to 4 GiB, the rest of RAM above */
 #define HOLE_END   0x100000000ull
 
 #define COM1_PORT   0x3f8
 #define COM1_GSI    4
 #define RTC_PORT    0x70
-#define POWER_GSI   9 /* the ACPI event device that carries the power button */
-#define SLEEP_PORT  0x600
+#define SCI_GSI     9
+#define PM_PORT     0x600
 #define RESET_PORT  0xcf9
 #define RESET_VALUE 6
 #define MMIO32_BASE HOLE_START
+#define MMIO32_LEN  (VIRTIO_BASE - MMIO32_BASE)
 #define VIRTIO_BASE 0xd0000000ull
 #define ECAM_BASE   0xe0000000ull
-#define ECAM_BIOS   0xfed00000ull /* with firmware */
-#define MMIO64_LEN  (64ull << 30) /* bytes of the large window, and its alignment */
 #define IOAPIC_BASE 0xfec00000ull
 #define DEBUG_MMIO  0x09000000ull
+#define CONSOLE     "ttyS0" /* what Linux calls the serial console */
 
 /* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
    INTA# to INTD# on a machine with PCI. */
 static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 static const uint8_t pci_gsi[] = {16, 17, 18, 19};
+
+#else
+/* The arm64 machine is laid out like QEMU's "virt", but for the redistributors, which have room here
+   for as many CPUs as a GICv3 serves:
+
+     0x04000000 .. 1 GiB        devices: the interrupt controller (GICv3 or GICv2, see struct
+                                vmm_gic); serial port, clock, GPIO; virtio-mmio from VIRTIO_BASE, one
+                                page each; a window for PCI from MMIO32_BASE; PCI's ECAM
+     1 GiB      ..              RAM, and above it a large window for PCI
+
+   Line n is SPI n of the interrupt controller. */
+#define GIC_REDIST  0x04000000ull
+#define GIC_DIST    0x08000000ull
+#define GIC_CPU     0x08010000ull
+#define GIC_V2M     0x08020000ull
+#define GIC_ITS     0x08080000ull
+#define UART_BASE   0x09000000ull
+#define UART_GSI    1
+#define VIRTIO_BASE 0x0a000000ull
+#define MMIO32_BASE 0x10000000ull
+#define MMIO32_LEN  (ECAM_BASE - MMIO32_BASE)
+#define ECAM_BASE   0x3f000000ull
+#define RAM_BASE    0x40000000ull
+#define CONSOLE     "ttyS0"
+
+static const uint8_t virtio_gsi[] = {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+                                     27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37};
+static const uint8_t pci_gsi[] = {3, 4, 5, 6};
+#endif
+
+#define MMIO64_LEN     (64ull << 30) /* bytes of the large window for PCI, and its alignment */
 #define MMIO_SLOTS_MAX (sizeof virtio_gsi)
 #define SLOTS_MAX      (PCI_SLOTS - 1)
 
@@ -1100,6 +1118,14 @@ struct slot {
     struct host_event rung;    /* some bell was rung by hand */
     struct net *net;           /* NULL: the device is no network card */
     struct vmm_budget budget;
+};
+
+/* The timer of a device, which wants to be called with its lock held. */
+struct wake {
+    struct vm *vm;
+    struct host_timer timer;
+    struct vmm_lock lock;
+    void (*tick)(struct vm *vm);
 };
 
 /* The doorbell of a queue. */
@@ -1221,28 +1247,22 @@ struct vm {
     struct host_loop loop;
 
     struct pc_uart com1;
+    struct host_mutex com1_lock, chips_lock;
+#if defined(__x86_64__)
     struct pc_kbc kbc;
     struct pc_rtc rtc;
     struct pc_power power;
-    struct vmm_irq power_button;
+    struct pc_pm pm;
+    struct wake pm_wake;
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
-    struct pc_fwlog fwlog;
-    struct pc_fwcfg fwcfg;
-    struct firmware {
-        struct boot_firmware_files files;
-        struct pc_fwcfg_item item[8];
-        uint64_t mmio64;
-        uint16_t ncpus;
-    } *firmware; /* what fwcfg tells; with --bios */
-    struct host_mutex com1_lock, chips_lock;
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
-    struct host_timer irq_timer;
+    struct wake irq_wake;
+#endif
 
     struct pci_root pci; /* with --transport pci; else all zero */
-    struct pci_isa isa;  /* with --bios */
     struct host_mutex pci_lock;
 
     struct slot slot[SLOTS_MAX];
@@ -1296,7 +1316,34 @@ static bool vm_over(const struct vm *vm)
     return __atomic_load_n(&vm->status, __ATOMIC_SEQ_CST) >= 0;
 }
 
-/* >>io: what the devices of the PC are wired to --------------------------------------------- */
+/* >>architecture: what the sections >>x86 and >>arm64 bring, each for its machine ------------ */
+
+/* A line, or a message, where the hypervisor has no interrupt controller that could take it. */
+static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi);
+static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data);
+/* What to ask of the hypervisor. */
+static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc);
+/* What of the machine's own the root of PCI needs. */
+static void machine_pci(struct vm *vm, struct pci_root_desc *desc);
+static int plug_memory(struct vm *vm);
+static int plug_irqchip(struct vm *vm);
+static int plug_chips(struct vm *vm);
+/* The machine, for the tables that boot.h writes; it keeps dev, which is given. */
+static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev);
+static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc);
+/* CPU 0 gets the registers that the loader chose. */
+static int machine_enter(struct cpu *c);
+/* One stay in the guest, and what only this architecture has of exits. */
+static int cpu_run(struct cpu *c, struct vmm_exit *e);
+static void cpu_mmio(struct cpu *c, const struct vmm_exit *e);
+static void machine_exit(struct cpu *c, const struct vmm_exit *e);
+/* The power button: is there one, for a guest that listens? */
+static bool machine_has_button(const struct config *c);
+static void machine_press(struct vm *vm);
+static uint64_t regs_pc(const struct vmm_regs *r);
+static void log_regs(const struct vmm_log *log, const struct vmm_regs *r);
+
+/* >>io: what the devices are wired to ------------------------------------------------------- */
 
 static void irq_set(void *ctx, unsigned line, bool level)
 {
@@ -1313,7 +1360,7 @@ static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
 {
     if (vm_can(vm, HYP_CAP_IRQCHIP))
         return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
-    return (struct vmm_irq){.set = pc_irqchip_set, .ctx = &vm->irqchip, .line = gsi};
+    return machine_irq(vm, gsi);
 }
 
 /* One interrupt of an edge-triggered line that is no bell. */
@@ -2085,14 +2132,15 @@ static void slot_moved(void *ctx, uint64_t gpa)
 }
 
 /* The line of a message, which it gets when it is first sent. */
-static int message_line(struct vm *vm, struct message *m)
+static int message_line(struct slot *s, struct message *m)
 {
-    int gsi = m->bell < 0 ? hyp_msi_line(&vm->hyp) : 0, bell, err;
+    struct hyp *h = &s->vm->hyp;
+    int gsi = m->bell < 0 ? hyp_msi_line(h, s->pci.pci.slot << 3) : 0, bell, err;
 
     if (m->bell >= 0 || gsi < 0)
         return gsi < 0 ? gsi : 0;
     bell = host_bell_open();
-    err = bell < 0 ? bell : hyp_irq_bell(&vm->hyp, (unsigned)gsi, bell, true);
+    err = bell < 0 ? bell : hyp_irq_bell(h, (unsigned)gsi, bell, true);
     if (err && bell >= 0)
         close(bell);
     if (err)
@@ -2111,7 +2159,7 @@ static int message_route(struct slot *s, struct message *m, uint64_t addr, uint3
     if (m->routed && m->addr == addr && m->data == data)
         return 0;
     vmm_enter(&lock);
-    err = message_line(s->vm, m);
+    err = message_line(s, m);
     if (!err)
         err = hyp_msi_route(&s->vm->hyp, m->gsi, addr, data);
     vmm_leave(&lock);
@@ -2133,7 +2181,7 @@ static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t dat
     struct message *m = &s->message[vector];
 
     if (!vm_can(s->vm, HYP_CAP_MSI))
-        pc_irqchip_msi(&s->vm->irqchip, vector, addr, data);
+        machine_msi(s->vm, vector, addr, data);
     else if (!message_route(s, m, addr, data))
         host_bell_post(s->loop, m->bell);
 }
@@ -2336,72 +2384,125 @@ static uint64_t pci_mmio64_base(struct vm *vm)
     return base + MMIO64_LEN <= 1ull << hyp_gpa_bits(&vm->hyp) ? base : 0;
 }
 
-/* Firmware looks for a chipset that it knows, and older systems for one that they can route the
-   bus's lines by. */
-static int plug_isa(struct vm *vm)
-{
-    struct pci_isa_desc desc = {.irq = vm_irq(vm, 0), .lock = host_mutex_lock(&vm->chips_lock)};
-    int err;
-
-    for (unsigned i = 0; i < 4; i++)
-        desc.intx[i] = vm_irq(vm, pci_gsi[i]);
-    err = pci_isa_init(&vm->isa, &desc);
-    return err ? err : pci_plug(&vm->pci, &vm->isa.dev);
-}
-
-static void pci_bios(struct vm *vm, struct pci_root_desc *desc)
-{
-    desc->vendor = 0x8086; /* an 82441FX, whose interrupts go through its 82371SB */
-    desc->device = 0x1237;
-    desc->ecam = ECAM_BIOS;
-    desc->mmio32.len = IOAPIC_BASE - MMIO32_BASE;
-    for (unsigned i = 0; i < 4; i++)
-        desc->intx[i] = (struct vmm_irq){.set = pci_isa_intx, .ctx = &vm->isa, .line = i};
-}
-
-/* The ports of the bus enclose the reset register's. */
 static int plug_pci(struct vm *vm)
 {
     struct pci_root_desc desc = {.ecam = ECAM_BASE,
-                                 .mmio32 = {MMIO32_BASE, VIRTIO_BASE - MMIO32_BASE},
+                                 .mmio32 = {MMIO32_BASE, MMIO32_LEN},
                                  .mmio64.base = pci_mmio64_base(vm),
-                                 .reset_port = {.read = pc_power_reset_read,
-                                                .write = pc_power_reset_write,
-                                                .dev = &vm->power,
-                                                .lock = host_mutex_lock(&vm->chips_lock)},
                                  .log = vm->log};
-    int err;
 
     if (desc.mmio64.base)
         desc.mmio64.len = MMIO64_LEN;
     for (unsigned i = 0; i < 4; i++)
         desc.intx[i] = vm_irq(vm, pci_gsi[i]);
-    if (vm->cfg->bios)
-        pci_bios(vm, &desc);
     host_mutex_init(&vm->pci_lock);
     desc.lock = host_mutex_lock(&vm->pci_lock);
+    machine_pci(vm, &desc);
     pci_root_init(&vm->pci, &desc);
-    err = vm->cfg->bios ? plug_isa(vm) : 0;
-    return err ? err : pci_root_add_io(&vm->pci, &vm->mmio, &vm->ports);
+    return pci_root_add_io(&vm->pci, &vm->mmio, &vm->ports);
 }
 
 /* >>machine: who answers where -------------------------------------------------------------- */
 
 /* One row a device; a byte address on the port or MMIO bus, its functions, and whose lock is held
-   while they run. The i8042 owns two single ports, because 0x61 between them is the PIT's. */
-static const struct place {
+   while they run. */
+struct place {
     uint64_t base, len;
     uint64_t (*read)(void *dev, uint64_t off, unsigned len);
     void (*write)(void *dev, uint64_t off, unsigned len, uint64_t val);
     size_t dev, lock; /* where in struct vm */
-} machine_ports[] = {
+};
+
+static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
+{
+    struct vmm_io io = {.base = p->base,
+                        .len = p->len,
+                        .read = p->read,
+                        .write = p->write,
+                        .dev = (char *)vm + p->dev};
+
+    io.lock = host_mutex_lock((struct host_mutex *)(void *)((char *)vm + p->lock));
+    return vmm_bus_add(bus, &io);
+}
+
+static uint64_t wake_now(void *ctx)
+{
+    (void)ctx;
+    return host_now();
+}
+
+static void wake_again(void *ctx, uint64_t at_ns)
+{
+    uint64_t now = host_now();
+
+    host_timer_again(&((struct wake *)ctx)->timer, at_ns > now ? at_ns - now : 0);
+}
+
+static void on_wake(void *ctx)
+{
+    struct wake *w = ctx;
+
+    vmm_enter(&w->lock);
+    w->tick(w->vm);
+    vmm_leave(&w->lock);
+}
+
+/* What a device with timers is given. */
+static struct vmm_timer wake_timer(struct wake *w)
+{
+    return (struct vmm_timer){wake_now, wake_again, w};
+}
+
+static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
+                     void (*tick)(struct vm *vm))
+{
+    w->vm = vm;
+    w->lock = host_mutex_lock(lock);
+    w->tick = tick;
+    return host_timer_set(&vm->loop, &w->timer, 0, on_wake, w);
+}
+
+/* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
+   and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
+   memory when they map it. */
+static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+    void *hva = host_ram(len, vm->cfg->kernel ? HOST_RAM_HUGE : 0, vm->log);
+    int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
+
+    return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
+}
+
+/* Virtio devices that no bus announces. */
+static unsigned mmio_slots(const struct vm *vm)
+{
+    return vm->cfg->transport == TRANSPORT_MMIO ? vm->nslots : 0;
+}
+
+static struct boot_pci boot_pci(const struct vm *vm)
+{
+    const struct pci_root_desc *d = &vm->pci.desc;
+
+    return (struct boot_pci){.ecam = d->ecam,
+                             .mmio32 = d->mmio32.base,
+                             .mmio32_len = d->mmio32.len,
+                             .mmio64 = d->mmio64.base,
+                             .mmio64_len = d->mmio64.len,
+                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
+}
+
+/* >>x86: the PC ----------------------------------------------------------------------------- */
+#if defined(__x86_64__)
+
+/* The i8042 owns two single ports, because 0x61 between them is the PIT's. */
+static const struct place machine_ports[] = {
 #define DEV(name) offsetof(struct vm, name)
     {0x60, 1, pc_kbc_data_read, pc_kbc_data_write, DEV(kbc), DEV(chips_lock)},
     {0x64, 1, pc_kbc_cmd_read, pc_kbc_cmd_write, DEV(kbc), DEV(chips_lock)},
     {RTC_PORT, 2, pc_rtc_read, pc_rtc_write, DEV(rtc), DEV(chips_lock)},
     {0xf4, 4, pc_debugexit_read, pc_debugexit_write, DEV(debugexit), DEV(chips_lock)},
     {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
-    {SLEEP_PORT, 2, pc_power_sleep_read, pc_power_sleep_write, DEV(power), DEV(chips_lock)},
+    {PM_PORT, PC_PM_LEN, pc_pm_read, pc_pm_write, DEV(pm), DEV(chips_lock)},
 };
 /* Only without the hypervisor's, and in its place. */
 static const struct place irqchip_ports[] = {
@@ -2416,11 +2517,6 @@ static const struct place ioapic_page = {
 /* Only without PCI, whose ports enclose it. */
 static const struct place reset_port = {RESET_PORT,           1,          pc_power_reset_read,
                                         pc_power_reset_write, DEV(power), DEV(chips_lock)};
-/* Only with --bios. */
-static const struct place firmware_ports[] = {
-    {0x400, 4, pc_fwlog_read, pc_fwlog_write, DEV(fwlog), DEV(chips_lock)},
-    {0x510, PC_FWCFG_PORTS, pc_fwcfg_read, pc_fwcfg_write, DEV(fwcfg), DEV(chips_lock)},
-};
 /* Only with --console. */
 static const struct place debug_port = {
     0xe9, 1, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
@@ -2428,16 +2524,14 @@ static const struct place debug_mmio = {
     DEBUG_MMIO, 8, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
 #undef DEV
 
-static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
+static void tick_irqchip(struct vm *vm)
 {
-    struct vmm_io io = {.base = p->base,
-                        .len = p->len,
-                        .read = p->read,
-                        .write = p->write,
-                        .dev = (char *)vm + p->dev};
+    pc_irqchip_tick(&vm->irqchip);
+}
 
-    io.lock = host_mutex_lock((struct host_mutex *)(void *)((char *)vm + p->lock));
-    return vmm_bus_add(bus, &io);
+static void tick_pm(struct vm *vm)
+{
+    pc_pm_tick(&vm->pm);
 }
 
 /* A vCPU has something to do: out of the guest, or out of its sleep. With cpus_lock held. */
@@ -2449,29 +2543,6 @@ static void irq_kick(void *ctx, unsigned id)
         hyp_kick(&c->hyp);
     else
         host_cond_wake(&c->wake);
-}
-
-static uint64_t irq_now(void *ctx)
-{
-    (void)ctx;
-    return host_now();
-}
-
-static void irq_wake(void *ctx, uint64_t at_ns)
-{
-    uint64_t now = host_now();
-
-    host_timer_again(&((struct vm *)ctx)->irq_timer, at_ns > now ? at_ns - now : 0);
-}
-
-static void on_irq_timer(void *ctx)
-{
-    struct vm *vm = ctx;
-    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
-
-    vmm_enter(&lock);
-    pc_irqchip_tick(&vm->irqchip);
-    vmm_leave(&lock);
 }
 
 /* The hypervisor's LAPICs get what our IOAPIC sends, and learn whose EOIs it waits for. */
@@ -2497,7 +2568,7 @@ static void irq_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
 static int plug_irqchip(struct vm *vm)
 {
     unsigned n = vm->cfg->ncpus;
-    struct pc_irqchip_desc desc = {.timer = {irq_now, irq_wake, vm},
+    struct pc_irqchip_desc desc = {.timer = wake_timer(&vm->irq_wake),
                                    .kick = irq_kick,
                                    .msi = {irq_message, vm},
                                    .route = irq_route,
@@ -2511,7 +2582,7 @@ static int plug_irqchip(struct vm *vm)
     for (size_t i = 0; i < sizeof irqchip_ports / sizeof irqchip_ports[0] && !err; i++)
         err = plug_place(vm, &vm->ports, &irqchip_ports[i]);
     if (!err)
-        err = host_timer_set(&vm->loop, &vm->irq_timer, 0, on_irq_timer, vm);
+        err = plug_wake(vm, &vm->irq_wake, &vm->cpus_lock, tick_irqchip);
     if (!err && !vm_can(vm, HYP_CAP_LAPIC)) {
         desc.lapic = vm->lapic = calloc(n, sizeof *vm->lapic);
         desc.ncpus = n;
@@ -2533,6 +2604,11 @@ static void init_chips(struct vm *vm)
                               .ram_low = mem < HOLE_START ? mem : HOLE_START,
                               .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START};
 
+    struct pc_pm_desc pm = {.sci = vm_irq(vm, SCI_GSI),
+                            .timer = wake_timer(&vm->pm_wake),
+                            .off = on_poweroff,
+                            .ctx = vm};
+
     host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
     vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
@@ -2540,8 +2616,8 @@ static void init_chips(struct vm *vm)
     pc_uart_init(&vm->com1, &com1);
     pc_kbc_init(&vm->kbc, &kbc);
     pc_rtc_init(&vm->rtc, &rtc);
-    vm->power = (struct pc_power){.off = on_poweroff, .reset = on_reset, .ctx = vm};
-    vm->fwlog.log = vm->log;
+    pc_pm_init(&vm->pm, &pm);
+    vm->power = (struct pc_power){.reset = on_reset, .ctx = vm};
     vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
     vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->serial);
 }
@@ -2555,24 +2631,11 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &machine_ports[i]);
     if (!err && !vm->pci.desc.ecam)
         err = plug_place(vm, &vm->ports, &reset_port);
-    for (size_t i = 0; i < sizeof firmware_ports / sizeof firmware_ports[0] && !err; i++)
-        err = vm->cfg->bios ? plug_place(vm, &vm->ports, &firmware_ports[i]) : 0;
     if (!err && vm->cfg->debugcon)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
         err = plug_place(vm, &vm->mmio, &debug_mmio);
-    return err ? err : plug_edge(vm, POWER_GSI, &vm->loop, &vm->power_button);
-}
-
-/* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
-   and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
-   memory when they map it. */
-static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
-{
-    void *hva = host_ram(len, vm->cfg->binary ? 0 : HOST_RAM_HUGE, vm->log);
-    int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
-
-    return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
+    return err ? err : plug_wake(vm, &vm->pm_wake, &vm->chips_lock, tick_pm);
 }
 
 /* RAM that would reach into the device hole continues above it. */
@@ -2584,53 +2647,29 @@ static int plug_memory(struct vm *vm)
     return err || low == vm->cfg->mem ? err : add_ram(vm, HOLE_END, vm->cfg->mem - low);
 }
 
-/* >>boot ------------------------------------------------------------------------------------ */
-
-struct images {
-    const struct vmm_mem *mem;
-    struct host_file kernel, initrd;
-};
-
-/* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
-static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa,
-                    uint64_t len)
+static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi)
 {
-    struct images *im = ctx;
-    void *at = vmm_at(im->mem, gpa, len);
-
-    return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
-                              len)
-              : -EFAULT;
+    return (struct vmm_irq){.set = pc_irqchip_set, .ctx = &vm->irqchip, .line = gsi};
 }
 
-/* Virtio devices that no bus announces. */
-static unsigned mmio_slots(const struct vm *vm)
+static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data)
 {
-    return vm->cfg->transport == TRANSPORT_MMIO ? vm->nslots : 0;
+    pc_irqchip_msi(&vm->irqchip, vector, addr, data);
 }
 
-/* The default command line names the console; --append adds, and without ACPI the kernel is told
-   where the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller
-   frees it. */
-static char *make_cmdline(const struct vm *vm)
+static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc)
 {
-    static const char *const consoles[] = {"console=ttyS0 ", "console=hvc0 ", ""};
-    const struct config *c = vm->cfg;
-    size_t size = (c->cmdline ? strlen(c->cmdline) : 64) + (c->append ? strlen(c->append) : 0) +
-                  SLOTS_MAX * 48 + 2;
-    char *line = malloc(size);
-    int n;
+    (void)vm;
+    (void)desc; /* nothing that is not common */
+}
 
-    if (!line)
-        return NULL;
-    n = snprintf(line, size, "%s%s%s%s", c->cmdline ? "" : consoles[c->console],
-                 c->cmdline ? c->cmdline : CMDLINE_DEFAULT, c->append ? " " : "",
-                 c->append ? c->append : "");
-    for (unsigned i = 0; i < mmio_slots(vm) && c->no_acpi; i++)
-        n +=
-            snprintf(line + n, size - (size_t)n, " virtio_mmio.device=4K@0x%llx:%u",
-                     (unsigned long long)(VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN), virtio_gsi[i]);
-    return line;
+/* The ports of the bus enclose the reset register's. */
+static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
+{
+    desc->reset_port = (struct vmm_io){.read = pc_power_reset_read,
+                                       .write = pc_power_reset_write,
+                                       .dev = &vm->power,
+                                       .lock = host_mutex_lock(&vm->chips_lock)};
 }
 
 /* What the guest cannot find by itself, for the tables that boot.h writes. */
@@ -2649,173 +2688,48 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
     return n;
 }
 
-static struct boot_file boot_file(const struct host_file *f, const char *name)
+static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev)
 {
-    return (struct boot_file){.data = f->data, .len = f->len, .name = name};
+    m->devs = dev;
+    m->ndevs = list_devices(vm, dev);
+    m->pm_port = PM_PORT;
+    m->sci_gsi = SCI_GSI;
+    m->reset_port = RESET_PORT;
+    m->reset_value = RESET_VALUE;
+    m->no_acpi = vm->cfg->no_acpi;
 }
 
-static struct boot_pci boot_pci(const struct vm *vm)
+static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc)
 {
-    const struct pci_root_desc *d = &vm->pci.desc;
-
-    return (struct boot_pci){.ecam = d->ecam,
-                             .mmio32 = d->mmio32.base,
-                             .mmio32_len = d->mmio32.len,
-                             .mmio64 = d->mmio64.base,
-                             .mmio64_len = d->mmio64.len,
-                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
+    return boot_flat(desc, &vm->entry);
 }
 
-/* One description of the machine, from which e820, ACPI and MP table come. */
-static struct boot_machine boot_machine(const struct vm *vm, struct boot_dev dev[2 + SLOTS_MAX])
+static int machine_enter(struct cpu *c)
 {
-    return (struct boot_machine){.mem = &vm->mem,
-                                 .ncpus = vm->cfg->ncpus,
-                                 .devs = dev,
-                                 .ndevs = list_devices(vm, dev),
-                                 .pci = boot_pci(vm),
-                                 .power_gsi = POWER_GSI,
-                                 .sleep_port = SLEEP_PORT,
-                                 .reset_port = RESET_PORT,
-                                 .reset_value = RESET_VALUE,
-                                 .no_acpi = vm->cfg->no_acpi};
+    return hyp_set_regs(&c->hyp, &c->vm->entry);
 }
 
-static int load_images(struct vm *vm, struct images *im, const char *cmdline)
+static bool machine_has_button(const struct config *c)
 {
-    const struct config *c = vm->cfg;
-    struct boot_dev dev[2 + SLOTS_MAX];
-    struct boot_desc desc = {
-        .machine = boot_machine(vm, dev),
-        .kernel = boot_file(&im->kernel, c->kernel),
-        .initrd = boot_file(&im->initrd, c->initrd),
-        .cmdline = cmdline,
-        .entry = c->kernel_entry,
-        .load_addr = c->kernel_load,
-        .map = map_file,
-        .ctx = im,
-        .log = vm->log,
-    };
-    struct boot_result result;
-    int err;
-
-    err = boot_linux(&desc, &result);
-    if (err)
-        return err;
-    vm->entry = result.regs;
-    if (result.kernel_gpa < c->himem_start)
-        return vmm_err(vm->log, -EINVAL,
-                       "the kernel loads at 0x%llx, below himem_start: lower himem_start",
-                       (unsigned long long)result.kernel_gpa);
-    return 0;
+    return c->kernel && !c->no_acpi;
 }
 
-/* The files are closed again before the guest runs: mapped pages keep what they need. */
-static int load_kernel(struct vm *vm)
+static void machine_press(struct vm *vm)
 {
-    const struct config *c = vm->cfg;
-    struct images im = {.mem = &vm->mem};
-    char *cmdline = make_cmdline(vm);
-    int err = cmdline ? host_file_open(&im.kernel, "kernel", c->kernel, vm->log) : -ENOMEM;
+    struct vmm_lock lock = host_mutex_lock(&vm->chips_lock);
 
-    if (!err && c->initrd)
-        err = host_file_open(&im.initrd, "initrd", c->initrd, vm->log);
-    if (!err)
-        err = load_images(vm, &im, cmdline);
-    free(cmdline);
-    host_file_close(&im.initrd);
-    host_file_close(&im.kernel);
-    return err;
+    vmm_enter(&lock);
+    pc_pm_button(&vm->pm);
+    vmm_leave(&lock);
 }
 
-static int load_binary(struct vm *vm)
+static uint64_t regs_pc(const struct vmm_regs *r)
 {
-    const struct config *c = vm->cfg;
-    struct host_file file;
-    int err = host_file_open(&file, "binary", c->binary, vm->log);
-    struct boot_flat_desc desc = {
-        .mem = &vm->mem, .load = c->load, .entry = c->entry, .mode = c->mode, .log = vm->log};
-
-    if (err)
-        return err;
-    desc.file = boot_file(&file, c->binary);
-    err = boot_flat(&desc, &vm->entry);
-    host_file_close(&file);
-    return err;
+    return r->rip;
 }
-
-/* The whole image where the CPU begins, at the end of the 32-bit addresses; nobody can write to it. */
-static int plug_rom(struct vm *vm, const struct host_file *file)
-{
-    void *rom = host_ram(file->len, 0, vm->log);
-
-    if (!rom)
-        return -ENOMEM;
-    memcpy(rom, file->data, file->len);
-    return hyp_map(&vm->hyp, HOLE_END - file->len, file->len, rom, VMM_READ | VMM_EXEC);
-}
-
-static void add_item(struct vm *vm, struct pc_fwcfg_item item)
-{
-    vm->firmware->item[vm->fwcfg.nitems++] = item;
-}
-
-/* What SeaBIOS reads to learn about its machine, and what it shall do: its console is COM1, too;
-   no time is spent on a menu; and a machine that finds nothing to boot from resets. */
-static int plug_firmware(struct vm *vm)
-{
-    enum { NB_CPUS = 5, MAX_CPUS = 0x0f, BOOT_MENU = 0x0e };
-    static const uint8_t com1[2] = {COM1_PORT & 0xff, COM1_PORT >> 8}, zero[4];
-    struct boot_dev dev[2 + SLOTS_MAX];
-    struct boot_machine machine = boot_machine(vm, dev);
-    struct firmware *f = vm->firmware = calloc(1, sizeof *f);
-    int err = f ? boot_firmware_files(&machine, &f->files, vm->log)
-                : vmm_err(vm->log, -ENOMEM, "out of memory");
-
-    if (err)
-        return err;
-    f->ncpus = (uint16_t)vm->cfg->ncpus;
-    f->mmio64 = machine.pci.mmio64;
-    vm->fwcfg = (struct pc_fwcfg){.item = f->item, .mem = &vm->mem};
-    add_item(vm, (struct pc_fwcfg_item){NULL, NB_CPUS, 2, &f->ncpus});
-    add_item(vm, (struct pc_fwcfg_item){NULL, MAX_CPUS, 2, &f->ncpus});
-    add_item(vm, (struct pc_fwcfg_item){NULL, BOOT_MENU, 2, zero});
-    add_item(vm, (struct pc_fwcfg_item){"etc/e820", 0, f->files.e820_len, f->files.e820});
-    add_item(vm, (struct pc_fwcfg_item){"etc/sercon-port", 0, sizeof com1, com1});
-    add_item(vm, (struct pc_fwcfg_item){"etc/boot-fail-wait", 0, sizeof zero, zero});
-    add_item(vm, (struct pc_fwcfg_item){"etc/reserved-memory-end", 0, 8, &f->mmio64});
-    return 0;
-}
-
-static int load_firmware(struct vm *vm)
-{
-    struct host_file file;
-    struct boot_firmware_desc desc = {.mem = &vm->mem, .log = vm->log};
-    int err = host_file_open(&file, "firmware", vm->cfg->bios, vm->log);
-
-    if (err)
-        return err;
-    desc.file = boot_file(&file, vm->cfg->bios);
-    err = boot_firmware(&desc, &vm->entry);
-    if (!err)
-        err = plug_rom(vm, &file);
-    if (!err)
-        err = plug_firmware(vm);
-    host_file_close(&file);
-    return err;
-}
-
-static int load_guest(struct vm *vm)
-{
-    const struct config *c = vm->cfg;
-
-    return c->kernel ? load_kernel(vm) : c->bios ? load_firmware(vm) : load_binary(vm);
-}
-
-/* >>cpus ------------------------------------------------------------------------------------ */
 
 /* For a human with a disassembler: registers, then the bytes where the guest stood. */
-static void log_regs(const struct vmm_log *log, const struct vmm_x86_regs *r)
+static void log_regs(const struct vmm_log *log, const struct vmm_regs *r)
 {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
@@ -2831,47 +2745,6 @@ static void log_regs(const struct vmm_log *log, const struct vmm_x86_regs *r)
     vmm_say(log, VMM_LOG_ERROR, "  cr0=%08llx cr2=%016llx cr3=%016llx cr4=%08llx",
             (unsigned long long)r->cr0, (unsigned long long)r->cr2, (unsigned long long)r->cr3,
             (unsigned long long)r->cr4);
-}
-
-static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
-{
-    char text[3 * 16 + 1] = "";
-
-    for (unsigned i = 0; i < e->size && i < 16; i++)
-        snprintf(text + 3 * i, 4, " %02x", e->data[i]);
-    vmm_say(log, VMM_LOG_ERROR, "  bytes at rip:%s", *text ? text : " not readable");
-}
-
-static const char software_kvm[] =
-    "this host's KVM is a software one (no VMX or SVM), which interprets guests and cannot run "
-    "every "
-    "kernel: use a host with hardware virtualisation, or the lab ('make run')";
-
-static bool is_software(const struct vm *vm)
-{
-    return hyp_caps(&vm->hyp) & HYP_CAP_SOFTWARE;
-}
-
-/* The guest is dead: says why, once, with what the CPU looked like. */
-static void cpu_died(struct cpu *c, const struct vmm_exit *e)
-{
-    struct vm *vm = c->vm;
-    struct vmm_x86_regs regs = {0};
-    bool triple = e->kind == VMM_EXIT_SHUTDOWN;
-
-    if (!vm_end(vm, triple ? ST_TRIPLE_FAULT : ST_HYPERVISOR))
-        return;
-    hyp_get_regs(&c->hyp, &regs);
-    if (triple) {
-        vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at rip 0x%llx",
-                c->id, (unsigned long long)regs.rip);
-        return;
-    }
-    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s%s", e->why,
-            (unsigned long long)e->code, c->id, (unsigned long long)regs.rip,
-            is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
-    log_regs(vm->log, &regs);
-    log_bytes(vm->log, e);
 }
 
 /* A CPU's own LAPIC is at the same address as everybody's. */
@@ -2914,81 +2787,27 @@ static void cpu_eoi(struct cpu *c, uint8_t vector)
    the flag on: then the guest is entered, and takes the interrupt as soon as it can. */
 static void cpu_halt(struct cpu *c)
 {
-    struct vmm_x86_regs regs;
+    struct vmm_regs regs;
 
     c->halted = true;
     c->deaf = !hyp_ready(&c->hyp) && !hyp_get_regs(&c->hyp, &regs) && !(regs.rflags & 0x200);
 }
 
-/* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
-static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
+static void machine_exit(struct cpu *c, const struct vmm_exit *e)
 {
-    switch (e->kind) {
-    case VMM_EXIT_PIO:
-        vmm_bus_exit(&c->vm->ports, e);
-        break;
-    case VMM_EXIT_MMIO:
-        cpu_mmio(c, e);
-        break;
-    case VMM_EXIT_MSR:
+    if (e->kind == VMM_EXIT_MSR)
         cpu_msr(c, e);
-        break;
-    case VMM_EXIT_EOI:
+    else if (e->kind == VMM_EXIT_EOI)
         cpu_eoi(c, (uint8_t)e->addr);
-        break;
-    case VMM_EXIT_HALT:
-        cpu_halt(c);
-        break;
-    case VMM_EXIT_SHUTDOWN:
-    case VMM_EXIT_FAULT:
-        cpu_died(c, e);
-        break;
-    case VMM_EXIT_OFF:
-        vm_end(c->vm, ST_POWEROFF);
-        break;
-    case VMM_EXIT_RESET:
-        vm_end(c->vm, ST_RESET);
-        break;
-    case VMM_EXIT_AGAIN:
-        break;
-    }
-}
-
-static void cpu_set_open(struct cpu *c, bool open)
-{
-    struct vmm_lock lock = host_mutex_lock(&c->vm->cpus_lock);
-
-    vmm_enter(&lock);
-    c->open = open;
-    vmm_leave(&lock);
-}
-
-/* Creates the CPU on its thread; CPU 0 gets the guest's first state once all others wait for it. */
-static int cpu_open(struct cpu *c)
-{
-    struct vm *vm = c->vm;
-    int err = hyp_cpu_open(&c->hyp, &vm->hyp, c->id);
-
-    if (!err)
-        cpu_set_open(c, true);
     else
-        vm_end(vm, ST_UNFIT); /* before the gate: CPU 0 must not run without this one */
-    if (c->id != 0) {
-        host_gate_arrive(&vm->others_open);
-        return err;
-    }
-    if (!err && (err = hyp_set_regs(&c->hyp, &vm->entry)))
-        vmm_err(vm->log, err, "the guest's first state is refused: %s", strerror(-err));
-    host_gate_wait(&vm->others_open);
-    vm_stamp(vm, STAGE_ENTRY);
-    return err;
+        cpu_halt(c);
 }
 
 /* A CPU's registers after INIT and a start-up interrupt: real mode, at a page. */
 static int cpu_startup(struct cpu *c, uint8_t page)
 {
     const struct vmm_x86_seg data = {.limit = 0xffff, .attr = 0x93};
-    struct vmm_x86_regs r = {.rflags = 2, .cr0 = 0x60000010};
+    struct vmm_regs r = {.rflags = 2, .cr0 = 0x60000010};
 
     r.ds = r.es = r.fs = r.gs = r.ss = r.cs = r.tr = r.ldt = data;
     r.cs.selector = (uint16_t)(page << 8);
@@ -3073,6 +2892,224 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
     if (!err && !vm_over(c->vm))
         err = hyp_run(&c->hyp, e);
     cpu_came_out(c);
+    return err;
+}
+
+#endif /* x86 */
+
+/* >>boot ------------------------------------------------------------------------------------ */
+
+struct images {
+    const struct vmm_mem *mem;
+    struct host_file kernel, initrd;
+};
+
+/* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
+static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa,
+                    uint64_t len)
+{
+    struct images *im = ctx;
+    void *at = vmm_at(im->mem, gpa, len);
+
+    return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
+                              len)
+              : -EFAULT;
+}
+
+/* The default command line names the console; --append adds, and without ACPI the kernel is told
+   where the virtio devices are (kernels with VIRTIO_MMIO_CMDLINE_DEVICES listen). The caller
+   frees it. */
+static char *make_cmdline(const struct vm *vm)
+{
+    static const char *const consoles[] = {"console=" CONSOLE " ", "console=hvc0 ", ""};
+    const struct config *c = vm->cfg;
+    size_t size = (c->cmdline ? strlen(c->cmdline) : 64) + (c->append ? strlen(c->append) : 0) +
+                  SLOTS_MAX * 48 + 2;
+    char *line = malloc(size);
+    int n;
+
+    if (!line)
+        return NULL;
+    n = snprintf(line, size, "%s%s%s%s", c->cmdline ? "" : consoles[c->console],
+                 c->cmdline ? c->cmdline : CMDLINE_DEFAULT, c->append ? " " : "",
+                 c->append ? c->append : "");
+    for (unsigned i = 0; i < mmio_slots(vm) && c->no_acpi; i++)
+        n +=
+            snprintf(line + n, size - (size_t)n, " virtio_mmio.device=4K@0x%llx:%u",
+                     (unsigned long long)(VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN), virtio_gsi[i]);
+    return line;
+}
+
+static struct boot_file boot_file(const struct host_file *f, const char *name)
+{
+    return (struct boot_file){.data = f->data, .len = f->len, .name = name};
+}
+
+/* Hands boot.h one description of the machine; e820, ACPI and MP table come from it. */
+static int load_images(struct vm *vm, struct images *im, const char *cmdline)
+{
+    const struct config *c = vm->cfg;
+    struct boot_dev dev[4 + SLOTS_MAX];
+    struct boot_desc desc = {
+        .machine = {.mem = &vm->mem, .ncpus = c->ncpus, .pci = boot_pci(vm)},
+        .kernel = boot_file(&im->kernel, c->kernel),
+        .initrd = boot_file(&im->initrd, c->initrd),
+        .cmdline = cmdline,
+        .entry = c->kernel_entry,
+        .load_addr = c->kernel_load,
+        .map = map_file,
+        .ctx = im,
+        .log = vm->log,
+    };
+    struct boot_result result;
+    int err;
+
+    machine_describe(vm, &desc.machine, dev);
+    err = boot_linux(&desc, &result);
+    if (err)
+        return err;
+    vm->entry = result.regs;
+    if (result.kernel_gpa < c->himem_start)
+        return vmm_err(vm->log, -EINVAL,
+                       "the kernel loads at 0x%llx, below himem_start: lower himem_start",
+                       (unsigned long long)result.kernel_gpa);
+    return 0;
+}
+
+/* The files are closed again before the guest runs: mapped pages keep what they need. */
+static int load_kernel(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    struct images im = {.mem = &vm->mem};
+    char *cmdline = make_cmdline(vm);
+    int err = cmdline ? host_file_open(&im.kernel, "kernel", c->kernel, vm->log) : -ENOMEM;
+
+    if (!err && c->initrd)
+        err = host_file_open(&im.initrd, "initrd", c->initrd, vm->log);
+    if (!err)
+        err = load_images(vm, &im, cmdline);
+    free(cmdline);
+    host_file_close(&im.initrd);
+    host_file_close(&im.kernel);
+    return err;
+}
+
+static int load_binary(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    struct host_file file;
+    int err = host_file_open(&file, "binary", c->binary, vm->log);
+    struct boot_flat_desc desc = {
+        .mem = &vm->mem, .load = c->load, .entry = c->entry, .mode = c->mode, .log = vm->log};
+
+    if (err)
+        return err;
+    desc.file = boot_file(&file, c->binary);
+    err = machine_boot_flat(vm, &desc);
+    host_file_close(&file);
+    return err;
+}
+
+/* >>cpus ------------------------------------------------------------------------------------ */
+
+static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
+{
+    char text[3 * 16 + 1] = "";
+
+    for (unsigned i = 0; i < e->size && i < 16; i++)
+        snprintf(text + 3 * i, 4, " %02x", e->data[i]);
+    vmm_say(log, VMM_LOG_ERROR, "  bytes at rip:%s", *text ? text : " not readable");
+}
+
+static const char software_kvm[] =
+    "this host's KVM is a software one (no VMX or SVM), which interprets guests and cannot run "
+    "every "
+    "kernel: use a host with hardware virtualisation, or the lab ('make run')";
+
+static bool is_software(const struct vm *vm)
+{
+    return hyp_caps(&vm->hyp) & HYP_CAP_SOFTWARE;
+}
+
+/* The guest is dead: says why, once, with what the CPU looked like. */
+static void cpu_died(struct cpu *c, const struct vmm_exit *e)
+{
+    struct vm *vm = c->vm;
+    struct vmm_regs regs = {0};
+    bool triple = e->kind == VMM_EXIT_SHUTDOWN;
+
+    if (!vm_end(vm, triple ? ST_TRIPLE_FAULT : ST_HYPERVISOR))
+        return;
+    hyp_get_regs(&c->hyp, &regs);
+    if (triple) {
+        vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at rip 0x%llx",
+                c->id, (unsigned long long)regs_pc(&regs));
+        return;
+    }
+    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s%s", e->why,
+            (unsigned long long)e->code, c->id, (unsigned long long)regs_pc(&regs),
+            is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
+    log_regs(vm->log, &regs);
+    log_bytes(vm->log, e);
+}
+
+/* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
+static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
+{
+    switch (e->kind) {
+    case VMM_EXIT_PIO:
+        vmm_bus_exit(&c->vm->ports, e);
+        break;
+    case VMM_EXIT_MMIO:
+        cpu_mmio(c, e);
+        break;
+    case VMM_EXIT_MSR:
+    case VMM_EXIT_EOI:
+    case VMM_EXIT_HALT:
+        machine_exit(c, e);
+        break;
+    case VMM_EXIT_SHUTDOWN:
+    case VMM_EXIT_FAULT:
+        cpu_died(c, e);
+        break;
+    case VMM_EXIT_OFF:
+        vm_end(c->vm, ST_POWEROFF);
+        break;
+    case VMM_EXIT_RESET:
+        vm_end(c->vm, ST_RESET);
+        break;
+    case VMM_EXIT_AGAIN:
+        break;
+    }
+}
+
+static void cpu_set_open(struct cpu *c, bool open)
+{
+    struct vmm_lock lock = host_mutex_lock(&c->vm->cpus_lock);
+
+    vmm_enter(&lock);
+    c->open = open;
+    vmm_leave(&lock);
+}
+
+/* Creates the CPU on its thread; CPU 0 gets the guest's first state once all others wait for it. */
+static int cpu_open(struct cpu *c)
+{
+    struct vm *vm = c->vm;
+    int err = hyp_cpu_open(&c->hyp, &vm->hyp, c->id);
+
+    if (!err)
+        cpu_set_open(c, true);
+    else
+        vm_end(vm, ST_UNFIT); /* before the gate: CPU 0 must not run without this one */
+    if (c->id != 0) {
+        host_gate_arrive(&vm->others_open);
+        return err;
+    }
+    if (!err && (err = machine_enter(c)))
+        vmm_err(vm->log, err, "the guest's first state is refused: %s", strerror(-err));
+    host_gate_wait(&vm->others_open);
+    vm_stamp(vm, STAGE_ENTRY);
     return err;
 }
 
@@ -3180,7 +3217,7 @@ static void on_deadline(void *ctx)
 static void on_signal(void *ctx, int signo)
 {
     struct vm *vm = ctx;
-    bool has_button = !vm->cfg->binary && !vm->cfg->no_acpi && signo != SIGHUP;
+    bool has_button = machine_has_button(vm->cfg) && signo != SIGHUP;
 
     if (vm->button_pressed || !has_button) {
         vm_end(vm, ST_SIGNAL + signo);
@@ -3188,7 +3225,7 @@ static void on_signal(void *ctx, int signo)
     }
     vm->button_pressed = true;
     vmm_say(vm->log, VMM_LOG_WARN, "asked the guest to power off; a second signal ends it at once");
-    vmm_irq_set(&vm->power_button, true);
+    machine_press(vm);
 }
 
 static int line_open(struct line *l, const char *spec)
@@ -3521,8 +3558,10 @@ static int open_hypervisor(struct vm *vm)
                             .ncpus = cfg->ncpus,
                             .no_irqchip = cfg->irqchip == IRQCHIP_USER,
                             .split_irqchip = cfg->irqchip == IRQCHIP_SPLIT};
-    int err = hyp_open(&vm->hyp, &desc);
+    int err;
 
+    machine_hyp_desc(vm, &desc);
+    err = hyp_open(&vm->hyp, &desc);
     if (!err && desc.split_irqchip && !vm_can(vm, HYP_CAP_LAPIC))
         return vmm_err(vm->log, -ENOTSUP,
                        "--irqchip split: this host's hypervisor has no LAPICs of their own: give "
@@ -3562,7 +3601,7 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = plug_chips(vm);
     if (!err)
-        err = load_guest(vm);
+        err = vm->cfg->kernel ? load_kernel(vm) : load_binary(vm);
     vm_stamp(vm, STAGE_LOADED);
     if (!err && vm->cfg->kernel && is_software(vm))
         vmm_say(vm->log, VMM_LOG_WARN, "%s", software_kvm);

@@ -486,7 +486,26 @@ struct hyp_desc {
     unsigned ncpus;            /* vCPUs that will be created, ids 0 .. ncpus-1; 0: 1 */
     bool no_irqchip;    /* true: no interrupt controllers or timers in the kernel; HLT exits */
     bool split_irqchip; /* true: LAPICs alone, without the other chips, if it has HYP_CAP_LAPIC */
+
+    /* of arm64 alone */
+    const struct vmm_gic *gic; /* NULL: no interrupt controller */
+    unsigned gpa_bits;         /* how wide guest-physical addresses must be, if the host can */
+    unsigned features_need;    /* bits of enum hyp_feature; -ENOTSUP where the host lacks one */
+    unsigned features_want;    /* the same, where the host has them */
 };
+
+/* Where the interrupt controller of an arm64 VM is put, whichever the host has: GICv3 with an ITS,
+   or GICv2 with a frame for messages. */
+struct vmm_gic {
+    uint64_t dist;   /* 64 KiB; GICv2: 4 KiB */
+    uint64_t redist; /* GICv3: 128 KiB for each CPU */
+    uint64_t its;    /* GICv3: 128 KiB */
+    uint64_t cpu;    /* GICv2: 8 KiB */
+    uint64_t v2m;    /* GICv2: writes of SPI numbers to v2m + 0x40 are its messages; the caller's */
+};
+
+/* What the vCPUs of an arm64 VM can have beyond the base. */
+enum hyp_feature { HYP_FEATURE_SVE = 1, HYP_FEATURE_PAUTH = 2, HYP_FEATURE_PMU = 4 };
 
 enum hyp_cap {
     HYP_CAP_IRQCHIP =
@@ -495,7 +514,9 @@ enum hyp_cap {
     HYP_CAP_SOFTWARE =
         1 << 2, /* no hardware virtualisation: guest kernel code is interpreted, slow, incomplete */
     HYP_CAP_MSI = 1 << 3,  /* hyp_msi_* work */
-    HYP_CAP_LAPIC = 1 << 4 /* LAPICs live in the kernel; it halts and starts CPUs */
+    HYP_CAP_LAPIC = 1 << 4, /* LAPICs live in the kernel; it halts and starts CPUs */
+    HYP_CAP_GICV3 = 1 << 5, /* arm64: the interrupt controller is one; else a GICv2 */
+    HYP_CAP_PMU = 1 << 6    /* arm64: vCPUs have a PMU, whose interrupt is PPI 7 */
 };
 
 /* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that rings a
@@ -555,17 +576,13 @@ VMM_DEF int hyp_irq_bell(struct hyp *h, unsigned gsi, int bell, bool on);
    and when the guest ends the interrupt it is lowered and `done` is rung, so that whoever listens
    there can look whether the device still wants it. */
 VMM_DEF int hyp_irq_resample(struct hyp *h, unsigned gsi, int bell, int done, bool on);
-/* A new line for message-signalled interrupts. -ENOSYS without HYP_CAP_MSI, -ENOSPC when there are
+/* A new line for message-signalled interrupts of one sender: requester is its PCI bus, device and
+   function, by which an ITS tells senders apart. -ENOSYS without HYP_CAP_MSI, -ENOSPC when there are
    no more. From one thread at a time, as the next. */
-VMM_DEF int hyp_msi_line(struct hyp *h);
+VMM_DEF int hyp_msi_line(struct hyp *h, unsigned requester);
 /* From now on an edge on this line is this message. Slow; before the line is first rung. -EINVAL,
    silently, for the guest chose it: no such message can be, and what was before goes on. */
 VMM_DEF int hyp_msi_route(struct hyp *h, unsigned gsi, uint64_t addr, uint32_t data);
-/* With HYP_CAP_LAPIC: sends a message now. Thread-safe. */
-VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data);
-/* With HYP_CAP_LAPIC alone: pin `pin` of the caller's IOAPIC sends this, level-triggered, so that the
-   end of the interrupt is told (VMM_EXIT_EOI). Slow. */
-VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data);
 /* From now on (on) or no longer: such a write of the guest's rings the bell. -ENOSYS without
    HYP_CAP_DOORBELL, or where this width is not possible; -EEXIST: another has this place. Silent,
    for a guest can bring that about. Thread-safe. */
@@ -581,6 +598,16 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs);
 /* Completes the previous exit, runs the guest until the next, and describes that. Never blocks on a
  * device. */
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e);
+/* Makes the current or, when none is under way, the next hyp_run return VMM_EXIT_AGAIN. Any thread,
+   any time between hyp_cpu_open and hyp_cpu_close; never lost. */
+VMM_DEF void hyp_kick(struct hyp_cpu *c);
+
+#if !defined(__aarch64__) /* of x86 alone */
+/* With HYP_CAP_LAPIC: sends a message now. Thread-safe. */
+VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data);
+/* With HYP_CAP_LAPIC alone: pin `pin` of the caller's IOAPIC sends this, level-triggered, so that the
+   end of the interrupt is told (VMM_EXIT_EOI). Slow. */
+VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data);
 /* Interrupts without HYP_CAP_IRQCHIP, all on the vCPU's thread, between two hyp_run. Can the guest
    take one at its next instruction? As of the last exit; false after hyp_inject. */
 VMM_DEF bool hyp_ready(const struct hyp_cpu *c);
@@ -595,9 +622,7 @@ VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c);
 VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8);
 /* The access of a VMM_EXIT_MSR ends in a general protection fault. */
 VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
-/* Makes the current or, when none is under way, the next hyp_run return VMM_EXIT_AGAIN. Any thread,
-   any time between hyp_cpu_open and hyp_cpu_close; never lost. */
-VMM_DEF void hyp_kick(struct hyp_cpu *c);
+#endif
 
 #ifdef __cplusplus
 }

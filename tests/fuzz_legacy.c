@@ -20,12 +20,14 @@ struct machine {
     struct pc_kbc kbc;
     struct pc_rtc rtc;
     struct pc_power power;
+    struct pc_pm pm;
     struct pc_debugexit quit;
     struct pc_debugcon con;
     size_t room;  /* of the stream */
     bool refills; /* rx_room offers more on the spot */
     bool line[16];
     int64_t now;
+    uint64_t ns, wake_at; /* of the power management timer */
 };
 
 static void set_line(void *ctx, unsigned line, bool level)
@@ -72,16 +74,28 @@ static int64_t tell_time(void *ctx)
     return ((struct machine *)ctx)->now;
 }
 
+static uint64_t tell_ns(void *ctx)
+{
+    return ((struct machine *)ctx)->ns;
+}
+
+static void note_wake(void *ctx, uint64_t at_ns)
+{
+    ((struct machine *)ctx)->wake_at = at_ns;
+}
+
 static void machine_init(struct machine *m, bool aux)
 {
     struct pc_uart_desc uart = {{set_line, m, 4}, {take, room, m}, NULL};
     struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m};
     struct pc_rtc_desc rtc = {tell_time, m, (uint64_t)3 << 30, (uint64_t)1 << 32};
+    struct pc_pm_desc pm = {{set_line, m, 9}, {tell_ns, note_wake, m}, note, m};
 
     memset(m, 0, sizeof *m);
     pc_uart_init(&m->uart, &uart);
     pc_kbc_init(&m->kbc, &kbc);
     pc_rtc_init(&m->rtc, &rtc);
+    pc_pm_init(&m->pm, &pm);
     m->power = (struct pc_power){note, note, m, 0};
     m->quit = (struct pc_debugexit){note_exit, m};
     m->con = (struct pc_debugcon){{take, NULL, m}};
@@ -192,6 +206,23 @@ static void step_uart(struct machine *m, unsigned op, uint8_t a, uint8_t b)
     check_uart(m);
 }
 
+/* The line follows status and enable; a timer that would interrupt is waited for. */
+static void step_pm(struct machine *m, uint8_t a, unsigned len, uint64_t val)
+{
+    struct pc_pm *p = &m->pm;
+
+    m->ns = m->ns + (uint64_t)a * a * a * 100003;
+    if (m->ns >= m->wake_at || a == 0xff)
+        a & 1 ? pc_pm_tick(p) : pc_pm_button(p);
+    else if (a & 0x80)
+        pc_pm_write(p, a & 15, len, val);
+    else
+        must(!(pc_pm_read(p, a & 15, len) & ~vmm_ones(len)));
+    must(m->line[9] == ((p->status & p->enable) != 0));
+    must(!(p->enable & ~0x521u) && (p->control & 0x2001) == 1);
+    must(!(p->enable & ~p->status & 1) || m->wake_at > m->ns);
+}
+
 static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
 {
     unsigned len = 1u << (op >> 4 & 3);
@@ -219,6 +250,9 @@ static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
         pc_power_reset_write(&m->power, a & 1, len, b);
         pc_power_sleep_write(&m->power, a & 1, len, b);
         must(a & 1 || (pc_power_reset_read(&m->power, 0, 1) & 0xff) == b);
+        break;
+    case 7:
+        step_pm(m, a, len, widen(b, len));
         break;
     default:
         pc_debugexit_write(&m->quit, a & 3, len, b);

@@ -20,14 +20,20 @@ await 'Leave with' && sleep 1 && printf 'echo $((6*7))\npoweroff\n' >&3
 stop
 check "interactive shell, left with poweroff" 0 '^42$'
 
-signal() { # NAME SIGNAL: sent to a guest that is up
-    start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio" --append 'run="echo READY; sleep 1000"'
-    await '^READY' && kill -s "$2" "$pid"
+signal() { # NAME SIGNAL OPTION...: sent to a guest that is up
+    name=$1 signal=$2
+    shift 2
+    start --kernel "build/kernels/$k/vmlinuz" --initrd "build/initramfs-$k.cpio" \
+        --append 'run="echo READY; sleep 1000"' "$@"
+    await '^READY' && kill -s "$signal" "$pid"
     stop
-    check "$1" 0
+    check "$name" 0
 }
 signal "SIGTERM powers the guest off cleanly" TERM
 signal "SIGINT powers the guest off cleanly" INT
+signal "power button, user irqchip" TERM --irqchip user
+signal "power button, 8259s of the kernel" TERM --append noapic
+signal "power button, 8259s of vmm, no LAPIC" TERM --append nolapic --irqchip user
 
 linux "$k/vmlinuz" 'for f in /sys/class/input/event*/device/name; do cat $f; done'
 check "power button is there" 0 '^Power Button$'

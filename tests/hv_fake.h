@@ -126,9 +126,10 @@ VMM_DEF int hyp_device_add(struct hyp *h, int fd)
     return -ENOSYS;
 }
 
-VMM_DEF int hyp_msi_line(struct hyp *h)
+VMM_DEF int hyp_msi_line(struct hyp *h, unsigned requester)
 {
     (void)h;
+    (void)requester;
     return -ENOSYS;
 }
 

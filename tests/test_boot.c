@@ -750,6 +750,52 @@ static void test_fadt(void)
     CHECK_EQ(mp_cpus(), 1);
 }
 
+/* The entry of type 2 (an interrupt of ISA that goes elsewhere, or is not as ISA has them). */
+static const uint8_t *madt_override(const uint8_t *madt)
+{
+    for (uint32_t at = 44; at < vmm_get32(madt + 4); at += madt[at + 1])
+        if (madt[at] == 2)
+            return madt + at;
+    return NULL;
+}
+
+/* ACPI 6.3, 5.2.9 and 5.2.10: with registers, a FADT tells where, and there is a FACS. */
+static void test_pm(void)
+{
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_desc d = desc_of(&mem, make_bzimage());
+    struct boot_result out;
+    const uint8_t *fadt, *facs, *madt;
+
+    fill_machine(&d.machine);
+    d.machine.pm_port = 0x600;
+    d.machine.sci_gsi = 9;
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    fadt = xsdt_entry(out.rsdp, 0, "FACP");
+    facs = ram + vmm_get32(fadt + 36);
+    CHECK(vmm_get32(fadt + 36) % 64 == 0 && !memcmp(facs, "FACS\x40\0\0\0", 8) && facs[32] == 2);
+    CHECK_EQ(vmm_get16(fadt + 46), 9);
+    CHECK_EQ(vmm_get32(fadt + 48), 0); /* no SMI command: always in ACPI's mode */
+    CHECK_EQ(vmm_get32(fadt + 56), 0x600);
+    CHECK_EQ(vmm_get32(fadt + 64), 0x604);
+    CHECK_EQ(vmm_get32(fadt + 76), 0x608);
+    CHECK(fadt[88] == 4 && fadt[89] == 2 && fadt[91] == 4);
+    CHECK_EQ(vmm_get32(fadt + 60) | vmm_get32(fadt + 68) | vmm_get64(fadt + 80), 0);
+    CHECK(vmm_get16(fadt + 96) > 100 && vmm_get16(fadt + 98) > 1000); /* no C2, no C3 */
+    CHECK_EQ(fadt[108], 0x32);
+    CHECK_EQ(vmm_get32(fadt + 112), 1 | 4 | 32 | 64 | 256 | 1 << 10);
+    CHECK_EQ(vmm_get64(fadt + 248) | vmm_get64(fadt + 260), 0);
+    madt = xsdt_entry(out.rsdp, 1, "APIC");
+    CHECK_EQ(vmm_get32(madt + 40), 1); /* 8259s */
+    CHECK(!memcmp(madt_override(madt), "\2\x0a\0\x09\x09\0\0\0\x0d\0", 10));
+
+    memset(ram, 0, MIB);
+    d.machine.pm_port = 0;
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    CHECK(!madt_override(xsdt_entry(out.rsdp, 1, "APIC")));
+    CHECK_EQ(vmm_get32(xsdt_entry(out.rsdp, 0, "FACP") + 36), 0);
+}
+
 /* The n-th byte string with these bytes in the DSDT, or NULL. */
 static bool dsdt_has(const uint8_t *dsdt, const void *bytes, size_t len)
 {
@@ -789,6 +835,13 @@ static void test_dsdt(void)
     CHECK(dsdt_has(dsdt, "LNRO0005", 9));
     CHECK(dsdt_has(dsdt, "\x86\x09\0\1\0\0\0\xd0\0\2\0\0\x89\6\0\3\1\6\0\0\0\x79", 22));
     CHECK(dsdt_has(dsdt, "_EVT\x09\x86\\._SB_PWRB\x0a\x80", 18));
+
+    memset(ram, 0, MIB);
+    d.machine.pm_port = 0x600;
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    dsdt = table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT");
+    CHECK(dsdt_has(dsdt, "\x08_S5_\x12\x06\x04\0\0\0\0\x10", 13));
+    CHECK(!dsdt_has(dsdt, "PWRB", 4)); /* the button is one of the registers' */
 }
 
 static const struct boot_pci some_pci = {
@@ -1062,6 +1115,7 @@ int main(int argc, char **argv)
     test_linux_regs();
     test_cpu_tables();
     test_fadt();
+    test_pm();
     test_dsdt();
     test_pci();
     test_pci_map();

@@ -159,8 +159,298 @@ static void test_read_write(void)
     CHECK_EQ(dbg_x86_read(&mem, &r, 0x2000, text, 1), 0);
 }
 
+/* Bytes in hex, and what they are called. Lengths and names agree with GNU objdump. */
+static const struct insn {
+    unsigned bits;
+    const char *hex, *text;
+} insns[] = {
+    {64, "f4", "hlt"},
+    {64, "fa", "cli"},
+    {64, "90", "nop"},
+    {64, "f390", "pause"},
+    {64, "4990", "xchg r8, rax"},
+    {64, "0f01c1", "vmcall"},
+    {64, "0f01d1", "xsetbv"},
+    {64, "0f01f8", "swapgs"},
+    {64, "f30f1efa", "endbr64"},
+    {64, "0f30", "wrmsr"},
+    {64, "0f0b", "ud2"},
+    {64, "0f22d8", "mov cr3, rax"},
+    {64, "440f20c0", "mov rax, cr8"},
+    {32, "0f22c0", "mov cr0, eax"},
+    {64, "0f0138", "invlpg [rax]"},
+    {64, "0f011d10000000", "lidt [rip+0x10]"},
+    {64, "4889e5", "mov rbp, rsp"},
+    {64, "8b4508", "mov eax, dword [rbp+0x8]"},
+    {64, "488b44d8f0", "mov rax, qword [rax+rbx*8-0x10]"},
+    {64, "4b8d4401ff", "lea rax, [r9+r8-0x1]"},
+    {64, "65488b042528000000", "mov rax, qword [gs:0x28]"},
+    {64, "8b0510000000", "mov eax, dword [rip+0x10]"},
+    {32, "8b0510000000", "mov eax, dword [0x10]"},
+    {64, "40b7ff", "mov dil, 0xff"},
+    {32, "b7ff", "mov bh, 0xff"},
+    {64, "48b8efcdab8967452301", "mov rax, 0x123456789abcdef"},
+    {64, "48c7c0ffffffff", "mov rax, 0xffffffffffffffff"},
+    {64, "4883ec08", "sub rsp, 0x8"},
+    {64, "4883c4f8", "add rsp, 0xfffffffffffffff8"},
+    {64, "f0480fb111", "lock cmpxchg qword [rcx], rdx"},
+    {64, "f348ab", "rep stosq"},
+    {64, "f3a4", "rep movsb"},
+    {64, "f2ae", "repne scasb"},
+    {64, "ebfe", "jmp 0x1000"},
+    {64, "e8fbffffff", "call 0x1000"},
+    {64, "0f84fa0f0000", "je 0x2000"},
+    {64, "ffd0", "call rax"},
+    {64, "41ff2424", "jmp qword [r12]"},
+    {64, "c3", "ret"},
+    {64, "48cf", "iretq"},
+    {64, "cf", "iretd"},
+    {64, "ec", "in al, dx"},
+    {64, "66ef", "out dx, ax"},
+    {64, "e464", "in al, 0x64"},
+    {64, "e680", "out 0x80, al"},
+    {64, "480fba2e05", "bts qword [rsi], 0x5"},
+    {64, "480fc8", "bswap rax"},
+    {64, "0fb6c0", "movzx eax, al"},
+    {64, "4863d0", "movsxd rdx, eax"},
+    {64, "f6c3f7", "test bl, 0xf7"},
+    {64, "48f7f1", "div rcx"},
+    {64, "48c1e80c", "shr rax, 0xc"},
+    {64, "480f44c2", "cmove rax, rdx"},
+    {64, "f3480fbcc0", "tzcnt rax, rax"},
+    {64, "6aff", "push 0xffffffffffffffff"},
+    {64, "4155", "push r13"},
+    {64, "0faee8", "lfence"},
+    {64, "66670f1f440000", "nop word [eax+eax]"},
+    {32, "40", "inc eax"},
+    {32, "60", "pusha"},
+    {32, "ea785634120800", "jmp 0x8:0x12345678"},
+    {32, "a100100000", "mov eax, [0x1000]"},
+    {16, "ea5be000f0", "jmp 0xf000:0xe05b"},
+    {16, "8ed8", "mov ds, ax"},
+    {16, "8b4702", "mov ax, word [bx+0x2]"},
+    {16, "268a05", "mov al, byte [es:di]"},
+    {16, "a11004", "mov ax, [0x410]"},
+    {16, "6631c0", "xor eax, eax"},
+    {16, "cd10", "int 0x10"},
+    {16, "74fe", "je 0x1000"},
+    {16, "0e", "push cs"},
+    {64, "0e", "?"}, /* is none in 64-bit code */
+    {64, "60", "?"},
+    {64, "0f01", "?"}, /* goes on */
+    {64, "48b8efcdab", "?"},
+    {64, "0fff", "?"},
+    {64, "", "?"},
+    {64, "666666666666666666666666666666", "?"}, /* prefixes alone */
+};
+
+static size_t from_hex(const char *hex, uint8_t *bytes)
+{
+    size_t n = strlen(hex) / 2;
+
+    for (size_t i = 0; i < n; i++)
+        sscanf(hex + 2 * i, "%2hhx", &bytes[i]);
+    return n;
+}
+
+static void test_disasm(void)
+{
+    char text[DBG_TEXT_MAX];
+    uint8_t bytes[16];
+
+    for (size_t i = 0; i < sizeof insns / sizeof *insns; i++) {
+        size_t n = from_hex(insns[i].hex, bytes);
+        unsigned len = dbg_x86_disasm(bytes, n, insns[i].bits, 0x1000, text);
+        if (!CHECK(strcmp(text, insns[i].text) == 0))
+            fprintf(stderr, "%s: %s\n", insns[i].hex, text);
+        CHECK_EQ(len, *insns[i].text == '?' ? 0 : n);
+    }
+}
+
+/* >>symbols */
+
+static void expect(const struct dbg_symbols *s, uint64_t addr, const char *name, uint64_t offset)
+{
+    struct dbg_symbol got = {.name = "-"};
+    bool found = dbg_symbol_at(s, addr, &got);
+
+    CHECK_EQ(found, name != NULL);
+    if (!name || !found)
+        return;
+    if (!CHECK(strcmp(got.name, name) == 0))
+        fprintf(stderr, "%llx: %s, not %s\n", (unsigned long long)addr, got.name, name);
+    CHECK_EQ(got.offset, offset);
+}
+
+static void test_map(void)
+{
+    static const char map[] = "ffffffff81000000 T _text\nffffffff81000100 t start_it\n"
+                              "ffffffff81000080 T between\nnonsense\n\n"
+                              "ffffffffc0000000 t in_module\t[module]\nffffffff81000200 T last";
+    struct dbg_symbols s;
+
+    CHECK_EQ(dbg_symbols_file(&s, map, sizeof map - 1), 0);
+    expect(&s, 0xffffffff81000000, "_text", 0);
+    expect(&s, 0xffffffff8100007f, "_text", 0x7f);
+    expect(&s, 0xffffffff81000081, "between", 1);
+    expect(&s, 0xffffffff810001ff, "start_it", 0xff);
+    expect(&s, 0xffffffff81000204, "last", 4);
+    expect(&s, 0xffffffffc0000010, "in_module", 0x10);
+    expect(&s, 0xffffffff81010200, NULL, 0);
+    expect(&s, 0xffffffff80ffffff, NULL, 0);
+    CHECK(!dbg_symbols_moved(&s, "start", 0xffffffff91000100));
+    CHECK(!dbg_symbols_moved(&s, "start_it", 0xffffffff91000108));
+    CHECK(dbg_symbols_moved(&s, "start_it", 0xffffffff91000100));
+    expect(&s, 0xffffffff91000081, "between", 1);
+    CHECK_EQ(dbg_symbols_file(&s, "hello world", 11), -EINVAL);
+    CHECK_EQ(dbg_symbols_file(&s, "", 0), -EINVAL);
+    CHECK_EQ(dbg_symbols_file(&s, "0123456789abcdef0 t x", 21), -EINVAL);
+}
+
+/* An ELF file with three sections: none, symbols, names. */
+static size_t make_elf(uint8_t *f, unsigned bits)
+{
+    static const char names[] = "\0main\0data\0undefined\0label";
+    static const struct {
+        uint8_t name, info, section;
+        uint32_t value;
+    } syms[] = {
+        {1, 2, 1, 0x401000}, {6, 1, 1, 0x401010}, {11, 2, 0, 0x401010}, {21, 0, 1, 0x401020}};
+    bool w = bits == 64;
+    size_t sections = 64, symbols = 256, strings = 448;
+
+    memset(f, 0, 512);
+    memcpy(f, w ? "\177ELF\2\1\1" : "\177ELF\1\1\1", 7);
+    f[w ? 0x28 : 0x20] = (uint8_t)sections;
+    f[w ? 0x3c : 0x30] = 3;
+    for (unsigned n = 1; n < 3; n++) {
+        uint8_t *h = f + sections + n * (w ? 64 : 40);
+        h[4] = n == 1 ? 2 : 3;
+        vmm_put16(h + (w ? 0x18 : 0x10), (uint16_t)(n == 1 ? symbols : strings));
+        vmm_put16(h + (w ? 0x20 : 0x14), (uint16_t)(n == 1 ? 4 * (w ? 24 : 16) : sizeof names));
+        h[w ? 0x28 : 0x18] = n == 1 ? 2 : 0;
+    }
+    for (unsigned n = 0; n < 4; n++) {
+        uint8_t *p = f + symbols + n * (w ? 24 : 16);
+        p[0] = syms[n].name;
+        vmm_put32(p + (w ? 8 : 4), syms[n].value);
+        p[w ? 4 : 12] = syms[n].info;
+        p[w ? 6 : 14] = syms[n].section;
+    }
+    memcpy(f + strings, names, sizeof names);
+    return strings + sizeof names;
+}
+
+static void test_elf(unsigned bits)
+{
+    uint8_t file[512], damaged[512];
+    struct dbg_symbols s;
+    size_t len = make_elf(file, bits);
+
+    CHECK_EQ(dbg_symbols_file(&s, file, len), 0);
+    expect(&s, 0x401000, "main", 0);
+    expect(&s, 0x401018, "main", 0x18);
+    expect(&s, 0x401021, "label", 1);
+    expect(&s, 0x400fff, NULL, 0);
+    CHECK(dbg_symbols_moved(&s, "label", 0x501020));
+    expect(&s, 0x501000, "main", 0);
+    CHECK_EQ(dbg_symbols_file(&s, file, len - 1), -EINVAL); /* names go on */
+    file[64 + (bits == 64 ? 64 : 40) + 4] = 1;
+    CHECK_EQ(dbg_symbols_file(&s, file, len), -ENOENT);
+    for (size_t i = 4; i < len; i++) { /* any byte may lie; ASan watches */
+        struct dbg_symbol got;
+        make_elf(damaged, bits);
+        damaged[i] ^= 0xff;
+        if (dbg_symbols_file(&s, damaged, len) == 0)
+            dbg_symbol_at(&s, 0x401000, &got);
+    }
+}
+
+/* Linux's tables as scripts/kallsyms makes them, with two tokens that are longer than a letter. */
+static void test_linux(bool absolute)
+{
+    static const char info[] =
+        "OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff81001000\n"
+        "NUMBER(phys_base)=-16773120\nSYMBOL(kallsyms_names)=ffffffff81000100\n"
+        "SYMBOL(kallsyms_num_syms)=ffffffff81000000\n"
+        "SYMBOL(kallsyms_token_table)=ffffffff81000200\n"
+        "SYMBOL(kallsyms_token_index)=ffffffff81000600\n"
+        "SYMBOL(kallsyms_offsets)=ffffffff81000020\n"
+        "SYMBOL(kallsyms_relative_base)=ffffffff81000008\n";
+    static const uint8_t names[] = {3, 'T', 1, 2, 5, 't', 1, 'f', 'o', 'x', 3, 'A', 'p', 'c'};
+    static const uint32_t offsets[] = {0x1000, 0x2000, 0x40};
+    /* 0xffffffff81000000 lies at 0x1000000 + phys_base = 0x1000 */
+    const uint64_t at = 0x1000;
+    struct dbg_symbols s;
+    uint16_t token = 0;
+
+    start();
+    CHECK_EQ(dbg_symbols_linux(&s, &mem), -ENOENT);
+    vmm_put32(ram + at, 3);
+    vmm_put64(ram + at + 8, 0xffffffff81000000);
+    for (unsigned i = 0; i < 3; i++) /* per-CPU ones are absolute: the others count down from -1 */
+        vmm_put32(ram + at + 0x20 + 4 * i, absolute && i < 2 ? ~offsets[i] : offsets[i]);
+    memcpy(ram + at + 0x100, names, sizeof names);
+    for (unsigned i = 0; i < 256; i++) {
+        const char *text = i == 1 ? "_s" : i == 2 ? "text" : (const char[]){(char)i, 0};
+        vmm_put16(ram + at + 0x600 + 2 * i, token);
+        strcpy((char *)ram + at + 0x200 + token, text);
+        token = (uint16_t)(token + strlen(text) + 1);
+    }
+    memcpy(ram + 0x5000, info, sizeof info);
+    CHECK_EQ(dbg_symbols_linux(&s, &mem), 0);
+    expect(&s, 0xffffffff81001000, "_stext", 0);
+    expect(&s, 0xffffffff81001fff, "_stext", 0xfff);
+    expect(&s, 0xffffffff81002004, "_sfox", 4);
+    expect(&s, 0xffffffff80ffffff, NULL, 0);
+    for (size_t i = 0; i < 0x1000; i += i < 0x140 ? 1 : 7) { /* any byte may lie */
+        struct dbg_symbol got;
+        ram[at + i] ^= 0xff;
+        dbg_symbol_at(&s, 0xffffffff81002004, &got);
+        ram[at + i] ^= 0xff;
+    }
+    vmm_put32(ram + at, 0x7fffffff);
+    CHECK_EQ(dbg_symbols_linux(&s, &mem), -ENOENT);
+}
+
+/* >>stack: a stack between calls, near and through a register, and words that are none. */
+static void test_stack(void)
+{
+    static const uint8_t code[] = {0x90, 0xe8, 0,    0,    0,    0,    0x90, 0xff,
+                                   0xd0, 0x90, 0x41, 0xff, 0x54, 0x24, 0x08};
+    struct vmm_x86_regs r = {.gpr[VMM_RSP] = 0x8000, .cs.attr = 0x4000};
+    uint64_t found[4];
+
+    start();
+    memcpy(ram + 0x1000, code, sizeof code);
+    vmm_put32(ram + 0x8000, 0x1006); /* behind the call */
+    vmm_put32(ram + 0x8004, 0x1007);
+    vmm_put32(ram + 0x8008, 0x1009); /* behind call eax */
+    vmm_put32(ram + 0x800c, HOLE);
+    vmm_put32(ram + 0x8010, 0x100f);
+    CHECK_EQ(dbg_x86_stack(&mem, &r, found, 4), 3);
+    CHECK_EQ(found[0], 0x1006);
+    CHECK_EQ(found[1], 0x1009);
+    CHECK_EQ(found[2], 0x100f);
+    CHECK_EQ(dbg_x86_stack(&mem, &r, found, 2), 2);
+    r.gpr[VMM_RSP] = HOLE;
+    CHECK_EQ(dbg_x86_stack(&mem, &r, found, 4), 0);
+    CHECK_EQ(dbg_x86_bits(&r), 32);
+    r.cs.attr = 0x2000;
+    CHECK_EQ(dbg_x86_bits(&r), 16);
+    r.efer = 1 << 10;
+    CHECK_EQ(dbg_x86_bits(&r), 64);
+}
+
 int main(void)
 {
+    test_stack();
+    test_map();
+    test_elf(32);
+    test_elf(64);
+    test_linux(false);
+    test_linux(true);
+    test_disasm();
     test_no_paging();
     test_32bit();
     test_pae();

@@ -406,8 +406,8 @@ static void test_messages(struct hyp *h)
     const struct kvm_irq_routing_entry *last;
 
     CHECK_EQ(hyp_msi_route(h, 24, 0xfee00000, 1), -EINVAL);
-    CHECK_EQ(hyp_msi_line(h), 24);
-    CHECK_EQ(hyp_msi_line(h), 25);
+    CHECK_EQ(hyp_msi_line(h, 8), 24);
+    CHECK_EQ(hyp_msi_line(h, 8), 25);
     CHECK_EQ(hyp_msi_route(h, 25, 0x1fee01000, 0x4021), 0);
     CHECK(kvm.routings == 1 && table->nr == 16 + 24 + 1);
     for (unsigned i = 0, pins = 0; i < table->nr; i++) {
@@ -424,14 +424,14 @@ static void test_messages(struct hyp *h)
     nsaid = 0;
     CHECK_EQ(hyp_msi_route(h, 25, 0xff00000000, 3), -EINVAL);
     CHECK(last->u.msi.data == 2 && table->nr == 16 + 24 + 2 && nsaid == 0);
-    CHECK_EQ(hyp_msi_line(h), 26);
+    CHECK_EQ(hyp_msi_line(h, 8), 26);
     CHECK_EQ(hyp_msi_route(h, 26, 0xff00000000, 3), -EINVAL);
     CHECK_EQ(table->nr, 16 + 24 + 2);
     kvm.route_err = 0;
     CHECK_EQ(hyp_irq_bell(h, 25, 77, true), 0);
     while (h->nlines < HYP_MSI_LINES_MAX)
-        hyp_msi_line(h);
-    CHECK_EQ(hyp_msi_line(h), -ENOSPC);
+        hyp_msi_line(h, 8);
+    CHECK_EQ(hyp_msi_line(h, 8), -ENOSPC);
 }
 
 /* Memory of devices, which comes and goes: its slots are behind those of RAM, and used again. */

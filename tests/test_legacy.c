@@ -16,6 +16,7 @@ struct world {
     unsigned resets, offs, exits, lines;
     uint8_t status;
     int64_t now;
+    uint64_t ns, wake_at; /* of struct vmm_timer */
 };
 
 static void set_line(void *ctx, unsigned line, bool level)
@@ -51,6 +52,16 @@ static void room(void *ctx)
 static void count_reset(void *ctx)
 {
     ((struct world *)ctx)->resets++;
+}
+
+static uint64_t tell_ns(void *ctx)
+{
+    return ((struct world *)ctx)->ns;
+}
+
+static void note_wake(void *ctx, uint64_t at_ns)
+{
+    ((struct world *)ctx)->wake_at = at_ns;
 }
 
 static void count_off(void *ctx)
@@ -1067,6 +1078,120 @@ static void power_registers(void)
     pc_power_reset_write(&deaf, 0, 1, 0x04);
 }
 
+static struct pc_pm pm;
+
+static void pm_start(uint64_t ns)
+{
+    struct pc_pm_desc desc = {{set_line, &w, 9}, {tell_ns, note_wake, &w}, count_off, &w};
+
+    memset(&w, 0, sizeof w);
+    w.ns = ns;
+    w.wake_at = UINT64_MAX;
+    pc_pm_init(&pm, &desc);
+}
+
+/* ACPI 4.8.3: status is cleared by ones and alone by them, enable has the bits of what there is,
+   control is in ACPI's mode for ever, and what is only written reads 0. */
+static void pm_registers(void)
+{
+    static const struct {
+        unsigned off, len;
+        uint64_t put, get;
+    } cases[] = {
+        {0, 2, 0xffff, 0},
+        {2, 2, 0xffff, 0x0521},
+        {2, 1, 0x00, 0x00},
+        {2, 2, 0x0000, 0},
+        {3, 1, 0x05, 0x05},
+        {2, 2, 0x0100, 0x0100},
+        {4, 2, 0x0000, 1},
+        {4, 2, 0x1c02, 0x1c03},
+        {4, 2, 0xc3f8, 0x0001},
+        {5, 1, 0x14, 0x14},
+        {4, 1, 0x02, 0x03},
+        {6, 2, 0xffff, 0},
+        {0, 4, 0x0020ffff, 0x200000},
+        {2, 4, 0x14000001, 0x14010001},
+        {12, 4, 1, 0},
+    };
+
+    pm_start(0);
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pc_pm_write(&pm, cases[i].off, cases[i].len, cases[i].put);
+        CHECK_EQ(pc_pm_read(&pm, cases[i].off, cases[i].len), cases[i].get);
+    }
+    CHECK_EQ(w.offs, 0);
+}
+
+static void pm_sleep(void)
+{
+    static const struct {
+        unsigned off, len;
+        uint32_t val;
+        bool off_then;
+    } cases[] = {
+        {4, 2, 0x2000, true},     {4, 2, 0x2001, true},  {5, 1, 0x20, true},
+        {4, 4, 0x2000, true},     {4, 2, 0x2400, false}, {4, 2, 0x3c01, false},
+        {4, 2, 0x1c00, false},    {4, 1, 0x20, false},   {2, 2, 0x2000, false},
+        {2, 4, 0x20000000, true}, {0, 2, 0x2000, false},
+    };
+
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pm_start(0);
+        pc_pm_write(&pm, cases[i].off, cases[i].len, cases[i].val);
+        CHECK_EQ(w.offs, cases[i].off_then);
+    }
+}
+
+/* 3579545 Hz, 32 bits, read at once; each change of bit 31 sets its status, and interrupts. */
+static void pm_timer(void)
+{
+    const uint64_t half = 599932015941; /* ns until the clock is at 2^31 */
+
+    pm_start(5000000000);
+    CHECK_EQ(pc_pm_read(&pm, 8, 4), 5 * 3579545);
+    CHECK_EQ(pc_pm_read(&pm, 9, 2), 5 * 3579545 >> 8 & 0xffff);
+    pc_pm_write(&pm, 8, 4, 0);
+    CHECK_EQ(pc_pm_read(&pm, 8, 8), 5 * 3579545);
+    CHECK(w.wake_at == UINT64_MAX);
+    pc_pm_write(&pm, 2, 2, 1);
+    CHECK_EQ(w.wake_at, half);
+    w.ns = half - 1;
+    CHECK_EQ(pc_pm_read(&pm, 8, 4), 0x7fffffff);
+    pc_pm_tick(&pm);
+    CHECK(!w.line[9] && pc_pm_read(&pm, 0, 2) == 0);
+    w.ns = half;
+    pc_pm_tick(&pm);
+    CHECK_EQ(pc_pm_read(&pm, 8, 4), 0x80000000);
+    CHECK(w.line[9] && pc_pm_read(&pm, 0, 2) == 1);
+    CHECK(w.wake_at == UINT64_MAX); /* there is no second interrupt before this one is cleared */
+    pc_pm_write(&pm, 0, 2, 1);
+    CHECK(!w.line[9] && w.edges[9] == 1);
+    CHECK(w.wake_at >= 2 * half - 1 && w.wake_at <= 2 * half);
+    w.ns = w.wake_at;
+    CHECK_EQ(pc_pm_read(&pm, 8, 4), 0);
+    pc_pm_tick(&pm);
+    CHECK(w.line[9]);
+    pc_pm_write(&pm, 2, 2, 0);
+    CHECK(!w.line[9] && w.wake_at == UINT64_MAX);
+}
+
+static void pm_button(void)
+{
+    pm_start(0);
+    pc_pm_button(&pm);
+    CHECK(!w.line[9]);
+    CHECK_EQ(pc_pm_read(&pm, 0, 2), 0x100);
+    pc_pm_write(&pm, 2, 2, 0x100); /* a press that came before is not lost */
+    CHECK(w.line[9]);
+    pc_pm_write(&pm, 0, 1, 0xff);
+    CHECK(w.line[9]);
+    pc_pm_write(&pm, 1, 1, 0x01);
+    CHECK(!w.line[9]);
+    pc_pm_button(&pm);
+    CHECK(w.line[9] && w.edges[9] == 2);
+}
+
 int main(void)
 {
     static void (*const tests[])(void) = {uart_reset_values,
@@ -1103,7 +1228,11 @@ int main(void)
                                           rtc_registers,
                                           rtc_memory_sizes,
                                           debug_ports,
-                                          power_registers};
+                                          power_registers,
+                                          pm_registers,
+                                          pm_sleep,
+                                          pm_timer,
+                                          pm_button};
 
     for (unsigned i = 0; i < sizeof tests / sizeof tests[0]; i++)
         tests[i]();
