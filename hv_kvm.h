@@ -98,7 +98,8 @@ struct hyp_cpu {
     int fd;
     int tid; /* of the thread that runs it, for kicks */
     unsigned id;
-    uint8_t insn[16]; /* bytes at the instruction pointer of a fault */
+    uint8_t insn[16];       /* bytes at the instruction pointer of a fault */
+    struct vmm_debug debug; /* what hyp_debug asked for */
 };
 
 #endif /* HV_KVM_H */
@@ -665,6 +666,8 @@ static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
         caps |= HYP_CAP_MSI;
     if (kvm__cap(h, KVM_CAP_IOEVENTFD))
         caps |= HYP_CAP_DOORBELL;
+    if (kvm__cap(h, KVM_CAP_SET_GUEST_DEBUG) && kvm__cap(h, KVM_CAP_DEBUGREGS))
+        caps |= HYP_CAP_DEBUG;
     return caps;
 }
 
@@ -1146,6 +1149,25 @@ static void kvm__exit_msr(struct kvm_run *run, struct vmm_exit *e)
     e->data = (uint8_t *)&run->msr.data;
 }
 
+enum { KVM__BP = 3, KVM__DR6_BS = 0x4000, KVM__DR6_CAUSES = 0xe00f };
+
+/* DR6 may name slots that are not in use. */
+static void kvm__exit_debug(const struct hyp_cpu *c, struct vmm_exit *e)
+{
+    const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
+
+    e->kind = VMM_EXIT_DEBUG;
+    e->addr = debug->pc;
+    e->code = debug->exception == KVM__BP ? VMM_DEBUG_TRAP : 0;
+    if (debug->exception == KVM__BP)
+        return;
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (debug->dr6 >> i & 1 && c->debug.slot[i].len)
+            e->code |= 1u << i;
+    if (debug->dr6 & KVM__DR6_BS && c->debug.step)
+        e->code |= VMM_DEBUG_STEP;
+}
+
 static bool kvm__arch_exit(struct hyp_cpu *c, struct vmm_exit *e)
 {
     struct kvm_run *run = c->run;
@@ -1167,6 +1189,9 @@ static bool kvm__arch_exit(struct hyp_cpu *c, struct vmm_exit *e)
         return true;
     case KVM_EXIT_SHUTDOWN:
         e->kind = VMM_EXIT_SHUTDOWN;
+        return true;
+    case KVM_EXIT_DEBUG:
+        kvm__exit_debug(c, e);
         return true;
     case KVM_EXIT_IRQ_WINDOW_OPEN:
     case KVM_EXIT_SET_TPR:
@@ -1247,6 +1272,106 @@ VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8)
 VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
 {
     ((struct kvm_run *)c->run)->msr.error = 1;
+}
+
+/* >>debug ------------------------------------------------------------------------- */
+
+/* DR7, "Intel SDM" volume 3, 18.2.4: globally enabled, with type and length of each slot. */
+static uint64_t kvm__dr7(const struct vmm_debug *d)
+{
+    static const uint8_t types[] = {
+        [VMM_BREAK_EXEC] = 0, [VMM_BREAK_WRITE] = 1, [VMM_BREAK_ACCESS] = 3};
+    static const uint8_t lens[] = {[1] = 0, [2] = 1, [4] = 3, [8] = 2};
+    uint64_t dr7 = 0x600;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (d->slot[i].len)
+            dr7 |= 2ull << 2 * i | (uint64_t)types[d->slot[i].kind] << (16 + 4 * i) |
+                   (uint64_t)lens[d->slot[i].len] << (18 + 4 * i);
+    return dr7;
+}
+
+/* `more`: KVM_GUESTDBG_INJECT_*, for once. */
+static int kvm__set_debug(struct hyp_cpu *c, uint32_t more)
+{
+    const struct vmm_debug *d = &c->debug;
+    struct kvm_guest_debug debug = {.control = more};
+    int err;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        debug.arch.debugreg[i] = d->slot[i].addr;
+        if (d->slot[i].len)
+            debug.control |= KVM_GUESTDBG_USE_HW_BP;
+    }
+    debug.arch.debugreg[7] = kvm__dr7(d);
+    if (d->traps)
+        debug.control |= KVM_GUESTDBG_USE_SW_BP;
+    if (d->step)
+        debug.control |= KVM_GUESTDBG_SINGLESTEP;
+    if (d->step && kvm__cap(c->hyp, KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ)
+        debug.control |= KVM_GUESTDBG_BLOCKIRQ;
+    if (debug.control)
+        debug.control |= KVM_GUESTDBG_ENABLE;
+    err = kvm__ioctl(c->fd, KVM_SET_GUEST_DEBUG, &debug);
+    return err ? vmm_err(c->hyp->log, err, "KVM cannot debug CPU %u: %s", c->id, strerror(-err))
+               : 0;
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    c->debug = *d;
+    return kvm__set_debug(c, 0);
+}
+
+/* A handler of #DB looks for the cause in DR6, which the exception that KVM injects does not set. */
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
+    struct kvm_debugregs regs;
+    int err;
+
+    if (debug->exception == KVM__BP)
+        return kvm__set_debug(c, KVM_GUESTDBG_INJECT_BP);
+    err = kvm__ioctl(c->fd, KVM_GET_DEBUGREGS, &regs);
+    regs.dr6 |= debug->dr6 & KVM__DR6_CAUSES;
+    if (!err)
+        err = kvm__ioctl(c->fd, KVM_SET_DEBUGREGS, &regs);
+    return err ? err : kvm__set_debug(c, KVM_GUESTDBG_INJECT_DB);
+}
+
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
+{
+    struct kvm_fpu f;
+    int err = kvm__ioctl(c->fd, KVM_GET_FPU, &f);
+
+    _Static_assert(sizeof f.fpr == sizeof fpu->st && sizeof f.xmm == sizeof fpu->xmm, "");
+    if (err)
+        return err;
+    *fpu = (struct vmm_fpu){.fip = f.last_ip,
+                            .fdp = f.last_dp,
+                            .mxcsr = f.mxcsr,
+                            .fcw = f.fcw,
+                            .fsw = f.fsw,
+                            .fop = f.last_opcode,
+                            .ftw = f.ftwx};
+    memcpy(fpu->st, f.fpr, sizeof f.fpr);
+    memcpy(fpu->xmm, f.xmm, sizeof f.xmm);
+    return 0;
+}
+
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+{
+    struct kvm_fpu f = {.fcw = fpu->fcw,
+                        .fsw = fpu->fsw,
+                        .ftwx = fpu->ftw,
+                        .last_opcode = fpu->fop,
+                        .last_ip = fpu->fip,
+                        .last_dp = fpu->fdp,
+                        .mxcsr = fpu->mxcsr};
+
+    memcpy(f.fpr, fpu->st, sizeof f.fpr);
+    memcpy(f.xmm, fpu->xmm, sizeof f.xmm);
+    return kvm__ioctl(c->fd, KVM_SET_FPU, &f);
 }
 #endif /* x86 */
 

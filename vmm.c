@@ -3078,6 +3078,7 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
     case VMM_EXIT_RESET:
         vm_end(c->vm, ST_RESET);
         break;
+    case VMM_EXIT_DEBUG:
     case VMM_EXIT_AGAIN:
         break;
     }

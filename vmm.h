@@ -385,6 +385,8 @@ enum vmm_exit_kind {
     VMM_EXIT_SHUTDOWN, /* x86 triple fault */
     VMM_EXIT_OFF,      /* arm64: the guest powers off, by PSCI */
     VMM_EXIT_RESET,    /* arm64: it resets itself, by PSCI */
+    VMM_EXIT_DEBUG,    /* what hyp_debug asked for: code says which (enum vmm_debug_why), addr is the
+                          linear address of the instruction that comes next */
     VMM_EXIT_FAULT     /* the hypervisor cannot go on: why, code, and the bytes at the instruction
                           pointer in data/size */
 };
@@ -398,6 +400,27 @@ struct vmm_exit {
     uint8_t *data;   /* size * count bytes, owned by the backend, valid until the next hyp_run */
     const char *why; /* VMM_EXIT_FAULT: a constant phrase */
     uint64_t code;   /* VMM_EXIT_FAULT: the backend's own number for it */
+};
+
+/* >>debug: what a debugger wants of a CPU. */
+#define VMM_BREAKS 4 /* hardware break- and watchpoints */
+
+enum vmm_break_kind { VMM_BREAK_EXEC, VMM_BREAK_WRITE, VMM_BREAK_ACCESS };
+
+struct vmm_debug {
+    struct vmm_break {
+        uint64_t addr; /* linear */
+        uint8_t len;   /* 1, 2, 4 or 8, to which addr is aligned; EXEC: 1; 0: not in use */
+        enum vmm_break_kind kind;
+    } slot[VMM_BREAKS];
+    bool step;  /* one instruction, no interrupt before it where that can be had */
+    bool traps; /* breakpoint instructions come out, the guest's own among them */
+};
+
+enum vmm_debug_why {       /* bits */
+    VMM_DEBUG_SLOTS = 0xf, /* bit n: slot n; EXEC: before the instruction, else after it */
+    VMM_DEBUG_STEP = 0x10, /* the one instruction is done */
+    VMM_DEBUG_TRAP = 0x20  /* a breakpoint instruction is next */
 };
 
 /* Carries out a PIO or MMIO exit on a bus. False: no handler claimed (the last of) it. */
@@ -467,11 +490,28 @@ static inline uint64_t vmm_arm64_sp(const struct vmm_arm64_regs *r)
     return (r->pstate & 15) == 5 ? r->sp_el1 : r->sp_el0;
 }
 
-/* Those of the architecture that this is compiled for, which hyp_get_regs and hyp_set_regs move. */
+/* Floating point and vectors. */
+struct vmm_x86_fpu {
+    uint8_t st[8][16]; /* ST0 first; 10 bytes of each */
+    uint8_t xmm[16][16];
+    uint64_t fip, fdp;
+    uint32_t mxcsr;
+    uint16_t fcw, fsw, fop;
+    uint8_t ftw; /* as FXSAVE has it: a bit for each register that is in use */
+};
+
+struct vmm_arm64_fpu {
+    uint8_t v[32][16];
+    uint32_t fpsr, fpcr;
+};
+
+/* Those of the architecture that this is compiled for, which hyp_get_regs and the like move. */
 #if defined(__aarch64__)
 #define vmm_regs vmm_arm64_regs
+#define vmm_fpu  vmm_arm64_fpu
 #else
 #define vmm_regs vmm_x86_regs
+#define vmm_fpu  vmm_x86_fpu
 #endif
 
 /* >>hypervisor: the contract. Exactly one of hv_kvm.h, hv_hvf.h, hv_nvmm.h (or, in tests,
@@ -516,7 +556,8 @@ enum hyp_cap {
     HYP_CAP_MSI = 1 << 3,  /* hyp_msi_* work */
     HYP_CAP_LAPIC = 1 << 4, /* LAPICs live in the kernel; it halts and starts CPUs */
     HYP_CAP_GICV3 = 1 << 5, /* arm64: the interrupt controller is one; else a GICv2 */
-    HYP_CAP_PMU = 1 << 6    /* arm64: vCPUs have a PMU, whose interrupt is PPI 7 */
+    HYP_CAP_PMU = 1 << 6,   /* arm64: vCPUs have a PMU, whose interrupt is PPI 7 */
+    HYP_CAP_DEBUG = 1 << 7  /* hyp_debug and what stands with it work */
 };
 
 /* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that rings a
@@ -595,6 +636,13 @@ VMM_DEF void hyp_cpu_close(struct hyp_cpu *c);
 /* All of the architecture's registers, on the vCPU's thread, between two hyp_run. */
 VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_regs *regs);
 VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs);
+/* For a debugger, with HYP_CAP_DEBUG, else -ENOSYS; all on the vCPU's thread, between two hyp_run.
+   From now on; replaces what was wanted before. */
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d);
+/* What ended the last hyp_run (VMM_EXIT_DEBUG) is the guest's own: it gets the exception. */
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c);
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu);
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu);
 /* Completes the previous exit, runs the guest until the next, and describes that. Never blocks on a
  * device. */
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e);

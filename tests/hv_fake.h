@@ -24,6 +24,7 @@ struct hyp_cpu {
     int kicked; /* atomic */
     bool ready, window;
     unsigned cr8;
+    struct vmm_debug debug;
 };
 
 struct fake_exit {
@@ -47,6 +48,7 @@ static struct {
     unsigned raised;     /* hyp_irq_set(true) so far; atomic */
     unsigned mismatches; /* reads that brought something else, windows that were not wanted */
     unsigned injected, ninjected, nmis, refused; /* the last vector; how often each */
+    unsigned debugged, passed; /* calls of hyp_debug, hyp_debug_pass */
     unsigned started;                            /* page of the CPU that was started; atomic */
 } fake;
 
@@ -56,6 +58,7 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
     h->caps = desc->no_irqchip      ? 0
               : desc->split_irqchip ? HYP_CAP_LAPIC
                                     : HYP_CAP_IRQCHIP | HYP_CAP_LAPIC;
+    h->caps |= HYP_CAP_DEBUG;
     return fake.open_err ? vmm_err(h->log, fake.open_err, "the fake hypervisor does not open") : 0;
 }
 
@@ -236,6 +239,34 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
     if (c->id)
         __atomic_store_n(&fake.started, regs->cs.selector >> 8, __ATOMIC_SEQ_CST);
     return regs->rflags & 2 ? 0 : -EINVAL;
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    c->debug = *d;
+    fake.debugged++;
+    return 0;
+}
+
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    (void)c;
+    fake.passed++;
+    return 0;
+}
+
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
+{
+    (void)c;
+    memset(fpu, 0, sizeof *fpu);
+    return 0;
+}
+
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+{
+    (void)c;
+    (void)fpu;
+    return 0;
 }
 
 static int fake_sleep(struct hyp_cpu *c, struct vmm_exit *e)

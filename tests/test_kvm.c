@@ -32,6 +32,9 @@ static struct {
     struct kvm_userspace_memory_region region;
     int region_err, device;
     struct kvm_ioeventfd bell;
+    struct kvm_guest_debug debug;
+    struct kvm_debugregs debugregs;
+    struct kvm_fpu fpu;
 } kvm;
 
 static uint64_t set_cpuid[sizeof(struct hyp) / 8];
@@ -65,6 +68,8 @@ static int fake_cap(unsigned long cap)
 {
     if (cap == kvm.missing_cap)
         return 0;
+    if (cap == KVM_CAP_SET_GUEST_DEBUG2)
+        return KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ;
     return cap == KVM_CAP_MAX_VCPUS ? kvm.max_cpus : 1;
 }
 
@@ -109,6 +114,14 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
     case KVM_GET_REGS:
     case KVM_SET_REGS:
         return fake_copy(request, arg, &kvm.regs);
+    case KVM_SET_GUEST_DEBUG:
+        return fake_copy(_IOW(0, 0, struct kvm_guest_debug), arg, &kvm.debug);
+    case KVM_GET_DEBUGREGS:
+    case KVM_SET_DEBUGREGS:
+        return fake_copy(request, arg, &kvm.debugregs);
+    case KVM_GET_FPU:
+    case KVM_SET_FPU:
+        return fake_copy(request, arg, &kvm.fpu);
     case KVM_TRANSLATE:
         ((struct kvm_translation *)arg)->physical_address =
             ((struct kvm_translation *)arg)->linear_address;
@@ -360,6 +373,69 @@ static void test_exits(struct hyp_cpu *c)
     CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_FAULT && e.code == 12345);
 }
 
+/* What is wanted, and which of it has come. */
+static void test_debug(struct hyp_cpu *c)
+{
+    struct kvm_run *run = c->run;
+    struct vmm_debug want = {.slot = {{0x1000, 1, VMM_BREAK_EXEC},
+                                      {0x2000, 8, VMM_BREAK_WRITE},
+                                      {0},
+                                      {0x3004, 4, VMM_BREAK_ACCESS}},
+                             .traps = true};
+    const struct vmm_debug nothing = {0};
+    struct vmm_exit e;
+
+    CHECK(hyp_caps(c->hyp) & HYP_CAP_DEBUG);
+    CHECK_EQ(hyp_debug(c, &want), 0);
+    CHECK_EQ(kvm.debug.control,
+             KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_USE_SW_BP);
+    CHECK(kvm.debug.arch.debugreg[1] == 0x2000 && kvm.debug.arch.debugreg[3] == 0x3004);
+    CHECK_EQ(kvm.debug.arch.debugreg[7], 0xf090068a);
+    run->exit_reason = KVM_EXIT_DEBUG;
+    run->debug.arch.exception = 1;
+    run->debug.arch.pc = 0x1000;
+    run->debug.arch.dr6 = 0xffff4ff7; /* slot 2 is not in use, and a step was not asked for */
+    CHECK_EQ(hyp_run(c, &e), 0);
+    CHECK(e.kind == VMM_EXIT_DEBUG && e.addr == 0x1000 && e.code == 3);
+    kvm.debugregs.dr6 = 0xffff0ff0;
+    CHECK_EQ(hyp_debug_pass(c), 0);
+    CHECK_EQ(kvm.debugregs.dr6, 0xffff4ff7);
+    CHECK_EQ(kvm.debug.control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP |
+                                    KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_DB);
+    run->debug.arch.exception = 3;
+    CHECK_EQ(hyp_run(c, &e), 0);
+    CHECK_EQ(e.code, VMM_DEBUG_TRAP);
+    CHECK_EQ(hyp_debug_pass(c), 0);
+    CHECK(kvm.debug.control & KVM_GUESTDBG_INJECT_BP);
+    want.step = true;
+    CHECK_EQ(hyp_debug(c, &want), 0);
+    CHECK_EQ(kvm.debug.control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP |
+                                    KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_SINGLESTEP |
+                                    KVM_GUESTDBG_BLOCKIRQ);
+    run->debug.arch.exception = 1;
+    run->debug.arch.dr6 = 0xffff4ff0;
+    CHECK_EQ(hyp_run(c, &e), 0);
+    CHECK_EQ(e.code, VMM_DEBUG_STEP);
+    CHECK_EQ(hyp_debug(c, &nothing), 0);
+    CHECK_EQ(kvm.debug.control, 0);
+}
+
+static void test_fpu(struct hyp_cpu *c)
+{
+    struct vmm_x86_fpu in = {.fip = 1, .fdp = 2, .mxcsr = 0x1f80, .fcw = 0x37f, .fsw = 5}, out;
+
+    in.ftw = 0x81;
+    in.fop = 0x7ff;
+    memset(in.st[7], 7, 16);
+    memset(in.xmm[15], 15, 16);
+    CHECK_EQ(hyp_set_fpu(c, &in), 0);
+    CHECK(kvm.fpu.fcw == 0x37f && kvm.fpu.ftwx == 0x81 && kvm.fpu.fpr[7][0] == 7);
+    memset(&out, 0, sizeof out);
+    CHECK_EQ(hyp_get_fpu(c, &out), 0);
+    CHECK(out.fip == 1 && out.fdp == 2 && out.mxcsr == 0x1f80 && out.fsw == 5 && out.ftw == 0x81);
+    CHECK(out.fop == 0x7ff && out.xmm[15][15] == 15 && out.st[7][15] == 7);
+}
+
 static void test_faults(struct hyp_cpu *c, const uint8_t *ram)
 {
     struct kvm_run *run = c->run;
@@ -603,6 +679,8 @@ int main(void)
     CHECK_EQ(hyp_map(&h, 0, sizeof ram, ram, VMM_READ | VMM_WRITE), 0);
     test_regs(&c);
     test_exits(&c);
+    test_debug(&c);
+    test_fpu(&c);
     test_faults(&c, ram);
     test_lines(&h);
     test_messages(&h);
