@@ -6,7 +6,8 @@
                    It writes what such a kernel looks for: command line, initrd, memory map, ACPI
                    6.3 tables (hardware-reduced or not) and a table after the MultiProcessor Specification
                    1.4, all from one struct boot_machine, so that they agree. boot_flat loads bare
-                   code for 64-, 32- or 16-bit mode. Neither unpacks files nor runs firmware.
+                   code for 64-, 32- or 16-bit mode. boot_firmware starts a PC's firmware, which boots from
+                   disks. Nothing here unpacks files.
 
    QUICK START     static uint8_t ram[32 << 20]; // zeroed
                    struct vmm_mem mem = {0};
@@ -164,6 +165,29 @@ struct boot_flat_desc {
 };
 
 VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *regs);
+
+/* A PC's firmware, which starts at its reset vector. The caller makes the whole image appear, read
+   only, below 4 GiB: at 2^32 - file.len. boot_firmware checks it, puts its last 128 KiB where such a
+   chip shows too, from BOOT_BIOS to BOOT_HIGH, as RAM that the firmware can write to, and gives the
+   registers of a processor after reset. */
+struct boot_firmware_desc {
+    const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB */
+    struct boot_file file;     /* of whole 64 KiB, at most BOOT_ROM_MAX */
+    const struct vmm_log *log;
+};
+enum { BOOT_ROM_MAX = 0x40000 }; /* what KVM leaves free below 4 GiB */
+
+VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs);
+
+/* What firmware asks its host for, to build upon: files of QEMU's fw_cfg (dev_legacy.h has it),
+   by their names there. */
+struct boot_firmware_files {
+    uint8_t e820[20 * (VMM_MEM_MAX + 2)]; /* etc/e820 */
+    uint32_t e820_len;
+};
+
+VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
+                                const struct vmm_log *log);
 
 #ifdef __cplusplus
 }
@@ -1679,6 +1703,85 @@ VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *re
         boot__regs_long(regs, tables + BOOT__PAGE, gdt + BOOT__PAGE);
     regs->gpr[VMM_RSP] = gdt;
     regs->rip = desc->entry;
+    return 0;
+}
+
+/* >>firmware: an image that brings its own reset vector */
+static int boot__firmware_check(const struct boot_firmware_desc *d, const char *name)
+{
+    enum { UNIT = 0x10000, RESET = 16, JUMP_FAR = 0xea, JUMP = 0xe9, JUMP_SHORT = 0xeb };
+    const struct boot_file *f = &d->file;
+    unsigned first;
+
+    if (!f->data || !f->len || f->len % UNIT || f->len > BOOT_ROM_MAX)
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has %llu bytes: a PC's firmware has 64, 128, 192 or 256 KiB", name,
+                       (unsigned long long)f->len);
+    first = f->data[f->len - RESET];
+    if (first != JUMP_FAR && first != JUMP && first != JUMP_SHORT)
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has no jump at its reset vector, 16 bytes before its end: is it a PC's "
+                       "firmware?",
+                       name);
+    if (!vmm_at(d->mem, 0, BOOT_HIGH))
+        return vmm_err(d->log, -ENOMEM, "%s: does not fit into RAM: give --mem 1M or more", name);
+    return 0;
+}
+
+VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs)
+{
+    const struct boot_file *f = &desc->file;
+    uint64_t low = f->len < BOOT_HIGH - BOOT_BIOS ? f->len : BOOT_HIGH - BOOT_BIOS;
+    int err = boot__firmware_check(desc, boot__name(f, "firmware"));
+
+    if (err)
+        return err;
+    memcpy(vmm_at(desc->mem, BOOT_HIGH - low, low), f->data + f->len - low, low);
+    boot__regs_real(regs, 0xfffff0);
+    boot__set_data(regs, (struct vmm_x86_seg){0, 0xffff, 0, 0x93});
+    regs->cs.selector = 0xf000;
+    regs->cs.base = 0xffff0000;
+    regs->rip = 0xfff0;
+    regs->cr0 = 0x60000010; /* CD, NW, ET */
+    regs->gpr[VMM_RSP] = 0;
+    regs->gpr[VMM_RDX] = 0x600; /* a P6 */
+    regs->idt.limit = 0xffff;
+    return 0;
+}
+
+static void boot__put_e820(struct boot__out *o, const struct boot__e820 *e)
+{
+    boot__num(o, e->gpa, 8);
+    boot__num(o, e->len, 8);
+    boot__num(o, e->type, 4);
+}
+
+/* RAM, and what of the addresses is taken; from below 1 MiB the firmware itself takes its share. */
+static void boot__firmware_e820(struct boot__out *o, const struct boot_machine *m)
+{
+    enum { RAM = 1, RESERVED = 2 };
+    static const struct boot__e820 kvm = {0xfffbc000, 0x4000, RESERVED};
+    const struct boot__e820 ecam = {m->pci.ecam, BOOT__ECAM_LEN, RESERVED};
+
+    for (unsigned i = 0; i < m->mem->nranges; i++) {
+        const struct vmm_range *r = &m->mem->range[i];
+        boot__put_e820(o, &(struct boot__e820){r->gpa, r->len, RAM});
+    }
+    boot__put_e820(o, &kvm);
+    if (m->pci.ecam)
+        boot__put_e820(o, &ecam);
+}
+
+VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
+                                const struct vmm_log *log)
+{
+    struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820};
+    int err = boot__check_machine(m, log);
+
+    if (err)
+        return err;
+    boot__firmware_e820(&e820, m);
+    f->e820_len = e820.len;
     return 0;
 }
 

@@ -3,7 +3,8 @@
    WHAT IT IS      16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS memory
                    with its clock (MC146818), debug-exit port, debug console port, ACPI's registers
                    (PM1 events and control, timer), and the two that end a machine without them:
-                   sleep control and reset control. For
+                   sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, and the
+                   ports that its debug text goes to. For
                    hypervisors without them: 8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in
                    xAPIC and x2APIC mode; pc_irqchip wires them together. Bytes in, bytes out: no
                    clock, thread or descriptor of its own. Interrupts, output streams, time and
@@ -164,6 +165,46 @@ struct pc_debugcon {
 
 VMM_DEF uint64_t pc_debugcon_read(void *debugcon, uint64_t off, unsigned len);
 VMM_DEF void pc_debugcon_write(void *debugcon, uint64_t off, unsigned len, uint64_t val);
+
+/* >>fwlog: where the firmware of a PC tells what it does, by custom. Register it on the four ports
+   0x400 (what it says when it gives up), 0x401, 0x402 (text) and 0x403 (details). Whole lines go to
+   the log, as warnings within a budget, information and details; the ports read as 0xe9, by which
+   firmware knows them, where the log wants that. */
+struct pc_fwlog {
+    const struct vmm_log *log; /* the caller's; all else zero */
+    struct vmm_budget panics;
+    struct pc_fwlog_line {
+        char text[100];
+        uint8_t len;
+    } line[4];
+};
+
+VMM_DEF uint64_t pc_fwlog_read(void *fwlog, uint64_t off, unsigned len);
+VMM_DEF void pc_fwlog_write(void *fwlog, uint64_t off, unsigned len, uint64_t val);
+
+/* >>fwcfg: items of bytes that firmware asks for by number or by name, as QEMU has it (its
+   specification is docs/specs/fw_cfg): the signature, the features and the directory of names are
+   made here. Register it on PC_FWCFG_PORTS ports from 0x510. Nothing can be written. */
+#define PC_FWCFG_PORTS   12
+#define PC_FWCFG_DMA_MAX (16u << 20) /* bytes of one transfer */
+struct pc_fwcfg_item {
+    const char *name; /* at most 55 bytes; NULL: goes by its key alone */
+    uint16_t key;     /* without a name, and none of the three above (0, 1, 0x19) */
+    uint32_t len;
+    const void *data; /* the caller's, as long as the machine runs */
+};
+
+struct pc_fwcfg {
+    const struct pc_fwcfg_item *item;
+    unsigned nitems;           /* at most 64; the n-th has the key 0x20 + n if it has a name */
+    const struct vmm_mem *mem; /* for transfers; NULL: none, byte by byte only */
+    uint16_t key;
+    uint32_t off; /* of the next byte in the item of this key */
+    uint32_t dma_high;
+};
+
+VMM_DEF uint64_t pc_fwcfg_read(void *fwcfg, uint64_t off, unsigned len);
+VMM_DEF void pc_fwcfg_write(void *fwcfg, uint64_t off, unsigned len, uint64_t val);
 
 /* >>power: how a guest ends. Register sleep on two ports (ACPI sleep control and sleep status, for
    the FADT of a hardware-reduced machine; S5 is type 5) and reset on port 0xcf9. The callbacks
@@ -1410,6 +1451,194 @@ VMM_DEF void pc_debugcon_write(void *debugcon, uint64_t off, unsigned len, uint6
     (void)len;
     if (!off && d->out.write)
         d->out.write(d->out.ctx, &byte, 1);
+}
+
+/* >>fwlog */
+static const uint8_t pc__fwlog_level[] = {VMM_LOG_WARN, VMM_LOG_NONE, VMM_LOG_INFO, VMM_LOG_DEBUG};
+
+static bool pc__fwlog_wants(const struct pc_fwlog *f, unsigned port)
+{
+    return f->log && pc__fwlog_level[port] && pc__fwlog_level[port] <= (unsigned)f->log->level;
+}
+
+VMM_DEF uint64_t pc_fwlog_read(void *fwlog, uint64_t off, unsigned len)
+{
+    bool there = pc__fwlog_wants((const struct pc_fwlog *)fwlog, (unsigned)off & 3);
+
+    return vmm_ones(len) & (there ? ~(uint64_t)0xff | 0xe9 : ~(uint64_t)0);
+}
+
+static void pc__fwlog_end(struct pc_fwlog *f, unsigned port)
+{
+    struct pc_fwlog_line *l = &f->line[port];
+    enum vmm_level level = (enum vmm_level)pc__fwlog_level[port];
+
+    l->text[l->len] = 0;
+    if (l->len && (level != VMM_LOG_WARN || vmm_spend(&f->panics)))
+        vmm_say(f->log, level, "firmware: %s", l->text);
+    l->len = 0;
+}
+
+VMM_DEF void pc_fwlog_write(void *fwlog, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_fwlog *f = (struct pc_fwlog *)fwlog;
+    unsigned port = (unsigned)off & 3;
+    struct pc_fwlog_line *l = &f->line[port];
+    uint8_t c = (uint8_t)val;
+
+    (void)len;
+    if (!pc__fwlog_wants(f, port))
+        return;
+    if (c >= ' ' && c < 0x7f)
+        l->text[l->len++] = (char)c;
+    if (c == '\n' || l->len == sizeof l->text - 1)
+        pc__fwlog_end(f, port);
+}
+
+/* >>fwcfg */
+enum { PC__FWCFG_SIGNATURE, PC__FWCFG_ID, PC__FWCFG_DIR = 0x19, PC__FWCFG_FILES = 0x20 };
+enum { PC__FWCFG_DATA = 1, PC__FWCFG_DMA = 4 }; /* ports */
+enum { PC__FWCFG_ERROR = 1, PC__FWCFG_READ = 2, PC__FWCFG_SKIP = 4 };
+enum { PC__FWCFG_SELECT = 8, PC__FWCFG_WRITE = 16, PC__FWCFG_ENTRY = 64 /* bytes of a name's */ };
+
+static void pc__put_be(uint8_t *p, uint64_t v, unsigned len)
+{
+    for (unsigned i = 0; i < len; i++)
+        p[i] = (uint8_t)(v >> 8 * (len - 1 - i));
+}
+
+static uint64_t pc__get_be(const uint8_t *p, unsigned len)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < len; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static const struct pc_fwcfg_item *pc__fwcfg_find(const struct pc_fwcfg *f, uint16_t key)
+{
+    for (unsigned i = 0; i < f->nitems; i++)
+        if (key == (f->item[i].name ? PC__FWCFG_FILES + i : f->item[i].key))
+            return &f->item[i];
+    return NULL;
+}
+
+/* The `nth` item that has a name; NULL: there are not so many. */
+static const struct pc_fwcfg_item *pc__fwcfg_nth(const struct pc_fwcfg *f, unsigned nth)
+{
+    for (unsigned i = 0; i < f->nitems; i++)
+        if (f->item[i].name && nth-- == 0)
+            return &f->item[i];
+    return NULL;
+}
+
+/* The directory: how many names, then of each length, key, and name, big-endian. */
+static uint8_t pc__fwcfg_dir(const struct pc_fwcfg *f, uint32_t off)
+{
+    uint8_t entry[PC__FWCFG_ENTRY] = {0};
+    const struct pc_fwcfg_item *it;
+    unsigned n = 0;
+
+    while (off < 4 && pc__fwcfg_nth(f, n))
+        n++;
+    if (off < 4)
+        return (uint8_t)(n >> 8 * (3 - off));
+    it = pc__fwcfg_nth(f, (off - 4) / sizeof entry);
+    if (!it)
+        return 0;
+    pc__put_be(entry, it->len, 4);
+    pc__put_be(entry + 4, PC__FWCFG_FILES + (uint64_t)(it - f->item), 2);
+    for (n = 0; it->name[n] && n < PC__FWCFG_ENTRY - 9; n++)
+        entry[8 + n] = (uint8_t)it->name[n];
+    return entry[(off - 4) % sizeof entry];
+}
+
+/* The next byte of what is selected; zeroes behind its end. */
+static uint8_t pc__fwcfg_next(struct pc_fwcfg *f, const struct pc_fwcfg_item *it)
+{
+    uint32_t off = f->off;
+
+    f->off += off != UINT32_MAX;
+    if (f->key == PC__FWCFG_SIGNATURE)
+        return off < 4 ? (uint8_t) "QEMU"[off] : 0;
+    if (f->key == PC__FWCFG_ID)
+        return off ? 0 : f->mem ? 3 : 1; /* the interface by ports, and that by transfers */
+    if (f->key == PC__FWCFG_DIR)
+        return pc__fwcfg_dir(f, off);
+    return it && off < it->len ? ((const uint8_t *)it->data)[off] : 0;
+}
+
+static void pc__fwcfg_select(struct pc_fwcfg *f, uint16_t key)
+{
+    f->key = key;
+    f->off = 0;
+}
+
+/* One transfer, as its descriptor (a copy) says. */
+static bool pc__fwcfg_transfer(struct pc_fwcfg *f, const uint8_t desc[16])
+{
+    uint32_t control = (uint32_t)pc__get_be(desc, 4), len = (uint32_t)pc__get_be(desc + 4, 4);
+    const struct pc_fwcfg_item *it;
+    uint8_t *to;
+
+    if (control & PC__FWCFG_SELECT)
+        pc__fwcfg_select(f, (uint16_t)(control >> 16));
+    if (control & PC__FWCFG_READ) {
+        to = (uint8_t *)vmm_at(f->mem, pc__get_be(desc + 8, 8), len);
+        if (!to || len > PC_FWCFG_DMA_MAX)
+            return false;
+        it = pc__fwcfg_find(f, f->key);
+        for (uint32_t i = 0; i < len; i++)
+            to[i] = pc__fwcfg_next(f, it);
+    } else if (control & PC__FWCFG_SKIP) {
+        f->off = len < UINT32_MAX - f->off ? f->off + len : UINT32_MAX;
+    }
+    return !(control & PC__FWCFG_WRITE);
+}
+
+static void pc__fwcfg_dma(struct pc_fwcfg *f, uint64_t gpa)
+{
+    uint8_t desc[16], *at = f->mem ? (uint8_t *)vmm_at(f->mem, gpa, sizeof desc) : NULL;
+    bool done;
+
+    if (!at)
+        return; /* nowhere to tell it */
+    memcpy(desc, at, sizeof desc);
+    done = pc__fwcfg_transfer(f, desc);
+    pc__put_be(at, done ? 0 : PC__FWCFG_ERROR, 4);
+}
+
+VMM_DEF uint64_t pc_fwcfg_read(void *fwcfg, uint64_t off, unsigned len)
+{
+    struct pc_fwcfg *f = (struct pc_fwcfg *)fwcfg;
+    uint64_t val = vmm_ones(len);
+
+    if (off == PC__FWCFG_DATA)
+        return (val & ~(uint64_t)0xff) | pc__fwcfg_next(f, pc__fwcfg_find(f, f->key));
+    for (unsigned i = 0; i < len && off + i >= PC__FWCFG_DMA && off + i < PC_FWCFG_PORTS && f->mem;
+         i++)
+        val ^= (uint64_t)(0xff ^ (uint8_t) "QEMU CFG"[off + i - PC__FWCFG_DMA]) << 8 * i;
+    return val;
+}
+
+/* The low half of a descriptor's address starts the transfer. */
+VMM_DEF void pc_fwcfg_write(void *fwcfg, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_fwcfg *f = (struct pc_fwcfg *)fwcfg;
+    uint8_t byte[4];
+    uint64_t gpa;
+
+    vmm_put32(byte, (uint32_t)val);
+    if (off == 0 && len == 2)
+        pc__fwcfg_select(f, (uint16_t)val);
+    if (off == PC__FWCFG_DMA && len == 4)
+        f->dma_high = (uint32_t)pc__get_be(byte, 4);
+    if (off != PC__FWCFG_DMA + 4 || len != 4)
+        return;
+    gpa = (uint64_t)f->dma_high << 32 | pc__get_be(byte, 4);
+    f->dma_high = 0;
+    pc__fwcfg_dma(f, gpa);
 }
 
 /* >>power */

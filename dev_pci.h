@@ -4,10 +4,11 @@
                    0 headers, memory BARs of 32 and 64 bits, capability lists, INTx, MSI and MSI-X.
                    The guest reaches configuration space by ECAM and by ports 0xcf8/0xcfc, sizes and
                    moves BARs as it likes. A device is told where its BARs are, and supplies what is
-                   in them. It follows "PCI Local Bus Specification 3.0" and, for ECAM, "PCI Express
-                   Base Specification". Not here: bridges, other buses, I/O BARs, hot-plug, and the
-                   extended configuration space, but for what a device answers there itself.
-                   An expansion ROM is place 6 of the BARs.
+                   in them. An expansion ROM is place 6 of the BARs. For firmware, a bridge to ISA
+                   that routes interrupts (Intel's 82371SB). It follows "PCI Local Bus Specification
+                   3.0" and, for ECAM, "PCI Express Base Specification". Not here: other bridges and
+                   buses, I/O BARs, hot-plug, and the extended configuration space, but for what a
+                   device answers there itself.
 
    QUICK START     static struct pci_root root;
                    static struct pci_dev card;
@@ -155,7 +156,8 @@ struct pci_window {
 };
 
 struct pci_root_desc {
-    uint16_t vendor, device; /* of the host bridge; both 0: an id of no real bridge */
+    uint16_t vendor, device; /* of the host bridge; both 0: an id of no real bridge. That of Intel's
+                                82441FX (0x8086, 0x1237) has its registers for shadow RAM, too */
     uint64_t ecam;           /* where PCI_ECAM_LEN bytes of configuration space are; 0: nowhere */
     struct {
         uint64_t base, len;
@@ -227,6 +229,26 @@ VMM_DEF uint64_t pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, uns
 VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsigned len,
                            uint64_t val);
 
+/* >>isa: the bridge to ISA of Intel's 82371SB (PIIX3), as firmware and old systems know it: four
+   registers route the bus's lines to lines of the 8259s. Plug it into slot 1, and give the root for
+   its intx[i]: {pci_isa_intx, isa, i}. */
+struct pci_isa_desc {
+    struct vmm_irq intx[4]; /* where the bus's lines go in any case: pins of the IOAPIC */
+    struct vmm_irq irq;     /* of the 8259s; its line is replaced by the one that is meant */
+    struct vmm_lock lock;   /* the device's */
+};
+
+struct pci_isa {
+    struct pci_dev dev;
+    struct pci_isa_desc desc;
+    uint32_t asserted; /* a bit for each of the bus's lines; atomic */
+    uint32_t routes;   /* the four registers; atomic */
+};
+
+VMM_DEF int pci_isa_init(struct pci_isa *isa, const struct pci_isa_desc *desc);
+/* What struct vmm_irq wants: thread-safe, a leaf. */
+VMM_DEF void pci_isa_intx(void *isa, unsigned line, bool level);
+
 #ifdef __cplusplus
 }
 #endif
@@ -246,6 +268,8 @@ enum {
     PCI__LINE = 0x3c,
     PCI__PIN = 0x3d,
     PCI__HEADER_LEN = 0x40,
+    PCI__PAM = 0x59, /* of the 82441FX: what below 1 MiB is RAM. Here all is, always */
+    PCI__PAM_LEN = 7,
 
     PCI__CMD_MEMORY = 1 << 1,
     PCI__CMD_MASTER = 1 << 2,
@@ -952,6 +976,101 @@ VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigne
     return pci_put_cap(d, d->caps_end, id, body, len, writable);
 }
 
+/* >>isa: "82371FB (PIIX) and 82371SB (PIIX3)", 2.2.4: PIRQRC[A:D] */
+enum { PCI__PIRQ = 0x60, PCI__PIRQ_OFF = 0x80, PCI__PIRQ_BITS = 0x8f };
+
+/* PIRQA# is INTA# of slot 1, by custom. */
+static unsigned pci__isa_route(const struct pci_isa *isa, unsigned line)
+{
+    return __atomic_load_n(&isa->routes, __ATOMIC_SEQ_CST) >> 8 * ((line + 3) % 4) & PCI__PIRQ_BITS;
+}
+
+static bool pci__isa_pulled(const struct pci_isa *isa, unsigned irq)
+{
+    uint32_t asserted = __atomic_load_n(&isa->asserted, __ATOMIC_SEQ_CST);
+
+    for (unsigned i = 0; i < 4; i++)
+        if ((asserted >> i & 1) && pci__isa_route(isa, i) == irq)
+            return true;
+    return false;
+}
+
+/* As pci__line_pull: the last one to set it looks again. */
+static void pci__isa_drive(struct pci_isa *isa, unsigned route)
+{
+    struct vmm_irq irq = isa->desc.irq;
+    bool any;
+
+    if (route < 3 || route == 8 || route == 13 || (route & PCI__PIRQ_OFF)) /* off or reserved */
+        return;
+    irq.line = route;
+    do {
+        any = pci__isa_pulled(isa, route);
+        vmm_irq_set(&irq, any);
+    } while (any != pci__isa_pulled(isa, route));
+}
+
+VMM_DEF void pci_isa_intx(void *ctx, unsigned line, bool level)
+{
+    struct pci_isa *isa = (struct pci_isa *)ctx;
+
+    if (level)
+        __atomic_or_fetch(&isa->asserted, 1u << line, __ATOMIC_SEQ_CST);
+    else
+        __atomic_and_fetch(&isa->asserted, ~(1u << line), __ATOMIC_SEQ_CST);
+    vmm_irq_set(&isa->desc.intx[line], level);
+    pci__isa_drive(isa, pci__isa_route(isa, line));
+}
+
+static void pci__isa_changed(struct pci_isa *isa)
+{
+    uint32_t was, now = vmm_get32(isa->dev.config + PCI__PIRQ);
+
+    was = __atomic_exchange_n(&isa->routes, now, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < 4 && was != now; i++) {
+        pci__isa_drive(isa, was >> 8 * i & PCI__PIRQ_BITS);
+        pci__isa_drive(isa, now >> 8 * i & PCI__PIRQ_BITS);
+    }
+}
+
+static bool pci__isa_write(void *ctx, unsigned off, unsigned len, uint32_t val)
+{
+    struct pci_isa *isa = (struct pci_isa *)ctx;
+
+    if (off < PCI__PIRQ || off >= PCI__PIRQ + 4)
+        return false;
+    for (unsigned i = 0; i < len; i++)
+        isa->dev.config[off + i] = (uint8_t)(val >> 8 * i) & PCI__PIRQ_BITS;
+    pci__isa_changed(isa);
+    return true;
+}
+
+static void pci__isa_reset(void *ctx)
+{
+    pci__isa_changed((struct pci_isa *)ctx);
+}
+
+VMM_DEF int pci_isa_init(struct pci_isa *isa, const struct pci_isa_desc *desc)
+{
+    struct pci_desc is = {.name = "ISA bridge",
+                          .slot = 1,
+                          .vendor = 0x8086,
+                          .device = 0x7000,
+                          .class_code = 0x060100,
+                          .lock = desc->lock,
+                          .reset = pci__isa_reset,
+                          .config_write = pci__isa_write,
+                          .ctx = isa};
+
+    isa->desc = *desc;
+    isa->asserted = 0;
+    isa->routes = PCI__PIRQ_OFF * 0x01010101u;
+    if (pci_init(&isa->dev, &is))
+        return -EINVAL;
+    vmm_put32(isa->dev.config + PCI__PIRQ, isa->routes);
+    return 0;
+}
+
 /* >>root */
 
 /* Space of its size, and no page shared with another; PCI_NOWHERE: there is none left. */
@@ -1017,6 +1136,8 @@ VMM_DEF void pci_root_init(struct pci_root *r, const struct pci_root_desc *desc)
     bridge.device = desc->vendor || desc->device ? desc->device : 0x0b1d;
     pci_init(&r->bridge, &bridge);
     memcpy(r->bridge.power_on, r->bridge.config, sizeof r->bridge.config);
+    for (unsigned i = 0; i < PCI__PAM_LEN && bridge.vendor == 0x8086 && bridge.device == 0x1237; i++)
+        r->bridge.writable[PCI__PAM + i] = 0x33; /* readable, writable; for two areas each */
     r->bridge.root = r;
     r->slot[0] = &r->bridge;
     r->window[0] = (struct pci_window){desc->mmio32.base, desc->mmio32.len, r, 0};

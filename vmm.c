@@ -98,7 +98,7 @@ struct config {
     char *text;           /* copies of option values, quotes removed */
     size_t text_used;
 
-    const char *kernel, *initrd, *cmdline, *binary;
+    const char *kernel, *initrd, *cmdline, *binary, *bios;
     char *append;         /* every --append, joined by spaces; NULL: none */
     uint64_t kernel_load; /* 0: the kernel's own preference */
     uint64_t himem_start; /* the kernel must not lie below it */
@@ -306,7 +306,9 @@ static int set_text(struct config *c, const char *name, const char *value)
 {
     static const char *const keys[] = {"path", NULL};
     struct kv kv = {.rest = value, .keys = keys};
-    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd : &c->binary;
+    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd
+                         : strcmp(name, "bios") == 0 ? &c->bios
+                                                     : &c->binary;
 
     kv_next(c, &kv);
     *field = kv.key ? kv.val : config_keep(c, value, strlen(value));
@@ -765,6 +767,7 @@ static const struct option_def option_table[] = {
      set_disk},
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
+    {"bios", 0, ARG_ONE, "FILE", "firmware instead of a kernel: boots from a disk", set_text},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
@@ -970,11 +973,20 @@ static int check_streams(struct config *c)
 /* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
-    if (!c->kernel && !c->binary)
+    if (!c->kernel && !c->binary && !c->bios)
         return vmm_err(&c->log, -EINVAL,
-                       "nothing to run: give --kernel FILE or --binary FILE (vmm --help)");
-    if (c->kernel && c->binary)
-        return vmm_err(&c->log, -EINVAL, "--kernel and --binary exclude each other: give one");
+                       "nothing to run: give --kernel FILE, --bios FILE or --binary FILE (vmm "
+                       "--help)");
+    if (!!c->kernel + !!c->binary + !!c->bios > 1)
+        return vmm_err(&c->log, -EINVAL,
+                       "--kernel, --bios and --binary exclude each other: give one");
+    if (c->bios && (c->initrd || c->cmdline || c->append))
+        return vmm_err(&c->log, -EINVAL,
+                       "--bios takes no initrd and no command line, for it boots what is on a "
+                       "disk: leave them out");
+    if (c->bios && c->transport == TRANSPORT_MMIO)
+        return vmm_err(&c->log, -EINVAL,
+                       "--bios needs PCI, by which firmware finds disks: leave out --transport");
     if (c->binary && !c->have_entry)
         return vmm_err(&c->log, -EINVAL,
                        "--binary needs an address to start at: give --entry ADDR");
@@ -1038,6 +1050,9 @@ static void config_free(struct config *c)
                                 LAPICs at 0xfee00000, KVM's own from 0xfffbc000
      4 GiB      ..              the rest of RAM, and above it a large window for PCI
 
+   A machine with firmware (--bios) has its image at the end of the 32-bit addresses, and ECAM at
+   0xfed00000: firmware puts BARs anywhere from the end of RAM to the IOAPIC.
+
    Lines 0, 2 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 8 the clock's, 9 is
    ACPI's. */
 #if defined(__x86_64__)
@@ -1055,6 +1070,7 @@ static void config_free(struct config *c)
 #define MMIO32_LEN  (VIRTIO_BASE - MMIO32_BASE)
 #define VIRTIO_BASE 0xd0000000ull
 #define ECAM_BASE   0xe0000000ull
+#define ECAM_BIOS   0xfed00000ull /* with firmware */
 #define IOAPIC_BASE 0xfec00000ull
 #define DEBUG_MMIO  0x09000000ull
 #define CONSOLE     "ttyS0" /* what Linux calls the serial console */
@@ -1256,6 +1272,15 @@ struct vm {
     struct wake pm_wake;
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
+    struct pc_fwlog fwlog;
+    struct pc_fwcfg fwcfg;
+    struct firmware {
+        struct boot_firmware_files files;
+        struct pc_fwcfg_item item[12];
+        uint64_t mmio64;
+        uint16_t ncpus;
+    } *firmware;        /* what fwcfg tells; with --bios */
+    struct pci_isa isa; /* with --bios */
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
@@ -1323,14 +1348,16 @@ static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi);
 static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data);
 /* What to ask of the hypervisor. */
 static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc);
-/* What of the machine's own the root of PCI needs. */
+/* What of the machine's own the root of PCI needs, and what else is on the bus, before all others. */
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc);
+static int machine_plug_pci(struct vm *vm);
 static int plug_memory(struct vm *vm);
 static int plug_irqchip(struct vm *vm);
 static int plug_chips(struct vm *vm);
 /* The machine, for the tables that boot.h writes; it keeps dev, which is given. */
 static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev);
 static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc);
+static int machine_boot_firmware(struct vm *vm, const struct boot_file *file);
 /* CPU 0 gets the registers that the loader chose. */
 static int machine_enter(struct cpu *c);
 /* One stay in the guest, and what only this architecture has of exits. */
@@ -2390,6 +2417,7 @@ static int plug_pci(struct vm *vm)
                                  .mmio32 = {MMIO32_BASE, MMIO32_LEN},
                                  .mmio64.base = pci_mmio64_base(vm),
                                  .log = vm->log};
+    int err;
 
     if (desc.mmio64.base)
         desc.mmio64.len = MMIO64_LEN;
@@ -2399,7 +2427,8 @@ static int plug_pci(struct vm *vm)
     desc.lock = host_mutex_lock(&vm->pci_lock);
     machine_pci(vm, &desc);
     pci_root_init(&vm->pci, &desc);
-    return pci_root_add_io(&vm->pci, &vm->mmio, &vm->ports);
+    err = machine_plug_pci(vm);
+    return err ? err : pci_root_add_io(&vm->pci, &vm->mmio, &vm->ports);
 }
 
 /* >>machine: who answers where -------------------------------------------------------------- */
@@ -2467,7 +2496,7 @@ static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
    memory when they map it. */
 static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
 {
-    void *hva = host_ram(len, vm->cfg->kernel ? HOST_RAM_HUGE : 0, vm->log);
+    void *hva = host_ram(len, vm->cfg->binary ? 0 : HOST_RAM_HUGE, vm->log);
     int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
 
     return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
@@ -2517,6 +2546,11 @@ static const struct place ioapic_page = {
 /* Only without PCI, whose ports enclose it. */
 static const struct place reset_port = {RESET_PORT,           1,          pc_power_reset_read,
                                         pc_power_reset_write, DEV(power), DEV(chips_lock)};
+/* Only with --bios. */
+static const struct place firmware_ports[] = {
+    {0x400, 4, pc_fwlog_read, pc_fwlog_write, DEV(fwlog), DEV(chips_lock)},
+    {0x510, PC_FWCFG_PORTS, pc_fwcfg_read, pc_fwcfg_write, DEV(fwcfg), DEV(chips_lock)},
+};
 /* Only with --console. */
 static const struct place debug_port = {
     0xe9, 1, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
@@ -2618,6 +2652,7 @@ static void init_chips(struct vm *vm)
     pc_rtc_init(&vm->rtc, &rtc);
     pc_pm_init(&vm->pm, &pm);
     vm->power = (struct pc_power){.reset = on_reset, .ctx = vm};
+    vm->fwlog.log = vm->log;
     vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
     vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->serial);
 }
@@ -2631,6 +2666,8 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &machine_ports[i]);
     if (!err && !vm->pci.desc.ecam)
         err = plug_place(vm, &vm->ports, &reset_port);
+    for (size_t i = 0; i < sizeof firmware_ports / sizeof firmware_ports[0] && !err; i++)
+        err = vm->cfg->bios ? plug_place(vm, &vm->ports, &firmware_ports[i]) : 0;
     if (!err && vm->cfg->debugcon)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
@@ -2663,13 +2700,35 @@ static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc)
     (void)desc; /* nothing that is not common */
 }
 
-/* The ports of the bus enclose the reset register's. */
+/* The ports of the bus enclose the reset register's. Firmware looks for a chipset that it knows:
+   Intel's 82441FX, whose interrupts go through its 82371SB. */
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
 {
+    for (unsigned i = 0; i < 4 && vm->cfg->bios; i++)
+        desc->intx[i] = (struct vmm_irq){.set = pci_isa_intx, .ctx = &vm->isa, .line = i};
+    if (vm->cfg->bios) {
+        desc->vendor = 0x8086;
+        desc->device = 0x1237;
+        desc->ecam = ECAM_BIOS;
+        desc->mmio32.len = IOAPIC_BASE - MMIO32_BASE;
+    }
     desc->reset_port = (struct vmm_io){.read = pc_power_reset_read,
                                        .write = pc_power_reset_write,
                                        .dev = &vm->power,
                                        .lock = host_mutex_lock(&vm->chips_lock)};
+}
+
+static int machine_plug_pci(struct vm *vm)
+{
+    struct pci_isa_desc desc = {.irq = vm_irq(vm, 0), .lock = host_mutex_lock(&vm->chips_lock)};
+    int err;
+
+    if (!vm->cfg->bios)
+        return 0;
+    for (unsigned i = 0; i < 4; i++)
+        desc.intx[i] = vm_irq(vm, pci_gsi[i]);
+    err = pci_isa_init(&vm->isa, &desc);
+    return err ? err : pci_plug(&vm->pci, &vm->isa.dev);
 }
 
 /* What the guest cannot find by itself, for the tables that boot.h writes. */
@@ -2704,6 +2763,63 @@ static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc)
     return boot_flat(desc, &vm->entry);
 }
 
+/* The whole image where the CPU begins, at the end of the 32-bit addresses; nobody can write to
+   it. */
+static int plug_rom(struct vm *vm, const struct boot_file *file)
+{
+    void *rom = host_ram(file->len, 0, vm->log);
+
+    if (!rom)
+        return -ENOMEM;
+    memcpy(rom, file->data, file->len);
+    return hyp_map(&vm->hyp, HOLE_END - file->len, file->len, rom, VMM_READ | VMM_EXEC);
+}
+
+/* Under a number, or (name) as a file. */
+static void add_item(struct vm *vm, unsigned key, const char *name, const void *data, size_t len)
+{
+    vm->firmware->item[vm->fwcfg.nitems++] = (struct pc_fwcfg_item){
+        .name = name, .key = (uint16_t)key, .data = data, .len = (uint32_t)len};
+}
+
+/* What SeaBIOS reads to learn about its machine, and what it shall do: its console is COM1, too;
+   no time is spent on a menu; and a machine that finds nothing to boot from resets. */
+static int plug_fwcfg(struct vm *vm)
+{
+    enum { NB_CPUS = 5, MAX_CPUS = 0x0f, BOOT_MENU = 0x0e };
+    static const uint8_t com1[2] = {COM1_PORT & 0xff, COM1_PORT >> 8}, zero[4];
+    struct boot_dev dev[4 + SLOTS_MAX];
+    struct boot_machine machine = {.mem = &vm->mem, .ncpus = vm->cfg->ncpus, .pci = boot_pci(vm)};
+    struct firmware *f = vm->firmware = calloc(1, sizeof *f);
+    int err;
+
+    if (!f)
+        return vmm_err(vm->log, -ENOMEM, "out of memory");
+    machine_describe(vm, &machine, dev);
+    err = boot_firmware_files(&machine, &f->files, vm->log);
+    f->ncpus = (uint16_t)vm->cfg->ncpus;
+    f->mmio64 = machine.pci.mmio64;
+    vm->fwcfg = (struct pc_fwcfg){.item = f->item, .mem = &vm->mem};
+    add_item(vm, NB_CPUS, NULL, &f->ncpus, sizeof f->ncpus);
+    add_item(vm, MAX_CPUS, NULL, &f->ncpus, sizeof f->ncpus);
+    add_item(vm, BOOT_MENU, NULL, zero, 2);
+    add_item(vm, 0, "etc/e820", f->files.e820, f->files.e820_len);
+    add_item(vm, 0, "etc/sercon-port", com1, sizeof com1);
+    add_item(vm, 0, "etc/boot-fail-wait", zero, sizeof zero);
+    add_item(vm, 0, "etc/reserved-memory-end", &f->mmio64, sizeof f->mmio64);
+    return err;
+}
+
+static int machine_boot_firmware(struct vm *vm, const struct boot_file *file)
+{
+    struct boot_firmware_desc desc = {.mem = &vm->mem, .file = *file, .log = vm->log};
+    int err = boot_firmware(&desc, &vm->entry);
+
+    if (!err)
+        err = plug_rom(vm, file);
+    return err ? err : plug_fwcfg(vm);
+}
+
 static int machine_enter(struct cpu *c)
 {
     return hyp_set_regs(&c->hyp, &c->vm->entry);
@@ -2711,7 +2827,7 @@ static int machine_enter(struct cpu *c)
 
 static bool machine_has_button(const struct config *c)
 {
-    return c->kernel && !c->no_acpi;
+    return !c->binary && !c->no_acpi;
 }
 
 static void machine_press(struct vm *vm)
@@ -3008,6 +3124,27 @@ static int load_binary(struct vm *vm)
     err = machine_boot_flat(vm, &desc);
     host_file_close(&file);
     return err;
+}
+
+static int load_firmware(struct vm *vm)
+{
+    struct host_file file;
+    struct boot_file image;
+    int err = host_file_open(&file, "firmware", vm->cfg->bios, vm->log);
+
+    if (err)
+        return err;
+    image = boot_file(&file, vm->cfg->bios);
+    err = machine_boot_firmware(vm, &image);
+    host_file_close(&file);
+    return err;
+}
+
+static int load_guest(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+
+    return c->kernel ? load_kernel(vm) : c->bios ? load_firmware(vm) : load_binary(vm);
 }
 
 /* >>cpus ------------------------------------------------------------------------------------ */
@@ -3602,7 +3739,7 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = plug_chips(vm);
     if (!err)
-        err = vm->cfg->kernel ? load_kernel(vm) : load_binary(vm);
+        err = load_guest(vm);
     vm_stamp(vm, STAGE_LOADED);
     if (!err && vm->cfg->kernel && is_software(vm))
         vmm_say(vm->log, VMM_LOG_WARN, "%s", software_kvm);

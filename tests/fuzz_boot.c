@@ -1,5 +1,5 @@
-/* fuzz_boot.c - any bytes as kernel, initrd or flat binary for boot.h, on small machines of many
-   shapes. MIT licence, see LICENSE
+/* fuzz_boot.c - any bytes as kernel, initrd, flat binary or firmware for boot.h, on small machines
+   of many shapes. MIT licence, see LICENSE
 
    The input is six bytes that choose the machine and the loader, and a file. What must hold: an
    error comes with one sentence, success with none; then kernel, initrd and entry lie in guest
@@ -107,6 +107,27 @@ static void fuzz_flat(const uint8_t *pick, struct boot_file file)
     must(d.mode == 16 || r.gpr[VMM_RSP] >= d.load + file.len);
 }
 
+/* The machine brings the image's length, up to 5 units of 64 KiB, for files are shorter. */
+static void fuzz_firmware(const uint8_t *pick, struct boot_file file)
+{
+    uint64_t len = (pick[0] & 7) * 0x10000u - (pick[0] >> 7), last;
+    uint8_t *rom = calloc(1, len < file.len ? file.len : len + 1);
+    struct boot_firmware_desc d = {&mem, {rom, pick[0] & 64 ? file.len : len, NULL}, &talkative};
+    struct vmm_x86_regs r = {0};
+    int err;
+
+    must(rom != NULL);
+    memcpy(rom, file.data, file.len);
+    if (d.file.len >= 16)
+        rom[d.file.len - 16] = pick[1];
+    err = boot_firmware(&d, &r);
+    must(err <= 0 && sentences == (err != 0));
+    last = d.file.len < 0x20000 ? d.file.len : 0x20000;
+    must(err || r.cs.base + r.rip == 0xfffffff0);
+    must(err || !memcmp(vmm_at(&mem, 0x100000 - last, last), rom + d.file.len - last, last));
+    free(rom);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const uint32_t lows[] = {LOW, 4096, 1 << 20, 3 << 20, LOW - 4096, LOW - 100, 0, 0x9f000};
@@ -124,7 +145,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (data[5] & 8)
         vmm_mem_add(&mem, 1ull << 32, HIGH, high);
     sentences = 0;
-    if (data[5] & 16)
+    if (data[5] & 32)
+        fuzz_firmware(data, (struct boot_file){data + 6, len - 6, NULL});
+    else if (data[5] & 16)
         fuzz_flat(data, (struct boot_file){data + 6, len - 6, "f"});
     else
         fuzz_linux(data, (struct boot_file){data + 6, len - 6, NULL});
