@@ -67,7 +67,8 @@ $(B)/zstd.a: $(B)/flags
 	objcopy -w --weaken-symbol='Z*v0[1-7]_*' $(shell gcc -print-file-name=libzstd.a) $@
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
-	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS)
+	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
+		$(if $(findstring arm64,$<),-l:libfdt.a)
 
 $(B)/tests/fuzz_packed $(B)/tests/fuzz_virtio_pci: tests/fuzz_virtio.c
 

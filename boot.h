@@ -1,13 +1,16 @@
 /* boot.h - puts a kernel, and all it expects to find, into guest memory   MIT licence, see LICENSE
 
-   WHAT IT IS      Loaders for x86-64 guests. boot_linux recognises by content and enters: bzImage
-                   (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its 64-bit
-                   entry as Linux' vmlinux has it, and ELF64 by PVH (Xen's HVM direct boot ABI, v1).
+   WHAT IT IS      Loaders for x86-64 and arm64 guests. boot_linux recognises by content and enters:
+                   bzImage (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its
+                   64-bit entry as Linux' vmlinux has it, and ELF64 by PVH (Xen's HVM direct boot
+                   ABI, v1); for arm64 Image (Documentation/arch/arm64/booting.rst), bare, packed
+                   with gzip or zstd, or in an EFI zboot wrapper, and ELF64.
                    It writes what such a kernel looks for: command line, initrd, memory map, ACPI
-                   6.3 tables (hardware-reduced or not) and a table after the MultiProcessor Specification
-                   1.4, all from one struct boot_machine, so that they agree. boot_flat loads bare
-                   code for 64-, 32- or 16-bit mode. boot_firmware starts a PC's firmware, which boots from
-                   disks. Nothing here unpacks files.
+                   6.3 tables (hardware-reduced or not) and a table after the MultiProcessor
+                   Specification 1.4, or a device tree, all from one struct boot_machine, so that
+                   they agree. boot_flat loads bare code for x86's 64-, 32- or 16-bit mode,
+                   boot_flat_arm64 for EL1. boot_firmware starts a PC's firmware, which boots from
+                   disks.
 
    QUICK START     static uint8_t ram[32 << 20]; // zeroed
                    struct vmm_mem mem = {0};
@@ -26,10 +29,11 @@
                    desc.cmdline = "console=ttyS0";
                    int err = boot_linux(&desc, &at); // 0: give at.regs to vCPU 0
 
-   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX (at most 74 here), see vmm.h
+   CONFIGURATION   set everywhere: VMM_DEF and VMM_MEM_MAX (at most 74 here), see vmm.h;
+                   BOOT_ARM64 to have arm64 guests, BOOT_NO_X86 to have no others
                    set in one file: BOOT_IMPLEMENTATION (or VMM_IMPLEMENTATION), before the include
 
-   DEPENDS ON      vmm.h and <string.h>; nothing else.
+   DEPENDS ON      vmm.h and <string.h>; with BOOT_ARM64 also libfdt (link with -lfdt).
 
    THREADS         No state: call it from any thread, before any vCPU runs.
    MEMORY          Allocates nothing, keeps no pointer. Guest memory must be zero, as fresh memory
@@ -38,7 +42,8 @@
    ERRORS          0 or a negative errno, and exactly one sentence in the log.
                    -ENOEXEC: the kernel or binary is damaged, or is no kernel for this machine;
                    -ENOMEM: it needs more RAM; -E2BIG: the command line is too long;
-                   -EINVAL: the description asks for the impossible. Guest memory is then undefined.
+                   -EINVAL: the description asks for the impossible; -ENOSYS: this copy was built
+                   without loaders for this architecture. Guest memory is then undefined.
    GUEST TRUST     No guest runs yet. Kernel, initrd and binary may be hostile: every field is
                    checked before use, every walk is bounded, and what reaches a loader's memory is
                    confined to guest memory. */
@@ -75,20 +80,25 @@ struct boot_file {
     const char *name; /* only for sentences; NULL: what the file is for */
 };
 
-enum boot_format { BOOT_NONE, BOOT_BZIMAGE, BOOT_ELF64, BOOT_PVH };
+enum boot_arch { BOOT_ARCH_X86, BOOT_ARCH_ARM64 };
+enum boot_format { BOOT_NONE, BOOT_BZIMAGE, BOOT_ELF64, BOOT_PVH, BOOT_IMAGE };
 enum boot_entry { BOOT_ENTRY_AUTO, BOOT_ENTRY_64, BOOT_ENTRY_PVH };
 
 enum boot_dev_kind {
-    BOOT_DEV_UART,       /* a 16550 at ports base .. base+len-1 */
-    BOOT_DEV_RTC,        /* an MC146818 at ports base, base+1 */
-    BOOT_DEV_VIRTIO_MMIO /* a virtio-mmio window at guest-physical base */
+    BOOT_DEV_UART,        /* a 16550 at ports base .. base+len-1; arm64: guest-physical */
+    BOOT_DEV_RTC,         /* an MC146818 at ports base, base+1; not on arm64 */
+    BOOT_DEV_VIRTIO_MMIO, /* a virtio-mmio window at guest-physical base */
+    BOOT_DEV_PL011,       /* arm64: a UART, */
+    BOOT_DEV_PL031,       /* a clock, */
+    BOOT_DEV_PL061        /* a GPIO chip, with a power button at its line 3 */
 };
 
 /* A device that the guest cannot find by itself. */
 struct boot_dev {
     enum boot_dev_kind kind;
     uint64_t base, len;
-    unsigned gsi; /* its edge-triggered, active-high line; 0: none */
+    unsigned gsi; /* its edge-triggered, active-high line; 0: none. On arm64 the SPI of this number,
+                     counted from 0, of all but virtio level-triggered */
 };
 
 /* A PCI root bus: bus 0 and no other. Windows are for BARs, a len of 0: none. */
@@ -99,9 +109,27 @@ struct boot_pci {
     unsigned gsi[4]; /* level-triggered; device n, pin p (INTA# is 0) has gsi[(n + p) % 4] */
 };
 
-/* The machine as its tables describe it. The local APIC id of CPU n is n. */
+/* What only arm64 machines have. In guest-physical memory take a GICv3's distributor 64 KiB, its
+   redistributors 128 KiB for each CPU, its ITS 128 KiB; a GICv2's distributor 4 KiB, its CPU
+   interface 8 KiB, a v2m frame 4 KiB. */
+struct boot_arm64 {
+    unsigned gic;       /* 2 or 3 */
+    uint64_t gic_dist;  /* distributor */
+    uint64_t gic_cpu;   /* GICv3: the redistributors; GICv2: the CPU interface */
+    uint64_t gic_its;   /* GICv3: the ITS, through which MSIs come; 0: none */
+    uint64_t gic_v2m;   /* GICv2: a v2m frame, likewise; 0: none ... */
+    unsigned v2m_spi;   /* ... and the SPIs that it has, from this one on, ... */
+    unsigned v2m_nspis; /* ... so many */
+    unsigned pmu_ppi;   /* private interrupt of the performance counters; 0: they are not there */
+    unsigned granules;  /* sizes of pages that the CPUs know, in KiB: 4, 16, 64, or'ed; 0: all */
+};
+
+/* The machine as its tables describe it. The local APIC id of CPU n is n; for the MPIDR of arm64 see
+   boot_mpidr. */
 struct boot_machine {
-    const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB, others ascending */
+    enum boot_arch arch;
+    const struct vmm_mem *mem; /* RAM: a range at 0 of at least 1 MiB, others ascending. arm64: the
+                                  first, anywhere, gets all that is loaded */
     unsigned ncpus;            /* 1 or more */
     const struct boot_dev *devs;
     unsigned ndevs;
@@ -117,10 +145,14 @@ struct boot_machine {
     uint16_t reset_port; /* ACPI reset register: ... 0: none */
     uint8_t reset_value; /* ... the guest resets by writing this to it */
     bool no_acpi;        /* MP table only */
+    struct boot_arm64 arm64;
 };
 
 /* SLP_EN (bit 5) and SLP_TYP 5 (bits 2-4): what means S5 in the sleep control register. */
 enum { BOOT_SLEEP_S5 = 0x20 | 5 << 2 };
+
+enum boot_packing { BOOT_GZIP, BOOT_ZSTD };
+enum { BOOT_ENTROPY_LEN = 8 + 64 };
 
 struct boot_desc {
     struct boot_machine machine;
@@ -133,7 +165,15 @@ struct boot_desc {
        boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
        the file's end, inside the page that holds it. NULL: always copy. */
     int (*map)(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa, uint64_t len);
+    /* arm64: unpacks all of src, one frame or member that bytes without meaning may follow, to dst.
+       Returns how many bytes it became, or -ENOSPC: more than cap; -ENOSYS: this packing is not
+       known; else: damaged. NULL: packed kernels are refused. */
+    int64_t (*unpack)(void *ctx, enum boot_packing packing, const void *src, uint64_t len,
+                      void *dst, uint64_t cap);
     void *ctx;
+    struct boot_file dtb;      /* arm64: the device tree, of which only /chosen is changed; len 0:
+                                  one that describes the machine is made */
+    const uint8_t *entropy;    /* arm64: BOOT_ENTROPY_LEN random bytes for the guest; NULL: none */
     const struct vmm_log *log; /* NULL: silent */
 };
 
@@ -143,13 +183,18 @@ struct boot_result {
     uint64_t kernel_gpa, kernel_end; /* memory the kernel takes until it manages memory itself */
     uint64_t initrd_gpa;             /* 0: none */
     uint64_t rsdp;                   /* 0: no ACPI */
+    struct vmm_arm64_regs arm64;     /* of vCPU 0; all others wait for PSCI CPU_ON */
+    uint64_t dtb_gpa, dtb_len;       /* of the device tree; 0: none */
 };
 
 /* Loads kernel and initrd, writes every table, and says how to start vCPU 0. */
 VMM_DEF int boot_linux(const struct boot_desc *desc, struct boot_result *out);
 
-/* What boot_linux would make of a file: a positive enum boot_format, or its error and sentence. */
+/* What boot_linux would make of a file on x86: a positive enum boot_format, or its error and
+   sentence. */
+#ifndef BOOT_NO_X86
 VMM_DEF int boot_probe(const struct boot_file *kernel, const struct vmm_log *log);
+#endif
 
 /* Bare code. It finds, in 64- and 32-bit mode: flat segments (code 0x10, data 0x18) up to 4 GiB,
    interrupts off, the stack at 28 KiB below the end of the RAM range that holds the binary (or
@@ -164,7 +209,21 @@ struct boot_flat_desc {
     const struct vmm_log *log;
 };
 
+#ifndef BOOT_NO_X86
 VMM_DEF int boot_flat(const struct boot_flat_desc *desc, struct vmm_x86_regs *regs);
+#endif
+
+/* The same for arm64: EL1h, interrupts and MMU off, the stack at the end of the RAM range that holds
+   the binary; all other general registers are 0. The mode is 0 or 64. */
+#ifdef BOOT_ARM64
+VMM_DEF int boot_flat_arm64(const struct boot_flat_desc *desc, struct vmm_arm64_regs *regs);
+#endif
+
+/* The affinity fields of MPIDR_EL1 of an arm64 CPU, as KVM numbers them: 16 to a group. */
+static inline uint64_t boot_mpidr(unsigned cpu)
+{
+    return (cpu & 15) | (uint64_t)(cpu >> 4 & 255) << 8 | (uint64_t)(cpu >> 12 & 255) << 16;
+}
 
 /* A PC's firmware, which starts at its reset vector. The caller makes the whole image appear, read
    only, below 4 GiB: at 2^32 - file.len. boot_firmware checks it, puts its last 128 KiB where such a
@@ -177,7 +236,9 @@ struct boot_firmware_desc {
 };
 enum { BOOT_ROM_MAX = 0x40000 }; /* what KVM leaves free below 4 GiB */
 
+#ifndef BOOT_NO_X86
 VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs);
+#endif
 
 /* What firmware asks its host for, to build upon: files of QEMU's fw_cfg (dev_legacy.h has it),
    by their names there. */
@@ -186,8 +247,10 @@ struct boot_firmware_files {
     uint32_t e820_len;
 };
 
+#ifndef BOOT_NO_X86
 VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
                                 const struct vmm_log *log);
+#endif
 
 #ifdef __cplusplus
 }
@@ -198,6 +261,12 @@ VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmwa
 #if defined(BOOT_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)
 #ifndef BOOT_IMPLEMENTED
 #define BOOT_IMPLEMENTED
+
+#ifdef BOOT_ARM64
+#include <libfdt.h>
+#elif defined(BOOT_NO_X86)
+#error BOOT_NO_X86 leaves no loaders without BOOT_ARM64
+#endif
 
 enum {
     BOOT__PAGE = 4096,
@@ -255,6 +324,7 @@ struct boot__image {
     uint64_t initrd_max;  /* the last byte an initrd may have */
     uint64_t cmdline_max; /* without NUL */
     uint64_t hdr_len;     /* bzImage: bytes of setup header from BOOT__HDR_SECTS */
+    uint64_t bias;        /* what an ELF file's physical addresses are too high by */
     bool spill;           /* file bytes before and behind it may show in its first and last page */
     unsigned nsegs;
     struct boot__seg seg[BOOT__SEGS_MAX];
@@ -295,6 +365,12 @@ static unsigned long long boot__mib(uint64_t bytes)
 static const char *boot__name(const struct boot_file *f, const char *role)
 {
     return f->name ? f->name : role;
+}
+
+/* What to give instead of a file that is no kernel for this machine. */
+static const char *boot__wanted(enum boot_arch arch)
+{
+    return arch == BOOT_ARCH_ARM64 ? "an arm64 Image or vmlinux" : "an x86-64 bzImage or vmlinux";
 }
 
 /* >>foreign: files that are no kernel for this machine, told apart for the sake of the remedy */
@@ -353,7 +429,8 @@ static const char *boot__arch(unsigned machine)
     return "another architecture";
 }
 
-static int boot__pe(const struct boot_file *f, const struct vmm_log *log, const char *name)
+static int boot__pe(const struct boot_file *f, const struct vmm_log *log, const char *name,
+                    const char *wanted)
 {
     uint32_t pe = vmm_get32(f->data + 0x3c);
     const char *arch = "an unknown machine";
@@ -361,16 +438,22 @@ static int boot__pe(const struct boot_file *f, const struct vmm_log *log, const 
     if (pe <= f->len - 6 && !memcmp(f->data + pe, "PE\0\0", 4))
         arch = boot__arch(vmm_get16(f->data + pe + 4));
     if (!memcmp(f->data + 4, "zimg", 4))
-        return vmm_err(log, -ENOEXEC,
-                       "%s: is a compressed EFI kernel for %s: give an x86-64 bzImage", name, arch);
-    return vmm_err(log, -ENOEXEC,
-                   "%s: is an EFI program for %s: give the bzImage or vmlinux itself", name, arch);
+        return vmm_err(log, -ENOEXEC, "%s: is a compressed EFI kernel for %s: give %s", name, arch,
+                       wanted);
+    return vmm_err(log, -ENOEXEC, "%s: is an EFI program for %s: give %s itself", name, arch,
+                   wanted);
+}
+
+static bool boot__is_bzimage(const struct boot_file *f)
+{
+    return f->len >= BOOT__HDR_VERSION + 2 && vmm_get16(f->data + BOOT__HDR_FLAG) == 0xaa55 &&
+           !memcmp(f->data + BOOT__HDR_MAGIC, "HdrS", 4);
 }
 
 static int boot__not_a_kernel(const struct boot_file *f, const struct vmm_log *log,
-                              const char *name)
+                              const char *name, enum boot_arch arch)
 {
-    const char *what;
+    const char *what, *wanted = boot__wanted(arch);
 
     what = boot__match(boot__packed, sizeof boot__packed / sizeof boot__packed[0], f);
     if (what)
@@ -378,12 +461,16 @@ static int boot__not_a_kernel(const struct boot_file *f, const struct vmm_log *l
     if (f->len < 1024)
         return vmm_err(log, -ENOEXEC, "%s: is truncated or no kernel: it has only %llu bytes", name,
                        (unsigned long long)f->len);
+    if (!memcmp(f->data, "MZ", 2) && !memcmp(f->data + 4, "zimg", 4))
+        return boot__pe(f, log, name, wanted);
     what = boot__match(boot__others, sizeof boot__others / sizeof boot__others[0], f);
+    if (boot__is_bzimage(f))
+        what = "a bzImage, a kernel for x86";
     if (what)
-        return vmm_err(log, -ENOEXEC, "%s: is %s: give an x86-64 bzImage or vmlinux", name, what);
+        return vmm_err(log, -ENOEXEC, "%s: is %s: give %s", name, what, wanted);
     if (!memcmp(f->data, "MZ", 2))
-        return boot__pe(f, log, name);
-    return vmm_err(log, -ENOEXEC, "%s: is not a kernel: give an x86-64 bzImage or vmlinux", name);
+        return boot__pe(f, log, name, wanted);
+    return vmm_err(log, -ENOEXEC, "%s: is not a kernel: give %s", name, wanted);
 }
 
 static int boot__truncated(const struct boot_file *f, const struct vmm_log *log, const char *name,
@@ -393,12 +480,8 @@ static int boot__truncated(const struct boot_file *f, const struct vmm_log *log,
                    (unsigned long long)f->len, (unsigned long long)need);
 }
 
+#ifndef BOOT_NO_X86
 /* >>bzimage: setup sectors, then the kernel proper, which is entered 0x200 behind its start */
-static bool boot__is_bzimage(const struct boot_file *f)
-{
-    return f->len >= BOOT__HDR_VERSION + 2 && vmm_get16(f->data + BOOT__HDR_FLAG) == 0xaa55 &&
-           !memcmp(f->data + BOOT__HDR_MAGIC, "HdrS", 4);
-}
 
 /* A kernel without 64-bit entry is refused: 16-bit setup code needs a BIOS. */
 static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, const char *name,
@@ -498,21 +581,25 @@ static int boot__bz_parse(const struct boot_desc *d, struct boot__image *img, co
     return boot__bz_extent(d, img, name);
 }
 
+#endif /* BOOT_NO_X86 */
+
 /* >>elf: program headers, as vmlinux and PVH guests have them */
-static int boot__elf_check(const struct boot_file *f, const struct vmm_log *log, const char *name)
+static int boot__elf_check(const struct boot_file *f, const struct vmm_log *log, const char *name,
+                           enum boot_arch arch)
 {
     const uint8_t *e = f->data;
-    unsigned machine, phnum;
+    unsigned machine, phnum, ours = arch == BOOT_ARCH_ARM64 ? 183 : 62;
     uint64_t phoff;
 
     if (f->len < 64)
         return boot__truncated(f, log, name, 64);
     machine = vmm_get16(e + 18);
     if (e[5] != 1)
-        return vmm_err(log, -ENOEXEC, "%s: is a big-endian ELF file: give an x86-64 kernel", name);
-    if (e[4] != 2 || machine != 62)
-        return vmm_err(log, -ENOEXEC, "%s: is a %s ELF file for %s: give an x86-64 kernel", name,
-                       e[4] == 2 ? "64-bit" : "32-bit", boot__arch(machine));
+        return vmm_err(log, -ENOEXEC, "%s: is a big-endian ELF file: give an %s kernel", name,
+                       boot__arch(ours));
+    if (e[4] != 2 || machine != ours)
+        return vmm_err(log, -ENOEXEC, "%s: is a %s ELF file for %s: give an %s kernel", name,
+                       e[4] == 2 ? "64-bit" : "32-bit", boot__arch(machine), boot__arch(ours));
     if (vmm_get16(e + 16) != 2 && vmm_get16(e + 16) != 3)
         return vmm_err(log, -ENOEXEC, "%s: is an ELF file that cannot be run: give a linked kernel",
                        name);
@@ -556,9 +643,10 @@ static int boot__elf_load(const struct boot_desc *d, struct boot__image *img, co
 
     if (!s.memsz)
         return 0;
+    s.gpa -= img->bias;
     if (s.filesz > s.memsz || s.gpa >> 62 || s.memsz >> 62)
         return vmm_err(d->log, -ENOEXEC, "%s: is damaged: an ELF segment makes no sense", name);
-    if (s.gpa < BOOT_HIGH)
+    if (d->machine.arch == BOOT_ARCH_X86 && s.gpa < BOOT_HIGH)
         return vmm_err(d->log, -ENOEXEC,
                        "%s: has a segment at physical address 0x%llx: a kernel lies above 1 MiB",
                        name, (unsigned long long)s.gpa);
@@ -580,34 +668,6 @@ static bool boot__in_image(const struct boot__image *img, uint64_t gpa)
         if (gpa >= img->seg[i].gpa && gpa - img->seg[i].gpa < img->seg[i].memsz)
             return true;
     return false;
-}
-
-/* Which way in. The start address of Linux' vmlinux is physical, and no segment has it as a virtual
-   one; with a PVH note in other kernels it is often for a loader that maps memory their way. */
-static int boot__elf_entry(const struct boot_desc *d, struct boot__image *img, const char *name,
-                           uint64_t pvh, bool entry_is_virtual)
-{
-    uint64_t e_entry = vmm_get64(d->kernel.data + 24);
-    bool has_pvh = pvh && !(pvh >> 32) && boot__in_image(img, pvh);
-    bool has_64 = boot__in_image(img, e_entry);
-
-    if (d->entry == BOOT_ENTRY_64 && !has_64)
-        return vmm_err(d->log, -EINVAL,
-                       "%s: has no 64-bit entry: no segment is at its start address 0x%llx", name,
-                       (unsigned long long)e_entry);
-    if (d->entry == BOOT_ENTRY_PVH && !has_pvh)
-        return vmm_err(d->log, -EINVAL, "%s: has no PVH entry: no valid ELF note says where", name);
-    if (!has_pvh && !has_64)
-        return vmm_err(d->log, -ENOEXEC,
-                       "%s: has no entry of use: neither a PVH note nor a physical start address",
-                       name);
-    if (d->entry == BOOT_ENTRY_PVH ||
-        (d->entry == BOOT_ENTRY_AUTO && has_pvh && (!has_64 || entry_is_virtual)))
-        img->format = BOOT_PVH;
-    else
-        img->format = BOOT_ELF64;
-    img->entry = img->format == BOOT_PVH ? pvh : e_entry;
-    return 0;
 }
 
 static int boot__elf_segments(const struct boot_desc *d, struct boot__image *img, const char *name,
@@ -642,11 +702,40 @@ static int boot__elf_segments(const struct boot_desc *d, struct boot__image *img
     return 0;
 }
 
+#ifndef BOOT_NO_X86
+/* Which way in. The start address of Linux' vmlinux is physical, and no segment has it as a virtual
+   one; with a PVH note in other kernels it is often for a loader that maps memory their way. */
+static int boot__elf_entry(const struct boot_desc *d, struct boot__image *img, const char *name,
+                           uint64_t pvh, bool entry_is_virtual)
+{
+    uint64_t e_entry = vmm_get64(d->kernel.data + 24);
+    bool has_pvh = pvh && !(pvh >> 32) && boot__in_image(img, pvh);
+    bool has_64 = boot__in_image(img, e_entry);
+
+    if (d->entry == BOOT_ENTRY_64 && !has_64)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: has no 64-bit entry: no segment is at its start address 0x%llx", name,
+                       (unsigned long long)e_entry);
+    if (d->entry == BOOT_ENTRY_PVH && !has_pvh)
+        return vmm_err(d->log, -EINVAL, "%s: has no PVH entry: no valid ELF note says where", name);
+    if (!has_pvh && !has_64)
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has no entry of use: neither a PVH note nor a physical start address",
+                       name);
+    if (d->entry == BOOT_ENTRY_PVH ||
+        (d->entry == BOOT_ENTRY_AUTO && has_pvh && (!has_64 || entry_is_virtual)))
+        img->format = BOOT_PVH;
+    else
+        img->format = BOOT_ELF64;
+    img->entry = img->format == BOOT_PVH ? pvh : e_entry;
+    return 0;
+}
+
 static int boot__elf_parse(const struct boot_desc *d, struct boot__image *img, const char *name)
 {
     uint64_t pvh = 0;
     bool entry_is_virtual = false;
-    int err = boot__elf_check(&d->kernel, d->log, name);
+    int err = boot__elf_check(&d->kernel, d->log, name, BOOT_ARCH_X86);
 
     if (!err)
         err = boot__elf_segments(d, img, name, &pvh, &entry_is_virtual);
@@ -674,7 +763,7 @@ static int boot__parse(const struct boot_desc *d, struct boot__image *img)
         return boot__bz_parse(d, img, name);
     if (d->kernel.len >= 6 && !memcmp(d->kernel.data, "\x7f\x45LF", 4))
         return boot__elf_parse(d, img, name);
-    return boot__not_a_kernel(&d->kernel, d->log, name);
+    return boot__not_a_kernel(&d->kernel, d->log, name, BOOT_ARCH_X86);
 }
 
 VMM_DEF int boot_probe(const struct boot_file *kernel, const struct vmm_log *log)
@@ -797,6 +886,8 @@ static int boot__fit(struct boot__job *j)
     return err ? err : boot__fit_initrd(j);
 }
 
+#endif /* BOOT_NO_X86 */
+
 /* >>place: file bytes to guest memory, by mapping pages where offset and address agree. With spill
    the first and last page are mapped too, though they show other bytes of the file around it. */
 static void boot__place(const struct boot_desc *d, const struct boot_file *f,
@@ -819,6 +910,7 @@ static void boot__place(const struct boot_desc *d, const struct boot_file *f,
         memcpy(at + (to - s->gpa), f->data + s->off + (to - s->gpa), end - to);
 }
 
+#ifndef BOOT_NO_X86
 static void boot__place_all(const struct boot__job *j)
 {
     const struct boot_desc *d = j->desc;
@@ -1597,7 +1689,7 @@ static void boot__regs_linux(const struct boot__job *j, struct vmm_x86_regs *r)
     r->gpr[VMM_RSI] = BOOT_ZERO_PAGE;
 }
 
-VMM_DEF int boot_linux(const struct boot_desc *desc, struct boot_result *out)
+static int boot__x86_linux(const struct boot_desc *desc, struct boot_result *out)
 {
     struct boot__job j = {.desc = desc, .name = boot__name(&desc->kernel, "kernel")};
     int err = boot__check_machine(&desc->machine, desc->log);
@@ -1783,6 +1875,944 @@ VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmwa
     boot__firmware_e820(&e820, m);
     f->e820_len = e820.len;
     return 0;
+}
+
+#endif /* BOOT_NO_X86 */
+
+#ifdef BOOT_ARM64
+/* >>arm64: kernels as Linux Documentation/arch/arm64/booting.rst has them */
+enum {
+    BOOT__A64_HEADER = 64, /* bytes of an Image's header: */
+    BOOT__A64_TEXT_OFFSET = 8,
+    BOOT__A64_SIZE = 16,
+    BOOT__A64_FLAGS = 24,
+    BOOT__A64_MAGIC = 56,
+    BOOT__A64_CMDLINE_MAX = 2047,
+    BOOT__A64_EL1H = 0x3c5, /* PSTATE: EL1 with its own stack pointer; D, A, I, F masked */
+    BOOT__2M = 2 << 20, /* of this the base of an Image is a multiple, and a tree is no longer */
+    BOOT__SPIS = 988    /* shared peripheral interrupts */
+};
+
+/* One boot_linux for arm64 under way. */
+struct boot__a64 {
+    const struct boot_desc *desc;
+    const char *name;
+    uint64_t ram, base, end; /* RAM for all that is loaded; its first multiple of 2 MiB */
+    struct boot__image img;
+    uint64_t initrd_gpa; /* 0: none */
+    uint64_t dtb_gpa, dtb_len;
+};
+
+static int boot__a64_check_devs(const struct boot_machine *m, const struct vmm_log *log)
+{
+    const struct boot_pci *p = &m->pci;
+    bool fits = true;
+
+    for (unsigned i = 0; i < m->ndevs; i++) {
+        const struct boot_dev *d = &m->devs[i];
+        if (d->kind == BOOT_DEV_RTC || (unsigned)d->kind > BOOT_DEV_PL061 || !d->len ||
+            d->base + d->len - 1 < d->base || d->gsi >= BOOT__SPIS)
+            return vmm_err(log, -EINVAL,
+                           "device %u at 0x%llx cannot be described in a device tree: wrong kind, "
+                           "address or line",
+                           i, (unsigned long long)d->base);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        fits &= p->gsi[i] < BOOT__SPIS;
+    if (p->ecam && (!fits || p->ecam & (BOOT__ECAM_LEN - 1) ||
+                    p->mmio32 + p->mmio32_len > 1ull << 32 || p->mmio32 >> 32))
+        return vmm_err(log, -EINVAL,
+                       "the PCI bus with ECAM at 0x%llx cannot be described in a device tree: "
+                       "wrong address or line",
+                       (unsigned long long)p->ecam);
+    return 0;
+}
+
+static int boot__a64_check(struct boot__a64 *j)
+{
+    const struct boot_desc *d = j->desc;
+    const struct boot_machine *m = &d->machine;
+    uint64_t cmdline = d->cmdline ? strlen(d->cmdline) : 0;
+
+    if (!m->ncpus || m->ncpus > 1 << 16)
+        return vmm_err(d->log, -EINVAL, "a machine with %u CPUs cannot boot: give --cpus 1 or more",
+                       m->ncpus);
+    if (m->arm64.gic != 2 && m->arm64.gic != 3)
+        return vmm_err(d->log, -EINVAL, "GICv%u is not known: take 2 or 3", m->arm64.gic);
+    if (m->arm64.gic == 2 && m->ncpus > 8)
+        return vmm_err(d->log, -EINVAL, "a GICv2 serves at most 8 CPUs, not %u", m->ncpus);
+    if (d->load_addr || d->entry != BOOT_ENTRY_AUTO)
+        return vmm_err(d->log, -EINVAL,
+                       "an arm64 kernel says itself where it is loaded and entered: leave out the "
+                       "load address and the kind of entry");
+    if (cmdline > BOOT__A64_CMDLINE_MAX)
+        return vmm_err(d->log, -E2BIG, "the command line has %llu bytes, %s takes %u: shorten it",
+                       (unsigned long long)cmdline, j->name, BOOT__A64_CMDLINE_MAX);
+    return boot__a64_check_devs(m, d->log);
+}
+
+/* The range that all goes to, the first. */
+static int boot__a64_ram(struct boot__a64 *j)
+{
+    const struct vmm_mem *mem = j->desc->machine.mem;
+
+    if (!mem->nranges || mem->range[0].len < 2 * BOOT__2M || mem->range[0].gpa >> 56)
+        return vmm_err(j->desc->log, -ENOMEM, "%s: does not fit into RAM: give --mem 128M or more",
+                       j->name);
+    j->ram = mem->range[0].gpa;
+    j->base = (j->ram + BOOT__2M - 1) & ~(uint64_t)(BOOT__2M - 1);
+    j->end = boot__down(j->ram + mem->range[0].len);
+    return 0;
+}
+
+/* How much RAM would do: kernel, initrd, and for the tree 2 MiB and what aligning them may cost. */
+static int boot__a64_no_room(const struct boot__a64 *j, const char *name)
+{
+    uint64_t need = j->img.end - j->ram + boot__up(j->desc->initrd.len) + 2 * BOOT__2M;
+
+    return vmm_err(j->desc->log, -ENOMEM, "%s: does not fit into RAM: give --mem %lluM or more",
+                   name, boot__mib(need));
+}
+
+static bool boot__a64_is_image(const uint8_t *p, uint64_t len)
+{
+    return len >= BOOT__A64_HEADER && !memcmp(p + BOOT__A64_MAGIC, "ARM\x64", 4);
+}
+
+/* Takes from an Image's header where the kernel wants to be, and how much it takes. It may be
+   anywhere, or (without flag 3) near the start of RAM: there it always is. Headers from before
+   Linux 3.17 have no size, and then no meaning but this. */
+static int boot__a64_header(struct boot__a64 *j, const uint8_t *h)
+{
+    static const uint8_t kib[] = {0, 4, 16, 64};
+    uint64_t offset = vmm_get64(h + BOOT__A64_TEXT_OFFSET), size = vmm_get64(h + BOOT__A64_SIZE);
+    uint64_t flags = size ? vmm_get64(h + BOOT__A64_FLAGS) : 0;
+    unsigned granule = kib[flags >> 1 & 3], known = j->desc->machine.arm64.granules;
+
+    if (!size)
+        offset = 0x80000;
+    if (flags & 1)
+        return vmm_err(j->desc->log, -ENOEXEC,
+                       "%s: is a big-endian arm64 kernel: give a little-endian one", j->name);
+    if (known && granule && !(known & granule))
+        return vmm_err(j->desc->log, -ENOEXEC,
+                       "%s: is built for pages of %u KiB, which this host's CPUs do not have: give "
+                       "a kernel for %s pages",
+                       j->name, granule,
+                       known & 4    ? "4 KiB"
+                       : known & 64 ? "64 KiB"
+                                    : "16 KiB");
+    if (offset >= BOOT__2M || offset & 7 || size >> 40)
+        return vmm_err(j->desc->log, -ENOEXEC, "%s: is damaged: its Image header makes no sense",
+                       j->name);
+    j->img.format = BOOT_IMAGE;
+    j->img.start = j->img.entry = j->base + offset;
+    j->img.end = j->img.start + size;
+    return 0;
+}
+
+/* Where the last section of a PE file ends, by which a truncated Image is known; 0: it has none. */
+static uint64_t boot__pe_end(const struct boot_file *f)
+{
+    uint64_t pe = f->len >= 64 ? vmm_get32(f->data + 0x3c) : f->len, end = 0, at;
+
+    if (memcmp(f->data, "MZ", 2) || pe + 24 > f->len || memcmp(f->data + pe, "PE\0\0", 4))
+        return 0;
+    at = pe + 24 + vmm_get16(f->data + pe + 20);
+    for (unsigned n = vmm_get16(f->data + pe + 6); n > 0 && at + 40 <= f->len; n--, at += 40) {
+        uint64_t to = (uint64_t)vmm_get32(f->data + at + 16) + vmm_get32(f->data + at + 20);
+        end = to > end ? to : end;
+    }
+    return end;
+}
+
+static int boot__a64_image(struct boot__a64 *j)
+{
+    const struct boot_file *f = &j->desc->kernel;
+    int err = boot__a64_header(j, f->data);
+
+    if (err)
+        return err;
+    if (boot__pe_end(f) > f->len)
+        return boot__truncated(f, j->desc->log, j->name, boot__pe_end(f));
+    j->img.spill = true;
+    j->img.nsegs = 1;
+    j->img.seg[0] = (struct boot__seg){0, j->img.start, f->len, f->len};
+    if (j->img.end < j->img.start + f->len)
+        j->img.end = j->img.start + f->len;
+    return 0;
+}
+
+/* Why unpacking failed, or made no Image. */
+static int boot__a64_not_unpacked(const struct boot__a64 *j, const char *how, int64_t n)
+{
+    const struct vmm_log *log = j->desc->log;
+
+    if (n == -ENOSPC)
+        return vmm_err(log, -ENOMEM, "%s: does not fit into RAM when unpacked: give more by --mem",
+                       j->name);
+    if (n == -ENOSYS)
+        return vmm_err(log, -ENOEXEC, "%s: looks like %s: decompress it first", j->name, how);
+    if (n < 0)
+        return vmm_err(log, -ENOEXEC, "%s: is damaged: it cannot be unpacked as %s", j->name, how);
+    return vmm_err(log, -ENOEXEC, "%s: holds no arm64 Image, packed with %s: give one", j->name,
+                   how);
+}
+
+/* Straight to where it belongs, or, as only the header tells, a little below. */
+static int boot__a64_unpack(struct boot__a64 *j, enum boot_packing packing, const uint8_t *src,
+                            uint64_t len)
+{
+    const struct boot_desc *d = j->desc;
+    uint64_t room = j->end - j->base, skip;
+    uint8_t *dst = (uint8_t *)vmm_at(d->machine.mem, j->base, room);
+    const char *how = packing == BOOT_GZIP ? "gzip" : "zstd";
+    int64_t n = d->unpack ? d->unpack(d->ctx, packing, src, len, dst, room) : -ENOSYS;
+    int err;
+
+    if (n < 0 || (uint64_t)n > room || !boot__a64_is_image(dst, (uint64_t)n))
+        return boot__a64_not_unpacked(j, how, n);
+    err = boot__a64_header(j, dst);
+    if (err)
+        return err;
+    skip = j->img.start - j->base;
+    if (skip > room - (uint64_t)n)
+        return boot__a64_not_unpacked(j, how, -ENOSPC);
+    if (skip) {
+        memmove(dst + skip, dst, (size_t)n);
+        memset(dst, 0, skip);
+    }
+    if (j->img.end < j->img.start + (uint64_t)n)
+        j->img.end = j->img.start + (uint64_t)n;
+    return 0;
+}
+
+static bool boot__is_zboot(const struct boot_file *f)
+{
+    return f->len >= 64 && !memcmp(f->data, "MZ", 2) && !memcmp(f->data + 4, "zimg", 4);
+}
+
+/* An EFI program that unpacks an Image (Linux drivers/firmware/efi/libstub/zboot-header.S): where
+   the payload is, how long, and the name of its packing. */
+static int boot__a64_zboot(struct boot__a64 *j)
+{
+    const struct boot_file *f = &j->desc->kernel;
+    uint64_t off = vmm_get32(f->data + 8), len = vmm_get32(f->data + 12);
+    uint64_t pe = vmm_get32(f->data + 0x3c);
+
+    if (pe + 6 > f->len || vmm_get16(f->data + pe + 4) != 0xaa64)
+        return boot__not_a_kernel(f, j->desc->log, j->name, BOOT_ARCH_ARM64);
+    if (off + len > f->len)
+        return boot__truncated(f, j->desc->log, j->name, off + len);
+    if (!memcmp(f->data + 24, "gzip", 5))
+        return boot__a64_unpack(j, BOOT_GZIP, f->data + off, len);
+    if (!memcmp(f->data + 24, "zstd", 4))
+        return boot__a64_unpack(j, BOOT_ZSTD, f->data + off, len);
+    return vmm_err(j->desc->log, -ENOEXEC,
+                   "%s: is an EFI kernel that is packed neither with gzip nor zstd: give %s itself",
+                   j->name, boot__wanted(BOOT_ARCH_ARM64));
+}
+
+/* Linux' vmlinux has virtual addresses for physical ones. It is the same kernel as in the Image,
+   header included, and goes where that goes. */
+static int boot__a64_elf_bias(struct boot__a64 *j)
+{
+    const struct boot_file *f = &j->desc->kernel;
+    const uint8_t *ph = f->data + vmm_get64(f->data + 32), *first = NULL;
+    uint64_t gpa, off;
+    int err;
+
+    for (unsigned i = 0; i < vmm_get16(f->data + 56); i++, ph += 56)
+        if (vmm_get32(ph) == 1 && vmm_get64(ph + 40) &&
+            (!first || vmm_get64(ph + 24) < vmm_get64(first + 24)))
+            first = ph;
+    if (!first)
+        return vmm_err(j->desc->log, -ENOEXEC, "%s: is damaged: it has no ELF segment", j->name);
+    gpa = vmm_get64(first + 24);
+    off = vmm_get64(first + 8);
+    if (gpa >= j->ram && gpa < j->end)
+        return 0;
+    if (off > f->len || !boot__a64_is_image(f->data + off, f->len - off))
+        return vmm_err(j->desc->log, -ENOEXEC,
+                       "%s: belongs at 0x%llx, where this machine has no RAM: give an Image",
+                       j->name, (unsigned long long)gpa);
+    err = boot__a64_header(j, f->data + off);
+    j->img.bias = gpa - j->img.start;
+    return err;
+}
+
+/* The start address is virtual in most files; a segment says what that is. */
+static uint64_t boot__a64_elf_entry(const struct boot__a64 *j)
+{
+    const uint8_t *e = j->desc->kernel.data, *ph = e + vmm_get64(e + 32);
+    uint64_t entry = vmm_get64(e + 24);
+
+    for (unsigned i = 0; i < vmm_get16(e + 56); i++, ph += 56)
+        if (vmm_get32(ph) == 1 && entry - vmm_get64(ph + 16) < vmm_get64(ph + 40))
+            return vmm_get64(ph + 24) - j->img.bias + (entry - vmm_get64(ph + 16));
+    return entry - j->img.bias;
+}
+
+static int boot__a64_elf(struct boot__a64 *j)
+{
+    const struct boot_desc *d = j->desc;
+    uint64_t pvh = 0;
+    bool is_virtual = false;
+    int err = boot__elf_check(&d->kernel, d->log, j->name, BOOT_ARCH_ARM64);
+
+    if (!err)
+        err = boot__a64_elf_bias(j);
+    if (!err)
+        err = boot__elf_segments(d, &j->img, j->name, &pvh, &is_virtual);
+    if (err)
+        return err;
+    j->img.format = BOOT_ELF64;
+    j->img.entry = boot__a64_elf_entry(j);
+    if (!boot__in_image(&j->img, j->img.entry) || j->img.entry & 3)
+        return vmm_err(d->log, -ENOEXEC,
+                       "%s: has no entry of use: no segment is at its start address 0x%llx",
+                       j->name, (unsigned long long)vmm_get64(d->kernel.data + 24));
+    if (j->img.start < j->ram)
+        return vmm_err(d->log, -ENOEXEC, "%s: belongs at 0x%llx, where this machine has no RAM",
+                       j->name, (unsigned long long)j->img.start);
+    return 0;
+}
+
+static int boot__a64_parse(struct boot__a64 *j)
+{
+    const struct boot_file *f = &j->desc->kernel;
+
+    if (!f->data || !f->len)
+        return vmm_err(j->desc->log, -ENOEXEC, "%s: is empty: give %s", j->name,
+                       boot__wanted(BOOT_ARCH_ARM64));
+    if (f->len >= 6 && !memcmp(f->data, "\x7f\x45LF", 4))
+        return boot__a64_elf(j);
+    if (f->len >= 6 && !memcmp(f->data, "\x1f\x8b", 2))
+        return boot__a64_unpack(j, BOOT_GZIP, f->data, f->len);
+    if (f->len >= 6 && !memcmp(f->data, "\x28\xb5\x2f\xfd", 4))
+        return boot__a64_unpack(j, BOOT_ZSTD, f->data, f->len);
+    if (boot__is_zboot(f))
+        return boot__a64_zboot(j);
+    if (boot__a64_is_image(f->data, f->len))
+        return boot__a64_image(j);
+    return boot__not_a_kernel(f, j->desc->log, j->name, BOOT_ARCH_ARM64);
+}
+
+/* The tree has the last 2 MiB of RAM that kernels before 4.2 can see, 512 MiB from the base on, or
+   simply the last; of such a block, as the kernel maps it, nothing else is used. */
+static int boot__a64_fit_dtb(struct boot__a64 *j)
+{
+    uint64_t seen = j->base + (512u << 20), top = j->end < seen ? j->end : seen;
+    uint64_t block = ~(uint64_t)(BOOT__2M - 1);
+
+    if (j->img.end > j->end)
+        return boot__a64_no_room(j, j->name);
+    if ((top & block) < j->img.end + BOOT__2M)
+        top = j->end;
+    if ((top & block) < j->img.end + BOOT__2M)
+        return boot__a64_no_room(j, j->name);
+    j->dtb_gpa = (top & block) - BOOT__2M;
+    return 0;
+}
+
+/* Below the tree; else as high as it may be: within 32 GiB that begin at a multiple of 1 GiB and
+   hold the kernel. */
+static int boot__a64_fit_initrd(struct boot__a64 *j)
+{
+    const struct boot_file *f = &j->desc->initrd;
+    uint64_t window = (j->img.start & ~((1ull << 30) - 1)) + (32ull << 30);
+    uint64_t top = j->end < window ? j->end : window, len = boot__up(f->len);
+    uint64_t above = j->dtb_gpa + BOOT__2M, below = j->dtb_gpa < window ? j->dtb_gpa : window;
+
+    if (!f->len)
+        return 0;
+    if (f->len > j->end - j->ram)
+        return boot__a64_no_room(j, boot__name(f, "initrd"));
+    if (boot__up(j->img.end) <= below && len <= below - boot__up(j->img.end))
+        j->initrd_gpa = below - len;
+    else if (above <= top && len <= top - above)
+        j->initrd_gpa = top - len;
+    else
+        return boot__a64_no_room(j, boot__name(f, "initrd"));
+    return 0;
+}
+
+static void boot__a64_place(const struct boot__a64 *j)
+{
+    const struct boot_desc *d = j->desc;
+    struct boot__seg initrd = {0, j->initrd_gpa, d->initrd.len, d->initrd.len};
+
+    for (unsigned i = 0; i < j->img.nsegs; i++)
+        boot__place(d, &d->kernel, &j->img.seg[i], j->img.spill);
+    if (j->initrd_gpa)
+        boot__place(d, &d->initrd, &initrd, true);
+}
+
+/* >>fdt: the machine as a device tree (Devicetree Specification 0.4, and the bindings of Linux),
+   or one that the caller brings */
+enum boot__phandle { BOOT__PH_GIC = 1, BOOT__PH_MSI, BOOT__PH_CLOCK, BOOT__PH_GPIO, BOOT__PH_CPU };
+enum boot__intr { BOOT__SPI, BOOT__PPI, BOOT__EDGE = 1, BOOT__LEVEL = 4 };
+
+/* A tree under construction. The first error stays, and all that follows does nothing. */
+struct boot__fdt {
+    void *fdt;
+    const struct boot_machine *m;
+    int err;
+};
+
+static void boot__fdt_prop(struct boot__fdt *f, const char *name, const void *val, uint32_t len)
+{
+    if (!f->err)
+        f->err = fdt_property(f->fdt, name, val, (int)len);
+}
+
+static void boot__fdt_str(struct boot__fdt *f, const char *name, const char *val)
+{
+    boot__fdt_prop(f, name, val, (uint32_t)strlen(val) + 1);
+}
+
+/* Two strings. */
+static void boot__fdt_strs(struct boot__fdt *f, const char *name, const char *a, const char *b)
+{
+    char both[64] = {0};
+    size_t n = strlen(a) + 1;
+
+    memcpy(both, a, n);
+    memcpy(both + n, b, strlen(b) + 1);
+    boot__fdt_prop(f, name, both, (uint32_t)(n + strlen(b) + 1));
+}
+
+/* At most 20 cells. */
+static void boot__fdt_cells(struct boot__fdt *f, const char *name, const uint32_t *cell, unsigned n)
+{
+    fdt32_t big[20];
+
+    for (unsigned i = 0; i < n; i++)
+        big[i] = cpu_to_fdt32(cell[i]);
+    boot__fdt_prop(f, name, big, n * 4);
+}
+
+static void boot__fdt_u32(struct boot__fdt *f, const char *name, uint32_t v)
+{
+    boot__fdt_cells(f, name, &v, 1);
+}
+
+static void boot__fdt_empty(struct boot__fdt *f, const char *name)
+{
+    boot__fdt_prop(f, name, "", 0);
+}
+
+static void boot__cell64(uint32_t *cell, uint64_t v)
+{
+    cell[0] = (uint32_t)(v >> 32);
+    cell[1] = (uint32_t)v;
+}
+
+/* One or two address ranges; no length: there is no second. */
+static void boot__fdt_reg(struct boot__fdt *f, uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
+{
+    uint32_t cell[8];
+
+    boot__cell64(cell, a);
+    boot__cell64(cell + 2, alen);
+    boot__cell64(cell + 4, b);
+    boot__cell64(cell + 6, blen);
+    boot__fdt_cells(f, "reg", cell, blen ? 8 : 4);
+}
+
+static void boot__fdt_open(struct boot__fdt *f, const char *name)
+{
+    if (!f->err)
+        f->err = fdt_begin_node(f->fdt, name);
+}
+
+/* name@unit, in hexadecimal, or, without the sign, name and a number. */
+static void boot__name_at(char *to, const char *name, const char *sign, uint64_t unit)
+{
+    unsigned shift = 60;
+
+    to = (char *)memcpy(to, name, strlen(name)) + strlen(name);
+    to = (char *)memcpy(to, sign, strlen(sign)) + strlen(sign);
+    while (shift && !(unit >> shift))
+        shift -= 4;
+    for (;; shift -= 4) {
+        *to++ = "0123456789abcdef"[unit >> shift & 15];
+        if (!shift)
+            break;
+    }
+    *to = 0;
+}
+
+static void boot__fdt_open_at(struct boot__fdt *f, const char *name, const char *sign,
+                              uint64_t unit)
+{
+    char buf[64];
+
+    boot__name_at(buf, name, sign, unit);
+    boot__fdt_open(f, buf);
+}
+
+static void boot__fdt_close(struct boot__fdt *f)
+{
+    if (!f->err)
+        f->err = fdt_end_node(f->fdt);
+}
+
+static void boot__fdt_spi(struct boot__fdt *f, unsigned gsi, enum boot__intr trigger)
+{
+    const uint32_t cell[] = {BOOT__SPI, gsi, trigger};
+
+    if (gsi)
+        boot__fdt_cells(f, "interrupts", cell, 3);
+}
+
+/* A private interrupt's flags: level-triggered, and for a GICv2 the CPUs that have it. */
+static uint32_t boot__fdt_ppi(const struct boot_machine *m)
+{
+    return BOOT__LEVEL | (m->arm64.gic == 2 ? ((1u << m->ncpus) - 1) << 8 : 0);
+}
+
+static void boot__fdt_cpus(struct boot__fdt *f)
+{
+    boot__fdt_open(f, "cpus");
+    boot__fdt_u32(f, "#address-cells", 1);
+    boot__fdt_u32(f, "#size-cells", 0);
+    boot__fdt_open(f, "cpu-map");
+    boot__fdt_open(f, "cluster0");
+    for (unsigned i = 0; i < f->m->ncpus; i++) {
+        char core[32] = "core", digits[8];
+        unsigned n = 0, v = i;
+
+        do
+            digits[n++] = (char)('0' + v % 10);
+        while (v /= 10);
+        for (unsigned k = 0; k < n; k++)
+            core[4 + k] = digits[n - 1 - k];
+        boot__fdt_open(f, core);
+        boot__fdt_u32(f, "cpu", BOOT__PH_CPU + i);
+        boot__fdt_close(f);
+    }
+    boot__fdt_close(f);
+    boot__fdt_close(f);
+    for (unsigned i = 0; i < f->m->ncpus; i++) {
+        boot__fdt_open_at(f, "cpu", "@", boot_mpidr(i));
+        boot__fdt_str(f, "device_type", "cpu");
+        boot__fdt_str(f, "compatible", "arm,armv8");
+        boot__fdt_str(f, "enable-method", "psci");
+        boot__fdt_u32(f, "reg", (uint32_t)boot_mpidr(i));
+        boot__fdt_u32(f, "phandle", BOOT__PH_CPU + i);
+        boot__fdt_close(f);
+    }
+    boot__fdt_close(f);
+}
+
+static void boot__fdt_memory(struct boot__fdt *f)
+{
+    const struct vmm_mem *mem = f->m->mem;
+
+    for (unsigned i = 0; i < mem->nranges; i++) {
+        boot__fdt_open_at(f, "memory", "@", mem->range[i].gpa);
+        boot__fdt_str(f, "device_type", "memory");
+        boot__fdt_reg(f, mem->range[i].gpa, mem->range[i].len, 0, 0);
+        boot__fdt_close(f);
+    }
+}
+
+static void boot__fdt_msi(struct boot__fdt *f)
+{
+    const struct boot_arm64 *a = &f->m->arm64;
+
+    if (a->gic == 3 && a->gic_its) {
+        boot__fdt_open_at(f, "msi-controller", "@", a->gic_its);
+        boot__fdt_str(f, "compatible", "arm,gic-v3-its");
+        boot__fdt_u32(f, "#msi-cells", 1);
+        boot__fdt_reg(f, a->gic_its, 0x20000, 0, 0);
+    } else if (a->gic == 2 && a->gic_v2m) {
+        boot__fdt_open_at(f, "v2m", "@", a->gic_v2m);
+        boot__fdt_str(f, "compatible", "arm,gic-v2m-frame");
+        boot__fdt_reg(f, a->gic_v2m, 0x1000, 0, 0);
+        boot__fdt_u32(f, "arm,msi-base-spi", a->v2m_spi + 32); /* as the CPU sees it */
+        boot__fdt_u32(f, "arm,msi-num-spis", a->v2m_nspis);
+    } else {
+        return;
+    }
+    boot__fdt_empty(f, "msi-controller");
+    boot__fdt_u32(f, "phandle", BOOT__PH_MSI);
+    boot__fdt_close(f);
+}
+
+static void boot__fdt_gic(struct boot__fdt *f)
+{
+    const struct boot_arm64 *a = &f->m->arm64;
+
+    boot__fdt_open_at(f, "interrupt-controller", "@", a->gic_dist);
+    boot__fdt_str(f, "compatible", a->gic == 3 ? "arm,gic-v3" : "arm,cortex-a15-gic");
+    boot__fdt_empty(f, "interrupt-controller");
+    boot__fdt_u32(f, "#interrupt-cells", 3);
+    boot__fdt_u32(f, "#address-cells", 2);
+    boot__fdt_u32(f, "#size-cells", 2);
+    boot__fdt_empty(f, "ranges");
+    if (a->gic == 3)
+        boot__fdt_reg(f, a->gic_dist, 0x10000, a->gic_cpu, 0x20000ull * f->m->ncpus);
+    else
+        boot__fdt_reg(f, a->gic_dist, 0x1000, a->gic_cpu, 0x2000);
+    boot__fdt_u32(f, "phandle", BOOT__PH_GIC);
+    boot__fdt_msi(f);
+    boot__fdt_close(f);
+}
+
+/* What every CPU has: its way to start others, its timers (secure, physical, virtual, hypervisor),
+   its performance counters. */
+static void boot__fdt_core(struct boot__fdt *f)
+{
+    uint32_t flags = boot__fdt_ppi(f->m), pmu[] = {BOOT__PPI, f->m->arm64.pmu_ppi, flags};
+    uint32_t timer[] = {BOOT__PPI, 13, flags, BOOT__PPI, 14, flags,
+                        BOOT__PPI, 11, flags, BOOT__PPI, 10, flags};
+
+    boot__fdt_open(f, "psci");
+    boot__fdt_strs(f, "compatible", "arm,psci-1.0", "arm,psci-0.2");
+    boot__fdt_str(f, "method", "hvc");
+    boot__fdt_close(f);
+    boot__fdt_open(f, "timer");
+    boot__fdt_str(f, "compatible", "arm,armv8-timer");
+    boot__fdt_cells(f, "interrupts", timer, 12);
+    boot__fdt_empty(f, "always-on");
+    boot__fdt_close(f);
+    if (!f->m->arm64.pmu_ppi)
+        return;
+    boot__fdt_open(f, "pmu");
+    boot__fdt_str(f, "compatible", "arm,armv8-pmuv3");
+    boot__fdt_cells(f, "interrupts", pmu, 3);
+    boot__fdt_close(f);
+}
+
+/* The clock that drives the PrimeCells. */
+static void boot__fdt_clock(struct boot__fdt *f)
+{
+    boot__fdt_open(f, "apb-clock");
+    boot__fdt_str(f, "compatible", "fixed-clock");
+    boot__fdt_u32(f, "#clock-cells", 0);
+    boot__fdt_u32(f, "clock-frequency", 24000000);
+    boot__fdt_str(f, "clock-output-names", "apb");
+    boot__fdt_u32(f, "phandle", BOOT__PH_CLOCK);
+    boot__fdt_close(f);
+}
+
+static const char *const boot__fdt_names[] = {
+    [BOOT_DEV_UART] = "serial",  [BOOT_DEV_RTC] = "",      [BOOT_DEV_VIRTIO_MMIO] = "virtio_mmio",
+    [BOOT_DEV_PL011] = "serial", [BOOT_DEV_PL031] = "rtc", [BOOT_DEV_PL061] = "gpio",
+};
+
+static void boot__fdt_primecell(struct boot__fdt *f, enum boot_dev_kind kind)
+{
+    static const uint32_t clocks[] = {BOOT__PH_CLOCK, BOOT__PH_CLOCK};
+
+    if (kind == BOOT_DEV_PL011) {
+        boot__fdt_strs(f, "compatible", "arm,pl011", "arm,primecell");
+        boot__fdt_cells(f, "clocks", clocks, 2);
+        boot__fdt_strs(f, "clock-names", "uartclk", "apb_pclk");
+        return;
+    }
+    boot__fdt_cells(f, "clocks", clocks, 1);
+    boot__fdt_str(f, "clock-names", "apb_pclk");
+    if (kind == BOOT_DEV_PL031) {
+        boot__fdt_strs(f, "compatible", "arm,pl031", "arm,primecell");
+        return;
+    }
+    boot__fdt_strs(f, "compatible", "arm,pl061", "arm,primecell");
+    boot__fdt_empty(f, "gpio-controller");
+    boot__fdt_u32(f, "#gpio-cells", 2);
+    boot__fdt_u32(f, "phandle", BOOT__PH_GPIO);
+}
+
+static void boot__fdt_dev(struct boot__fdt *f, const struct boot_dev *d)
+{
+    boot__fdt_open_at(f, boot__fdt_names[d->kind], "@", d->base);
+    if (d->kind == BOOT_DEV_VIRTIO_MMIO) {
+        boot__fdt_str(f, "compatible", "virtio,mmio");
+        boot__fdt_empty(f, "dma-coherent");
+    } else if (d->kind == BOOT_DEV_UART) {
+        boot__fdt_str(f, "compatible", "ns16550a");
+        boot__fdt_u32(f, "clock-frequency", 1843200);
+    } else {
+        boot__fdt_primecell(f, d->kind);
+    }
+    boot__fdt_reg(f, d->base, d->len, 0, 0);
+    boot__fdt_spi(f, d->gsi, d->kind == BOOT_DEV_VIRTIO_MMIO ? BOOT__EDGE : BOOT__LEVEL);
+    boot__fdt_close(f);
+}
+
+static void boot__fdt_button(struct boot__fdt *f)
+{
+    static const uint32_t line3[] = {BOOT__PH_GPIO, 3, 0};
+
+    boot__fdt_open(f, "gpio-keys");
+    boot__fdt_str(f, "compatible", "gpio-keys");
+    boot__fdt_open(f, "poweroff");
+    boot__fdt_str(f, "label", "power button");
+    boot__fdt_u32(f, "linux,code", 116); /* KEY_POWER */
+    boot__fdt_cells(f, "gpios", line3, 3);
+    boot__fdt_close(f);
+    boot__fdt_close(f);
+}
+
+/* Where BARs may be: flags (1 << 24: 32-bit memory, 3: 64-bit), bus address, CPU address, length. */
+static void boot__fdt_pci_ranges(struct boot__fdt *f, const struct boot_pci *p)
+{
+    const uint64_t base[] = {p->mmio32, p->mmio64}, len[] = {p->mmio32_len, p->mmio64_len};
+    uint32_t cell[14];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (len[i]) {
+            cell[n] = i ? 0x03000000 : 0x02000000;
+            boot__cell64(cell + n + 1, base[i]);
+            boot__cell64(cell + n + 3, base[i]);
+            boot__cell64(cell + n + 5, len[i]);
+            n += 7;
+        }
+    boot__fdt_cells(f, "ranges", cell, n);
+}
+
+/* Lines repeat every four devices, hence the mask: two bits of the device, three of the pin. An
+   entry: device (three cells), pin, controller, its unit address (two), its interrupt (three). */
+static void boot__fdt_pci_intx(struct boot__fdt *f, const struct boot_pci *p)
+{
+    static const uint32_t mask[] = {3 << 11, 0, 0, 7};
+    fdt32_t map[16 * 10];
+
+    memset(map, 0, sizeof map);
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned slot = i / 4, pin = i % 4;
+        fdt32_t *e = map + i * 10;
+        e[0] = cpu_to_fdt32(slot << 11);
+        e[3] = cpu_to_fdt32(pin + 1);
+        e[4] = cpu_to_fdt32(BOOT__PH_GIC);
+        e[8] = cpu_to_fdt32(p->gsi[(slot + pin) % 4]);
+        e[9] = cpu_to_fdt32(BOOT__LEVEL);
+    }
+    boot__fdt_u32(f, "#interrupt-cells", 1);
+    boot__fdt_cells(f, "interrupt-map-mask", mask, 4);
+    boot__fdt_prop(f, "interrupt-map", map, sizeof map);
+}
+
+static void boot__fdt_pci(struct boot__fdt *f)
+{
+    static const uint32_t buses[] = {0, 0}, devids[] = {0, BOOT__PH_MSI, 0, 0x10000};
+    const struct boot_pci *p = &f->m->pci;
+    const struct boot_arm64 *a = &f->m->arm64;
+
+    boot__fdt_open_at(f, "pcie", "@", p->ecam);
+    boot__fdt_str(f, "compatible", "pci-host-ecam-generic");
+    boot__fdt_str(f, "device_type", "pci");
+    boot__fdt_reg(f, p->ecam, BOOT__ECAM_LEN, 0, 0);
+    boot__fdt_cells(f, "bus-range", buses, 2);
+    boot__fdt_u32(f, "linux,pci-domain", 0);
+    boot__fdt_u32(f, "#address-cells", 3);
+    boot__fdt_u32(f, "#size-cells", 2);
+    boot__fdt_empty(f, "dma-coherent");
+    boot__fdt_pci_ranges(f, p);
+    boot__fdt_pci_intx(f, p);
+    if (a->gic == 3 && a->gic_its)
+        boot__fdt_cells(f, "msi-map", devids, 4); /* a function's number is its device id */
+    if (a->gic == 2 && a->gic_v2m)
+        boot__fdt_u32(f, "msi-parent", BOOT__PH_MSI);
+    boot__fdt_close(f);
+}
+
+/* An empty /chosen but for the console, which is the first UART. */
+static void boot__fdt_chosen(struct boot__fdt *f)
+{
+    char path[64];
+
+    boot__fdt_open(f, "chosen");
+    for (unsigned i = 0; i < f->m->ndevs; i++) {
+        const struct boot_dev *d = &f->m->devs[i];
+        if (d->kind == BOOT_DEV_UART || d->kind == BOOT_DEV_PL011) {
+            boot__name_at(path, "/serial", "@", d->base);
+            boot__fdt_str(f, "stdout-path", path);
+            break;
+        }
+    }
+    boot__fdt_close(f);
+}
+
+static void boot__fdt_body(struct boot__fdt *f)
+{
+    bool gpio = false, clock = false;
+
+    boot__fdt_open(f, "");
+    boot__fdt_str(f, "compatible", "linux,dummy-virt");
+    boot__fdt_str(f, "model", "vmm");
+    boot__fdt_u32(f, "#address-cells", 2);
+    boot__fdt_u32(f, "#size-cells", 2);
+    boot__fdt_u32(f, "interrupt-parent", BOOT__PH_GIC);
+    boot__fdt_chosen(f);
+    boot__fdt_cpus(f);
+    boot__fdt_memory(f);
+    boot__fdt_core(f);
+    boot__fdt_gic(f);
+    for (unsigned i = 0; i < f->m->ndevs; i++) {
+        boot__fdt_dev(f, &f->m->devs[i]);
+        gpio |= f->m->devs[i].kind == BOOT_DEV_PL061;
+        clock |= f->m->devs[i].kind >= BOOT_DEV_PL011;
+    }
+    if (clock)
+        boot__fdt_clock(f);
+    if (gpio)
+        boot__fdt_button(f);
+    if (f->m->pci.ecam)
+        boot__fdt_pci(f);
+    boot__fdt_close(f);
+}
+
+static int boot__fdt_make(const struct boot_machine *m, void *buf, int cap)
+{
+    struct boot__fdt f = {buf, m, fdt_create(buf, cap)};
+
+    if (!f.err)
+        f.err = fdt_finish_reservemap(buf);
+    boot__fdt_body(&f);
+    return f.err ? f.err : fdt_finish(buf);
+}
+
+/* What the kernel is told at boot: command line, initrd, and randomness. */
+static int boot__fdt_patch(const struct boot__a64 *j, void *fdt)
+{
+    const struct boot_desc *d = j->desc;
+    int err = 0, at = fdt_path_offset(fdt, "/chosen");
+
+    if (at == -FDT_ERR_NOTFOUND)
+        at = fdt_add_subnode(fdt, 0, "chosen");
+    if (at < 0)
+        return at;
+    fdt_delprop(fdt, at, "linux,initrd-start"); /* which need not be there */
+    fdt_delprop(fdt, at, "linux,initrd-end");
+    if (d->cmdline)
+        err = fdt_setprop_string(fdt, at, "bootargs", d->cmdline);
+    if (!err && j->initrd_gpa)
+        err = fdt_setprop_u64(fdt, at, "linux,initrd-start", j->initrd_gpa);
+    if (!err && j->initrd_gpa)
+        err = fdt_setprop_u64(fdt, at, "linux,initrd-end", j->initrd_gpa + d->initrd.len);
+    if (!err && d->entropy)
+        err = fdt_setprop(fdt, at, "kaslr-seed", d->entropy, 8);
+    if (!err && d->entropy)
+        err = fdt_setprop(fdt, at, "rng-seed", d->entropy + 8, BOOT_ENTROPY_LEN - 8);
+    return err;
+}
+
+/* All within the 2 MiB that are the tree's. */
+static int boot__a64_dtb(struct boot__a64 *j)
+{
+    const struct boot_file *own = &j->desc->dtb;
+    void *fdt = vmm_at(j->desc->machine.mem, j->dtb_gpa, BOOT__2M);
+    int err = 0;
+
+    if (own->len > BOOT__2M / 2)
+        return vmm_err(j->desc->log, -E2BIG, "%s: has %llu bytes, a device tree at most 1 MiB",
+                       boot__name(own, "device tree"), (unsigned long long)own->len);
+    if (own->len) {
+        memcpy(fdt, own->data, own->len);
+        err = fdt_check_full(fdt, own->len);
+        if (err)
+            return vmm_err(j->desc->log, -ENOEXEC, "%s: is no device tree, or damaged: %s",
+                           boot__name(own, "device tree"), fdt_strerror(err));
+    } else {
+        err = boot__fdt_make(&j->desc->machine, fdt, BOOT__2M / 2);
+    }
+    if (!err)
+        err = fdt_open_into(fdt, fdt, BOOT__2M);
+    if (!err)
+        err = boot__fdt_patch(j, fdt);
+    if (!err)
+        err = fdt_pack(fdt);
+    if (err)
+        return vmm_err(j->desc->log, -EINVAL, "the device tree cannot be made: %s",
+                       fdt_strerror(err));
+    j->dtb_len = fdt_totalsize(fdt);
+    return 0;
+}
+
+static int boot__a64_linux(const struct boot_desc *desc, struct boot_result *out)
+{
+    struct boot__a64 j = {.desc = desc, .name = boot__name(&desc->kernel, "kernel")};
+    int err = boot__a64_check(&j);
+
+    if (!err)
+        err = boot__a64_ram(&j);
+    if (!err)
+        err = boot__a64_parse(&j);
+    if (!err)
+        err = boot__a64_fit_dtb(&j);
+    if (!err)
+        err = boot__a64_fit_initrd(&j);
+    if (!err)
+        err = boot__a64_dtb(&j);
+    if (err)
+        return err;
+    boot__a64_place(&j);
+    memset(out, 0, sizeof *out);
+    out->format = j.img.format;
+    out->arm64.x[0] = out->dtb_gpa = j.dtb_gpa;
+    out->arm64.pc = j.img.entry;
+    out->arm64.pstate = BOOT__A64_EL1H;
+    out->kernel_gpa = j.img.start;
+    out->kernel_end = j.img.end;
+    out->initrd_gpa = j.initrd_gpa;
+    out->dtb_len = j.dtb_len;
+    vmm_say(desc->log, VMM_LOG_DEBUG,
+            "%s: in 0x%llx-0x%llx, entered at 0x%llx, initrd at 0x%llx, device tree at 0x%llx",
+            j.name, (unsigned long long)j.img.start, (unsigned long long)j.img.end,
+            (unsigned long long)j.img.entry, (unsigned long long)j.initrd_gpa,
+            (unsigned long long)j.dtb_gpa);
+    return 0;
+}
+
+VMM_DEF int boot_flat_arm64(const struct boot_flat_desc *d, struct vmm_arm64_regs *regs)
+{
+    const char *name = boot__name(&d->file, "binary");
+    uint64_t end = 0;
+
+    for (unsigned i = 0; i < d->mem->nranges; i++)
+        if (d->load - d->mem->range[i].gpa < d->mem->range[i].len)
+            end = d->mem->range[i].gpa + d->mem->range[i].len;
+    if (!d->file.data || !d->file.len)
+        return vmm_err(d->log, -ENOEXEC, "%s: is empty: give a binary with code", name);
+    if (d->mode && d->mode != 64)
+        return vmm_err(d->log, -EINVAL, "mode %u is not known on arm64: give 64", d->mode);
+    if (!end)
+        return vmm_err(d->log, -EINVAL, "%s: load address 0x%llx is outside RAM", name,
+                       (unsigned long long)d->load);
+    if (d->file.len > end - d->load)
+        return vmm_err(d->log, -ENOMEM, "%s: does not fit into RAM: give --mem %lluM or more", name,
+                       boot__mib(d->load - d->mem->range[0].gpa + d->file.len));
+    if (d->entry - d->load >= d->file.len || d->entry & 3)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: entry 0x%llx is no multiple of 4 in the binary at 0x%llx-0x%llx", name,
+                       (unsigned long long)d->entry, (unsigned long long)d->load,
+                       (unsigned long long)(d->load + d->file.len));
+    memcpy(vmm_at(d->mem, d->load, d->file.len), d->file.data, d->file.len);
+    memset(regs, 0, sizeof *regs);
+    regs->pc = d->entry;
+    regs->sp_el1 = end & ~15ull;
+    regs->pstate = BOOT__A64_EL1H;
+    return 0;
+}
+#endif /* BOOT_ARM64 */
+
+VMM_DEF int boot_linux(const struct boot_desc *desc, struct boot_result *out)
+{
+#ifdef BOOT_ARM64
+    if (desc->machine.arch == BOOT_ARCH_ARM64)
+        return boot__a64_linux(desc, out);
+#endif
+#ifndef BOOT_NO_X86
+    if (desc->machine.arch == BOOT_ARCH_X86)
+        return boot__x86_linux(desc, out);
+#endif
+    (void)out;
+    return vmm_err(desc->log, -ENOSYS, "this program was built without the loaders for %s",
+                   desc->machine.arch == BOOT_ARCH_ARM64 ? "arm64" : "x86");
 }
 
 #endif /* BOOT_IMPLEMENTED */

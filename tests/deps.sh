@@ -10,7 +10,7 @@ say() { printf 'deps: %s\n' "$*" >&2; }
 
 packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
     qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
-    e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev'
+    e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler'
 
 install_packages() {
     # shellcheck disable=SC2086 # lists of words throughout
