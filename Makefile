@@ -76,7 +76,7 @@ GUEST_FLAGS := -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-sse
 	-fcf-protection=none -nostdlib -static -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0x1000
 $(B)/guests/%.bin: guests/%.S | $(B)/flags
 	gcc $(GUEST_FLAGS) $< -o $@
-$(B)/guests/%.bin: guests/%.c guests/guest.h | $(B)/flags
+$(B)/guests/%.bin: guests/%.c $(wildcard guests/*.h) | $(B)/flags
 	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
 
 # programs for guests and for the lab's machine: they bring no libraries along

@@ -45,7 +45,7 @@
    ERRORS          None: nothing here can fail.
    GUEST TRUST     Every offset, width and value is answered. Accesses wider than a byte are carried
                    out as the ISA bus does: byte by byte, lowest address first, where the device has
-                   several registers (UART, CMOS, sleep); else the lowest byte counts, and a
+                   several registers (UART, CMOS, ACPI); else the lowest byte counts, and a
                    read has ones above it. A guest that ignores flow control harms only itself. */
 #ifndef DEV_LEGACY_H
 #define DEV_LEGACY_H
@@ -129,22 +129,30 @@ VMM_DEF uint64_t pc_kbc_cmd_read(void *kbc, uint64_t off, unsigned len);
 VMM_DEF void pc_kbc_cmd_write(void *kbc, uint64_t off, unsigned len, uint64_t val);
 
 /* >>rtc: CMOS memory with the clock. Register it on the two ports 0x70 and 0x71. A guest that sets
-   the clock shifts its own view of now() and nothing else. No interrupts: register C reads 0. */
+   the clock shifts its own view of now() and nothing else. Periodic interrupts go by the timer,
+   all of them: one that comes late is followed by those that it delayed. */
 struct pc_rtc_desc {
     int64_t (*now)(void *ctx); /* ns since 1970-01-01 UTC; NULL: it is always 1970 */
     void *ctx;
     uint64_t ram_low, ram_high; /* bytes of RAM below and above 4 GiB */
+    struct vmm_irq irq;         /* line 8; none: for guests that poll */
+    struct vmm_timer timer;     /* calls pc_rtc_tick */
 };
 
 struct pc_rtc {
-    int64_t (*now)(void *ctx);
-    void *ctx;
-    int64_t shift; /* seconds that the guest's clock is ahead of now() */
+    struct pc_rtc_desc desc;
+    int64_t shift;  /* seconds that the guest's clock is ahead of now() ... */
+    uint32_t phase; /* ... and nanoseconds, less than a second */
+    int64_t seen;   /* the guest's second up to which updates and alarms are in register C */
+    uint64_t ticks; /* the 32768 Hz clock up to which periods are */
+    uint32_t owed;  /* periodic interrupts that the guest has not seen yet */
+    bool level, armed;
     uint8_t index; /* the register that port 0x71 means; bit 7, the NMI mask, is dropped */
     uint8_t ram[128];
 };
 
 VMM_DEF void pc_rtc_init(struct pc_rtc *r, const struct pc_rtc_desc *desc);
+VMM_DEF void pc_rtc_tick(struct pc_rtc *r);
 VMM_DEF uint64_t pc_rtc_read(void *rtc, uint64_t off, unsigned len);
 VMM_DEF void pc_rtc_write(void *rtc, uint64_t off, unsigned len, uint64_t val);
 
@@ -1140,11 +1148,15 @@ VMM_DEF void pc_kbc_cmd_write(void *kbc, uint64_t off, unsigned len, uint64_t va
 }
 
 /* >>rtc. The time registers are computed from now() when they are read. While register B has SET,
-   they are plain memory instead, so that a guest can write them one by one. */
+   or the divider is held, they are plain memory instead, so that a guest can write them one by one.
+   The flags of register C are computed when somebody looks, or is to be interrupted. */
 enum {
-    PC__RTC_SEC = 0x00,
+    PC__RTC_SEC = 0x00, /* the alarm's are one above: */
+    PC__RTC_SEC_ALARM = 0x01,
     PC__RTC_MIN = 0x02,
+    PC__RTC_MIN_ALARM = 0x03,
     PC__RTC_HOUR = 0x04,
+    PC__RTC_HOUR_ALARM = 0x05,
     PC__RTC_WEEKDAY = 0x06, /* 1: Sunday */
     PC__RTC_DAY = 0x07,
     PC__RTC_MONTH = 0x08,
@@ -1155,8 +1167,21 @@ enum {
     PC__RTC_D = 0x0d,
     PC__RTC_CENTURY = 0x32
 };
-enum { PC__RTC_UIP = 0x80, PC__RTC_DIVIDER = 0x70, PC__RTC_RUNNING = 0x20 }; /* register A */
-enum { PC__RTC_24H = 0x02, PC__RTC_BINARY = 0x04, PC__RTC_SET = 0x80 };      /* register B */
+enum { /* register A */
+       PC__RTC_UIP = 0x80,
+       PC__RTC_DIVIDER = 0x70,
+       PC__RTC_RUNNING = 0x20,
+       PC__RTC_RATE = 0x0f
+};
+enum { PC__RTC_24H = 0x02, PC__RTC_BINARY = 0x04, PC__RTC_SET = 0x80 }; /* register B ... */
+enum { /* ... and what may interrupt, there and as flags in C */
+       PC__RTC_UPDATE = 0x10,
+       PC__RTC_ALARM = 0x20,
+       PC__RTC_PERIODIC = 0x40,
+       PC__RTC_CAUSES = PC__RTC_UPDATE | PC__RTC_ALARM | PC__RTC_PERIODIC,
+       PC__RTC_IRQ = 0x80
+};
+enum { PC__RTC_HZ = 32768, PC__RTC_DAY_LEN = 86400, PC__RTC_SECOND = 1000000000 };
 
 static const uint8_t pc__rtc_time_regs[] = {PC__RTC_SEC,     PC__RTC_MIN,    PC__RTC_HOUR,
                                             PC__RTC_WEEKDAY, PC__RTC_DAY,    PC__RTC_MONTH,
@@ -1247,17 +1272,31 @@ static unsigned pc__rtc_decode_hour(const struct pc_rtc *r, uint8_t raw)
     return pc__rtc_decode(r, raw & 0x7f, 1, 12) % 12 + (raw & 0x80 ? 12 : 0);
 }
 
-static int64_t pc__rtc_now(const struct pc_rtc *r)
+/* Without a break, in any time zone: a guest's second, and nanoseconds of it. */
+struct pc__rtc_moment {
+    int64_t sec;
+    uint32_t ns;
+};
+
+static struct pc__rtc_moment pc__rtc_moment(const struct pc_rtc *r)
 {
-    return r->now ? r->now(r->ctx) : 0;
+    int64_t now = r->desc.now ? r->desc.now(r->desc.ctx) : 0, ns = now % PC__RTC_SECOND;
+    struct pc__rtc_moment m = {now / PC__RTC_SECOND + r->shift, 0};
+
+    ns += r->phase; /* below 0 before 1970 */
+    m.sec += ns < 0 ? -1 : ns / PC__RTC_SECOND;
+    m.ns = (uint32_t)(ns < 0 ? ns + PC__RTC_SECOND : ns % PC__RTC_SECOND);
+    return m;
 }
 
-/* Whole seconds of now(), rounded down: before 1970 too. */
-static int64_t pc__rtc_now_seconds(const struct pc_rtc *r)
+static bool pc__rtc_divides(const struct pc_rtc *r)
 {
-    int64_t ns = pc__rtc_now(r);
+    return (r->ram[PC__RTC_A] & PC__RTC_DIVIDER) == PC__RTC_RUNNING;
+}
 
-    return ns / 1000000000 - (ns % 1000000000 < 0);
+static bool pc__rtc_runs(const struct pc_rtc *r)
+{
+    return pc__rtc_divides(r) && !(r->ram[PC__RTC_B] & PC__RTC_SET);
 }
 
 static bool pc__rtc_is_time(uint8_t reg)
@@ -1267,7 +1306,7 @@ static bool pc__rtc_is_time(uint8_t reg)
 
 static uint8_t pc__rtc_get_time(const struct pc_rtc *r, uint8_t reg)
 {
-    struct pc__rtc_time t = pc__rtc_from_seconds(pc__rtc_now_seconds(r) + r->shift);
+    struct pc__rtc_time t = pc__rtc_from_seconds(pc__rtc_moment(r).sec);
 
     switch (reg) {
     case PC__RTC_SEC:
@@ -1309,37 +1348,175 @@ static void pc__rtc_resume(struct pc_rtc *r)
     t.hour = pc__rtc_decode_hour(r, ram[PC__RTC_HOUR]);
     t.min = pc__rtc_decode(r, ram[PC__RTC_MIN], 0, 59);
     t.sec = pc__rtc_decode(r, ram[PC__RTC_SEC], 0, 59);
-    r->shift = pc__rtc_to_seconds(&t) - pc__rtc_now_seconds(r);
+    r->seen = pc__rtc_to_seconds(&t);
+    r->shift += r->seen - pc__rtc_moment(r).sec;
+}
+
+/* Does an alarm register match? Two high bits mean "whatever it is". */
+static bool pc__rtc_matches(const struct pc_rtc *r, uint8_t reg, uint8_t val)
+{
+    return (r->ram[reg] & 0xc0) == 0xc0 || r->ram[reg] == val;
+}
+
+/* Seconds from `sec` until the next alarm, at least 1; 0: never. An hour or a minute that does not
+   match is left as a whole: some 150 steps at most. */
+static unsigned pc__rtc_alarm_in(const struct pc_rtc *r, int64_t sec)
+{
+    unsigned start = (unsigned)((sec % PC__RTC_DAY_LEN + PC__RTC_DAY_LEN) % PC__RTC_DAY_LEN);
+
+    for (unsigned in = 1; in <= PC__RTC_DAY_LEN;) {
+        unsigned at = (start + in) % PC__RTC_DAY_LEN;
+        if (!pc__rtc_matches(r, PC__RTC_HOUR_ALARM, pc__rtc_encode_hour(r, at / 3600)))
+            in += 3600 - at % 3600;
+        else if (!pc__rtc_matches(r, PC__RTC_MIN_ALARM, pc__rtc_encode(r, at / 60 % 60)))
+            in += 60 - at % 60;
+        else if (!pc__rtc_matches(r, PC__RTC_SEC_ALARM, pc__rtc_encode(r, at % 60)))
+            in++;
+        else
+            return in;
+    }
+    return 0;
+}
+
+/* Of the 32768 Hz clock; 0: no periodic interrupt. The two shortest codes stand for long ones. */
+static unsigned pc__rtc_period(const struct pc_rtc *r)
+{
+    unsigned rate = r->ram[PC__RTC_A] & PC__RTC_RATE;
+
+    if (!rate || !pc__rtc_divides(r))
+        return 0;
+    return 1u << (rate < 3 ? rate + 6 : rate - 1);
+}
+
+/* Counts the periods since it was last called, of which a guest is owed a second's at most. */
+static void pc__rtc_periodic(struct pc_rtc *r)
+{
+    uint64_t ticks = pc__clocks(vmm_timer_now(&r->desc.timer), PC__RTC_HZ), n = 0;
+    unsigned period = pc__rtc_period(r);
+
+    if (period)
+        n = ticks / period - r->ticks / period;
+    r->ticks = ticks;
+    if (!n)
+        return;
+    r->ram[PC__RTC_C] |= PC__RTC_PERIODIC;
+    n += r->owed;
+    r->owed = (uint32_t)(n < PC__RTC_HZ / period ? n : PC__RTC_HZ / period);
+}
+
+/* Brings register C up to date. A host that sets its clock back repeats no alarm. */
+static void pc__rtc_catch_up(struct pc_rtc *r)
+{
+    int64_t sec = pc__rtc_moment(r).sec;
+    unsigned in;
+
+    pc__rtc_periodic(r);
+    if (!(r->ram[PC__RTC_B] & PC__RTC_PERIODIC))
+        r->owed = 0;
+    if (!pc__rtc_runs(r))
+        return;
+    if (sec > r->seen) {
+        in = pc__rtc_alarm_in(r, r->seen);
+        r->ram[PC__RTC_C] |= PC__RTC_UPDATE;
+        r->ram[PC__RTC_C] |= in && in <= sec - r->seen ? PC__RTC_ALARM : 0;
+    }
+    r->seen = sec;
+}
+
+static bool pc__rtc_interrupts(const struct pc_rtc *r)
+{
+    return r->ram[PC__RTC_B] & r->ram[PC__RTC_C] & PC__RTC_CAUSES;
+}
+
+/* When the next interrupt is due; while one is, no other can be. */
+static uint64_t pc__rtc_due(const struct pc_rtc *r)
+{
+    uint64_t now = vmm_timer_now(&r->desc.timer), at = UINT64_MAX, second;
+    unsigned period = pc__rtc_period(r), in = 1;
+    uint8_t b = r->ram[PC__RTC_B];
+
+    if (pc__rtc_interrupts(r))
+        return at;
+    if ((b & PC__RTC_PERIODIC) && period)
+        at = pc__clocks_ns((r->ticks / period + 1) * period, PC__RTC_HZ);
+    if (!pc__rtc_runs(r) || !(b & (PC__RTC_UPDATE | PC__RTC_ALARM)))
+        return at;
+    if (!(b & PC__RTC_UPDATE))
+        in = pc__rtc_alarm_in(r, r->seen);
+    second = now + PC__RTC_SECOND - pc__rtc_moment(r).ns + (in - 1ull) * PC__RTC_SECOND;
+    return in && second < at ? second : at;
+}
+
+static void pc__rtc_update(struct pc_rtc *r)
+{
+    uint64_t at = pc__rtc_due(r);
+    bool level = pc__rtc_interrupts(r);
+
+    if (level != r->level)
+        vmm_irq_set(&r->desc.irq, level);
+    r->level = level;
+    if (r->armed || at != UINT64_MAX)
+        vmm_timer_wake(&r->desc.timer, at);
+    r->armed = at != UINT64_MAX;
+}
+
+VMM_DEF void pc_rtc_tick(struct pc_rtc *r)
+{
+    pc__rtc_catch_up(r);
+    pc__rtc_update(r);
 }
 
 /* Update in progress: from 244 us before each second until it, while the clock runs. */
 static uint8_t pc__rtc_get_a(const struct pc_rtc *r)
 {
-    int64_t ns = pc__rtc_now(r) % 1000000000;
-    bool running = (r->ram[PC__RTC_A] & PC__RTC_DIVIDER) == PC__RTC_RUNNING;
+    bool soon = pc__rtc_moment(r).ns >= PC__RTC_SECOND - 244000;
 
-    if (ns < 0)
-        ns += 1000000000;
-    if (!running || (r->ram[PC__RTC_B] & PC__RTC_SET) || ns < 1000000000 - 244000)
-        return r->ram[PC__RTC_A];
-    return r->ram[PC__RTC_A] | PC__RTC_UIP;
+    return r->ram[PC__RTC_A] | (soon && pc__rtc_runs(r) ? PC__RTC_UIP : 0);
 }
 
-static uint8_t pc__rtc_get(const struct pc_rtc *r, uint8_t reg)
+/* Reading acknowledges. A periodic interrupt that is owed comes at once: the line falls between. */
+static uint8_t pc__rtc_get_c(struct pc_rtc *r)
 {
-    if (pc__rtc_is_time(reg) && !(r->ram[PC__RTC_B] & PC__RTC_SET))
+    uint8_t val;
+
+    pc__rtc_catch_up(r);
+    val = r->ram[PC__RTC_C] | (pc__rtc_interrupts(r) ? PC__RTC_IRQ : 0);
+    r->ram[PC__RTC_C] = 0;
+    pc__rtc_update(r);
+    r->owed -= r->owed > 0;
+    if (r->owed) {
+        r->ram[PC__RTC_C] = PC__RTC_PERIODIC;
+        pc__rtc_update(r);
+    }
+    return val;
+}
+
+static uint8_t pc__rtc_get(struct pc_rtc *r, uint8_t reg)
+{
+    if (pc__rtc_is_time(reg) && pc__rtc_runs(r))
         return pc__rtc_get_time(r, reg);
+    if (reg == PC__RTC_C)
+        return pc__rtc_get_c(r);
     return reg == PC__RTC_A ? pc__rtc_get_a(r) : r->ram[reg];
 }
 
-static void pc__rtc_set_b(struct pc_rtc *r, uint8_t val)
+/* A divider that is let go makes its first update after half a second. Setting SET ends interrupts
+   at updates. */
+static void pc__rtc_set_control(struct pc_rtc *r, uint8_t reg, uint8_t val)
 {
-    bool was_set = r->ram[PC__RTC_B] & PC__RTC_SET;
+    bool ran = pc__rtc_runs(r), divided = pc__rtc_divides(r);
+    uint32_t half = PC__RTC_SECOND / 2;
 
-    r->ram[PC__RTC_B] = val;
-    if (!was_set && (val & PC__RTC_SET))
+    r->ram[reg] = reg == PC__RTC_A ? val & (uint8_t)~PC__RTC_UIP : val;
+    if (r->ram[PC__RTC_B] & PC__RTC_SET)
+        r->ram[PC__RTC_B] &= (uint8_t)~PC__RTC_UPDATE;
+    if (ran && !pc__rtc_runs(r))
         pc__rtc_freeze(r);
-    if (was_set && !(val & PC__RTC_SET))
+    if (!divided && pc__rtc_divides(r)) {
+        uint32_t ns = pc__rtc_moment(r).ns;
+        r->phase = (r->phase + PC__RTC_SECOND - ns + half) % PC__RTC_SECOND;
+    }
+    if (!ran && pc__rtc_runs(r))
         pc__rtc_resume(r);
 }
 
@@ -1347,19 +1524,20 @@ static void pc__rtc_set_b(struct pc_rtc *r, uint8_t val)
    effect alone. */
 static void pc__rtc_put(struct pc_rtc *r, uint8_t reg, uint8_t val)
 {
-    bool live = pc__rtc_is_time(reg) && !(r->ram[PC__RTC_B] & PC__RTC_SET);
+    bool live = pc__rtc_is_time(reg) && pc__rtc_runs(r);
 
     if (reg == PC__RTC_C || reg == PC__RTC_D)
         return;
-    if (reg == PC__RTC_B) {
-        pc__rtc_set_b(r, val);
-        return;
-    }
+    pc__rtc_catch_up(r);
     if (live)
         pc__rtc_freeze(r);
-    r->ram[reg] = reg == PC__RTC_A ? val & (uint8_t)~PC__RTC_UIP : val;
+    if (reg == PC__RTC_A || reg == PC__RTC_B)
+        pc__rtc_set_control(r, reg, val);
+    else
+        r->ram[reg] = val;
     if (live)
         pc__rtc_resume(r);
+    pc__rtc_update(r);
 }
 
 /* The lower of n / unit and what `len` bytes can hold, little-endian. */
@@ -1382,8 +1560,9 @@ VMM_DEF void pc_rtc_init(struct pc_rtc *r, const struct pc_rtc_desc *desc)
     uint64_t low = desc->ram_low, kib = 1024, mib = 1024 * kib;
 
     memset(r, 0, sizeof *r);
-    r->now = desc->now;
-    r->ctx = desc->ctx;
+    r->desc = *desc;
+    r->seen = pc__rtc_moment(r).sec;
+    r->ticks = pc__clocks(vmm_timer_now(&desc->timer), PC__RTC_HZ);
     r->ram[PC__RTC_A] = PC__RTC_RUNNING | 6;
     r->ram[PC__RTC_B] = PC__RTC_24H;
     r->ram[PC__RTC_D] = 0x80;
@@ -1396,28 +1575,31 @@ VMM_DEF void pc_rtc_init(struct pc_rtc *r, const struct pc_rtc_desc *desc)
 }
 
 /* Port 0x70 cannot be read back. */
+static uint8_t pc__rtc_in(void *rtc, unsigned port)
+{
+    struct pc_rtc *r = (struct pc_rtc *)rtc;
+
+    return port ? pc__rtc_get(r, r->index) : 0xff;
+}
+
+static void pc__rtc_out(void *rtc, unsigned port, uint8_t val)
+{
+    struct pc_rtc *r = (struct pc_rtc *)rtc;
+
+    if (port)
+        pc__rtc_put(r, r->index, val);
+    else
+        r->index = val & 0x7f;
+}
+
 VMM_DEF uint64_t pc_rtc_read(void *rtc, uint64_t off, unsigned len)
 {
-    const struct pc_rtc *r = (const struct pc_rtc *)rtc;
-    uint64_t val = vmm_ones(len);
-
-    for (unsigned i = 0; i < len; i++)
-        if (off + i == 1)
-            val ^= (uint64_t)(0xff ^ pc__rtc_get(r, r->index)) << (8 * i);
-    return val;
+    return pc__read_bytes(rtc, off, len, 2, pc__rtc_in);
 }
 
 VMM_DEF void pc_rtc_write(void *rtc, uint64_t off, unsigned len, uint64_t val)
 {
-    struct pc_rtc *r = (struct pc_rtc *)rtc;
-
-    for (unsigned i = 0; i < len; i++) {
-        uint8_t byte = (uint8_t)(val >> (8 * i));
-        if (off + i == 0)
-            r->index = byte & 0x7f;
-        else if (off + i == 1)
-            pc__rtc_put(r, r->index, byte);
-    }
+    pc__write_bytes(rtc, off, len, 2, val, pc__rtc_out);
 }
 
 /* >>debug */

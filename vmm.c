@@ -1062,6 +1062,7 @@ static void config_free(struct config *c)
 #define COM1_PORT   0x3f8
 #define COM1_GSI    4
 #define RTC_PORT    0x70
+#define RTC_GSI     8
 #define SCI_GSI     9
 #define PM_PORT     0x600
 #define RESET_PORT  0xcf9
@@ -1269,7 +1270,7 @@ struct vm {
     struct pc_rtc rtc;
     struct pc_power power;
     struct pc_pm pm;
-    struct wake pm_wake;
+    struct wake rtc_wake, pm_wake;
     struct pc_debugexit debugexit;
     struct pc_debugcon debugcon;
     struct pc_fwlog fwlog;
@@ -2563,6 +2564,11 @@ static void tick_irqchip(struct vm *vm)
     pc_irqchip_tick(&vm->irqchip);
 }
 
+static void tick_rtc(struct vm *vm)
+{
+    pc_rtc_tick(&vm->rtc);
+}
+
 static void tick_pm(struct vm *vm)
 {
     pc_pm_tick(&vm->pm);
@@ -2636,7 +2642,9 @@ static void init_chips(struct vm *vm)
         .kbd = vm_irq(vm, 1), .aux = vm_irq(vm, 12), .reset = on_reset, .ctx = vm};
     struct pc_rtc_desc rtc = {.now = rtc_now,
                               .ram_low = mem < HOLE_START ? mem : HOLE_START,
-                              .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START};
+                              .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START,
+                              .irq = vm_irq(vm, RTC_GSI),
+                              .timer = wake_timer(&vm->rtc_wake)};
 
     struct pc_pm_desc pm = {.sci = vm_irq(vm, SCI_GSI),
                             .timer = wake_timer(&vm->pm_wake),
@@ -2672,6 +2680,8 @@ static int plug_chips(struct vm *vm)
         err = plug_place(vm, &vm->ports, &debug_port);
     if (!err && vm->cfg->debugcon && !vmm_at(&vm->mem, DEBUG_MMIO, 1))
         err = plug_place(vm, &vm->mmio, &debug_mmio);
+    if (!err)
+        err = plug_wake(vm, &vm->rtc_wake, &vm->chips_lock, tick_rtc);
     return err ? err : plug_wake(vm, &vm->pm_wake, &vm->chips_lock, tick_pm);
 }
 
@@ -2738,7 +2748,7 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 
     dev[n++] =
         (struct boot_dev){.kind = BOOT_DEV_UART, .base = COM1_PORT, .len = 8, .gsi = COM1_GSI};
-    dev[n++] = (struct boot_dev){.kind = BOOT_DEV_RTC, .base = RTC_PORT, .len = 2};
+    dev[n++] = (struct boot_dev){.kind = BOOT_DEV_RTC, .base = RTC_PORT, .len = 2, .gsi = RTC_GSI};
     for (unsigned i = 0; i < mmio_slots(vm); i++)
         dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
                                      .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,

@@ -27,7 +27,7 @@ struct machine {
     bool refills; /* rx_room offers more on the spot */
     bool line[16];
     int64_t now;
-    uint64_t ns, wake_at; /* of the power management timer */
+    uint64_t ns, wake_at, rtc_at; /* when the power management timer and the clock are called */
 };
 
 static void set_line(void *ctx, unsigned line, bool level)
@@ -84,16 +84,24 @@ static void note_wake(void *ctx, uint64_t at_ns)
     ((struct machine *)ctx)->wake_at = at_ns;
 }
 
+static void note_rtc_wake(void *ctx, uint64_t at_ns)
+{
+    ((struct machine *)ctx)->rtc_at = at_ns;
+}
+
 static void machine_init(struct machine *m, bool aux)
 {
     struct pc_uart_desc uart = {{set_line, m, 4}, {take, room, m}, NULL};
     struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m};
-    struct pc_rtc_desc rtc = {tell_time, m, (uint64_t)3 << 30, (uint64_t)1 << 32};
+    struct pc_rtc_desc rtc = {tell_time,         m,
+                              (uint64_t)3 << 30, (uint64_t)1 << 32,
+                              {set_line, m, 8},  {tell_ns, note_rtc_wake, m}};
     struct pc_pm_desc pm = {{set_line, m, 9}, {tell_ns, note_wake, m}, note, m};
 
     memset(m, 0, sizeof *m);
     pc_uart_init(&m->uart, &uart);
     pc_kbc_init(&m->kbc, &kbc);
+    m->wake_at = m->rtc_at = UINT64_MAX;
     pc_rtc_init(&m->rtc, &rtc);
     pc_pm_init(&m->pm, &pm);
     m->power = (struct pc_power){note, note, m, 0};
@@ -151,8 +159,15 @@ static void check_rtc(struct machine *m)
     static const uint8_t max[] = {59, 59, 23, 7, 31, 12, 99, 99};
     struct pc_rtc *r = &m->rtc;
 
-    must(r->index < 128);
-    if (r->ram[0x0b] & 0x80)
+    must(r->index < 128 && r->phase < 1000000000 && r->owed <= 8192);
+    must(m->line[8] == ((r->ram[0x0b] & r->ram[0x0c] & 0x70) != 0));
+    must(!m->line[8] || m->rtc_at == UINT64_MAX);
+    if (m->rtc_at <= m->ns) {
+        m->rtc_at = UINT64_MAX;
+        pc_rtc_tick(r);
+        must(m->rtc_at > m->ns);
+    }
+    if ((r->ram[0x0b] & 0x80) || (r->ram[0x0a] & 0x70) != 0x20)
         return;
     for (unsigned i = 0; i < sizeof regs; i++) {
         unsigned raw = pc__rtc_get(r, regs[i]);

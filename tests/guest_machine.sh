@@ -53,6 +53,11 @@ else
     not_ok "five seconds by ACPI's timer are five seconds within 1 %" "$(grep '^seconds' "$out")"
 fi
 
+cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
+vm --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --append 'run="rtcwait; hwclock -w && echo written"'
+check "interrupts of the CMOS clock" 0 '^alarm 1[0-9]{3} ms, updates (2[0-9]{3}|30[0-9]{2}) ms, periodic (9[5-9][0-9]|10[0-9]{2}) ms$'
+check "CMOS clock is set" 0 '^written$'
+
 before=$(date +%s)
 linux "$k/vmlinuz" 'echo rtc $(cat /sys/class/rtc/rtc0/since_epoch) clock $(date +%s)'
 after=$(date +%s)

@@ -35,6 +35,11 @@ for chips in kernel split user; do
     done
 done
 
+for chips in kernel user; do
+    tiny rtc64 --irqchip $chips
+    check "clock interrupts, --irqchip $chips" 0 '^clock: all interrupts came, in time'
+done
+
 { echo first line of the disk; head -c 1048576 /dev/zero; } | head -c 1048576 >"$T/disk"
 # The peak of the resident memory of what start started, in KiB; nothing once it has ended.
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status" 2>/dev/null; }

@@ -811,9 +811,10 @@ static struct pc_rtc rtc;
 
 static void rtc_new(int64_t seconds)
 {
-    struct pc_rtc_desc desc = {tell_time, &w, 0, 0};
+    struct pc_rtc_desc desc = {tell_time, &w, 0, 0, {set_line, &w, 8}, {tell_ns, note_wake, &w}};
 
     memset(&w, 0, sizeof w);
+    w.wake_at = UINT64_MAX;
     w.now = seconds * 1000000000;
     pc_rtc_init(&rtc, &desc);
 }
@@ -971,8 +972,11 @@ static void rtc_registers(void)
     cmos_put(0x0a, 0xf6);
     CHECK_EQ(cmos(0x0a), 0x76); /* nor while its divider is held in reset */
     cmos_put(0x0a, 0x26);
-    w.now += 200000;
+    w.now += 499700000; /* half a second from its end to the first update, less 300 us */
     CHECK_EQ(cmos(0x0a), 0x26);
+    w.now += 100000;
+    CHECK_EQ(cmos(0x0a), 0xa6);
+    rtc_new(0);
     w.now = -1;
     CHECK_EQ(cmos(0x0a), 0xa6);
     cmos_put(0x0c, 0xff);
@@ -988,6 +992,173 @@ static void rtc_registers(void)
     CHECK_EQ(pc_rtc_read(&rtc, 0, 2), 0x55ff);
     CHECK_EQ(pc_rtc_read(&rtc, 1, 4), 0xffffff55);
     CHECK_EQ(pc_rtc_read(&rtc, 7, 8), ~(uint64_t)0);
+}
+
+/* Time goes on: the owner calls when it is to. */
+static void rtc_pass(uint64_t ns)
+{
+    uint64_t until = w.ns + ns;
+
+    while (w.wake_at <= until) {
+        CHECK(w.wake_at >= w.ns);
+        w.now += (int64_t)(w.wake_at - w.ns);
+        w.ns = w.wake_at;
+        w.wake_at = UINT64_MAX;
+        pc_rtc_tick(&rtc);
+    }
+    w.now += (int64_t)(until - w.ns);
+    w.ns = until;
+}
+
+/* Interrupts in so many seconds, each acknowledged at once; all causes seen, or-ed. */
+static unsigned rtc_interrupts(unsigned seconds, unsigned *causes)
+{
+    unsigned n = 0;
+
+    *causes = 0;
+    for (uint64_t end = w.ns + seconds * 1000000000ull; w.ns < end;) {
+        uint64_t next = w.wake_at < end ? w.wake_at : end;
+        rtc_pass(next - w.ns);
+        while (w.line[8]) {
+            *causes |= cmos(0x0c);
+            n++;
+        }
+    }
+    return n;
+}
+
+/* MC146818A, table "periodic interrupt rate", with a 32768 Hz time base. */
+static void rtc_periodic(void)
+{
+    static const uint16_t hz[16] = {0,   256, 128, 8192, 4096, 2048, 1024, 512,
+                                    256, 128, 64,  32,   16,   8,    4,    2};
+    unsigned causes;
+
+    for (unsigned rate = 0; rate < 16; rate++) {
+        rtc_new(1700000000);
+        cmos_put(0x0a, 0x20 | rate);
+        cmos_put(0x0b, 0x42);
+        CHECK_EQ(rtc_interrupts(2, &causes), 2 * hz[rate]);
+        CHECK_EQ(causes, hz[rate] ? 0xd0 : 0); /* seconds passed as well */
+        cmos_put(0x0a, 0x60 | rate);           /* a divider in reset */
+        CHECK_EQ(rtc_interrupts(2, &causes), 0);
+        CHECK(w.wake_at == UINT64_MAX);
+    }
+}
+
+/* What a late owner or a slow guest missed comes afterwards, one by one, but not more than a second's
+   worth; without the interrupt enabled a flag is all there is, and nobody is woken. */
+static void rtc_catches_up(void)
+{
+    unsigned causes;
+
+    rtc_new(1700000000);
+    cmos_put(0x0a, 0x26);
+    cmos_put(0x0b, 0x42);
+    w.ns += 10000000, w.now += 10000000; /* 10 ms, 1024 Hz, and nobody called */
+    pc_rtc_tick(&rtc);
+    CHECK_EQ(w.edges[8], 1);
+    CHECK(w.wake_at == UINT64_MAX);
+    for (unsigned i = 1; i < 10; i++) {
+        CHECK_EQ(cmos(0x0c), 0xc0);
+        CHECK(w.line[8] && w.edges[8] == i + 1);
+    }
+    CHECK_EQ(cmos(0x0c), 0xc0);
+    CHECK(!w.line[8]);
+    rtc_pass(5000000000);
+    CHECK_EQ(rtc_interrupts(0, &causes), 0);
+    for (causes = 0; w.line[8]; causes++)
+        cmos(0x0c);
+    CHECK_EQ(causes, 1024);
+    cmos_put(0x0b, 0x02);
+    CHECK(w.wake_at == UINT64_MAX);
+    rtc_pass(5000000000);
+    CHECK_EQ(cmos(0x0c), 0x50);
+    CHECK_EQ(cmos(0x0c), 0x00);
+    CHECK(!w.line[8]);
+}
+
+static void rtc_update_interrupts(void)
+{
+    unsigned causes;
+
+    rtc_new(1700000000);
+    w.now += 250000000;
+    cmos_put(0x0b, 0x12);
+    CHECK_EQ(w.wake_at, 750000000);
+    rtc_pass(749999999);
+    CHECK(!w.line[8]);
+    rtc_pass(1);
+    CHECK(w.line[8]);
+    CHECK(w.wake_at == UINT64_MAX);
+    CHECK_EQ(cmos(0x0c), 0xd0); /* with the flag of the periodic one, which is not enabled */
+    CHECK(!w.line[8]);
+    CHECK_EQ(rtc_interrupts(10, &causes), 10);
+    CHECK_EQ(causes, 0xd0);
+    cmos_put(0x0b, 0x92); /* SET ends them, for good */
+    CHECK_EQ(cmos(0x0b), 0x82);
+    CHECK_EQ(rtc_interrupts(3, &causes), 0);
+    cmos_put(0x0b, 0x12);
+    w.now -= 3600000000000; /* somebody puts the host's clock back: no update is due at once */
+    pc_rtc_tick(&rtc);
+    CHECK(!w.line[8]);
+    CHECK_EQ(rtc_interrupts(2, &causes), 2);
+    cmos_put(0x0a, 0x66);
+    rtc_pass(100000000);
+    cmos_put(0x0a, 0x26); /* 500 ms after the divider is let go */
+    CHECK_EQ(w.wake_at, w.ns + 500000000);
+}
+
+/* Alarms of a second, a minute, an hour and a day, in each format. */
+static void rtc_alarms(void)
+{
+    static const struct {
+        uint8_t b, hour, min, sec; /* register B but for the enable bit; the alarm's registers */
+        unsigned first, day;       /* seconds from 12:34:56 to the first; how many in a day */
+    } t[] = {
+        {0x02, 0x12, 0x34, 0x57, 1, 1},     {0x02, 0x12, 0x34, 0x56, 86400, 1},
+        {0x02, 0x12, 0x34, 0x55, 86399, 1}, {0x06, 12, 35, 0, 4, 1},
+        {0x02, 0xff, 0x35, 0x00, 4, 24},    {0x02, 0xff, 0xc0, 0x00, 4, 1440},
+        {0x02, 0xff, 0xff, 0xff, 1, 86400}, {0x02, 0x13, 0xff, 0xff, 1504, 3600},
+        {0x00, 0x92, 0x35, 0x10, 14, 1},    {0x00, 0x12, 0x35, 0x10, 43214, 1},
+        {0x04, 0x81, 0x00, 0x00, 1504, 1},  {0x02, 0x24, 0x00, 0x00, 0, 0},
+        {0x02, 0x12, 0x34, 0x7f, 0, 0},     {0x02, 0xff, 0x00, 0xff, 1504, 1440},
+    };
+    unsigned causes;
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        rtc_new(1709210096); /* 12:34:56 */
+        cmos_put(0x0b, t[i].b);
+        cmos_put(5, t[i].hour);
+        cmos_put(3, t[i].min);
+        cmos_put(1, t[i].sec);
+        cmos_put(0x0b, t[i].b | 0x20);
+        CHECK_EQ(w.wake_at, t[i].first ? t[i].first * 1000000000ull : UINT64_MAX);
+        CHECK_EQ(rtc_interrupts(86400, &causes), t[i].day);
+        CHECK_EQ(causes, t[i].day ? 0xf0 : 0);
+        CHECK_EQ(w.edges[8], t[i].day);
+    }
+}
+
+/* Seen from a register that is read now and then, the alarm is a flag; time that is set over it does
+   not raise it. */
+static void rtc_alarm_flag(void)
+{
+    rtc_new(1709210096);
+    cmos_put(5, 0x12), cmos_put(3, 0x35), cmos_put(1, 0x00);
+    CHECK(w.wake_at == UINT64_MAX);
+    w.now += 3000000000;
+    CHECK_EQ(cmos(0x0c), 0x10);
+    w.now += 1000000000;
+    CHECK_EQ(cmos(0x0c), 0x30);
+    w.now += 86400000000000;
+    CHECK_EQ(cmos(0x0c), 0x30);
+    cmos_put(2, 0x33);
+    cmos_put(2, 0x36);
+    CHECK_EQ(cmos(0x0c), 0x00);
+    cmos_put(0x0b, 0x22);
+    cmos_put(2, 0x34); /* 12:34:00 */
+    CHECK_EQ(w.wake_at, 60000000000);
 }
 
 static void rtc_memory_sizes(void)
@@ -1007,7 +1178,7 @@ static void rtc_memory_sizes(void)
     };
 
     for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
-        struct pc_rtc_desc desc = {NULL, NULL, t[i].low, t[i].high};
+        struct pc_rtc_desc desc = {.ram_low = t[i].low, .ram_high = t[i].high};
         pc_rtc_init(&rtc, &desc);
         CHECK_EQ(cmos(0x15) | cmos(0x16) << 8, t[i].base);
         CHECK_EQ(cmos(0x17) | cmos(0x18) << 8, t[i].ext);
@@ -1226,6 +1397,11 @@ int main(void)
                                           rtc_formats,
                                           rtc_nonsense,
                                           rtc_registers,
+                                          rtc_periodic,
+                                          rtc_catches_up,
+                                          rtc_update_interrupts,
+                                          rtc_alarms,
+                                          rtc_alarm_flag,
                                           rtc_memory_sizes,
                                           debug_ports,
                                           power_registers,
