@@ -466,12 +466,10 @@ static uint8_t *pc__screen(const struct pc_bios *b)
     return (uint8_t *)vmm_at(b->desc.mem, PC__TEXT, 2 * PC__CELLS);
 }
 
-/* Makes the terminal show what has changed, and the cursor. False: it has no room yet. */
-static bool pc__screen_show(struct pc_bios *b)
+/* Makes the terminal show what has changed. False: it has no room yet. */
+static bool pc__screen_cells(struct pc_bios *b)
 {
-    const uint8_t *screen = pc__screen(b), *bda = pc__bda(b);
-    unsigned at = vmm_get16(bda + PC__BDA_CURSOR), row = at >> 8, col = at & 0xff;
-    bool hidden = bda[PC__BDA_SHAPE + 1] & 0x20 || row >= PC__ROWS || col >= PC__COLS;
+    const uint8_t *screen = pc__screen(b);
 
     for (unsigned i = 0; i < PC__CELLS; i++) {
         uint16_t cell = vmm_get16(screen + 2 * i);
@@ -481,7 +479,17 @@ static bool pc__screen_show(struct pc_bios *b)
             return false;
         pc__term_cell(b, i, cell);
     }
-    if (!pc__term_room(b))
+    return pc__term_room(b);
+}
+
+/* And the cursor. */
+static bool pc__screen_show(struct pc_bios *b)
+{
+    const uint8_t *bda = pc__bda(b);
+    unsigned at = vmm_get16(bda + PC__BDA_CURSOR), row = at >> 8, col = at & 0xff;
+    bool hidden = bda[PC__BDA_SHAPE + 1] & 0x20 || row >= PC__ROWS || col >= PC__COLS;
+
+    if (!pc__screen_cells(b))
         return false;
     if (hidden != b->hidden)
         pc__term_text(b, hidden ? "\33[?25l" : "\33[?25h");
@@ -508,17 +516,18 @@ static bool pc__screen_clear(struct pc_bios *b)
     return true;
 }
 
-/* The whole screen one line up, also on the terminal, whose lines that go may be kept by it. */
-static bool pc__screen_up(struct pc_bios *b, uint8_t attr)
+/* The whole screen one line up, also on the terminal, whose lines that go may be kept by it. What
+   comes next is at column col: a new line is written as everybody writes it. */
+static bool pc__screen_up(struct pc_bios *b, uint8_t attr, unsigned col)
 {
     uint8_t *screen = pc__screen(b);
     unsigned kept = PC__CELLS - PC__COLS;
 
-    if (!pc__screen_show(b) || !pc__term_room(b))
+    if (!pc__screen_cells(b))
         return false;
     pc__term_attr(b, attr);
-    if (b->cursor >> 8 != PC__ROWS - 1)
-        pc__term_move(b, PC__ROWS - 1, b->cursor & 0xff);
+    if (b->cursor >> 8 != PC__ROWS - 1 || col == 0)
+        pc__term_move(b, PC__ROWS - 1, col);
     pc__term_byte(b, '\n');
     memmove(screen, screen + 2 * PC__COLS, 2 * kept);
     memmove(b->shown, b->shown + PC__COLS, 2 * kept);
@@ -589,10 +598,10 @@ static bool pc__screen_type(struct pc_bios *b, uint8_t ch, int attr)
         col++;
     }
     if (ch == '\n' || col == PC__COLS) {
-        if (row == PC__ROWS - 1 && !pc__screen_up(b, screen[2 * i + 1]))
+        col = ch == '\n' ? col : 0;
+        if (row == PC__ROWS - 1 && !pc__screen_up(b, screen[2 * i + 1], col))
             return false;
         row += row < PC__ROWS - 1;
-        col = ch == '\n' ? col : 0;
     }
     pc__screen_goto(b, row, col);
     return true;
@@ -689,7 +698,7 @@ static bool pc__int10_do(struct pc__bios_call *c)
         break;
     case 0x06:
         if (pc__lo(r, VMM_RAX) == 1 && !pc__r16(r, VMM_RCX) && pc__r16(r, VMM_RDX) == 0x184f)
-            return pc__screen_up(b, (uint8_t)pc__hi(r, VMM_RBX));
+            return pc__screen_up(b, (uint8_t)pc__hi(r, VMM_RBX), pc__screen_cursor(b) % PC__COLS);
         pc__screen_scroll(b, r, true);
         break;
     case 0x07:
