@@ -1,5 +1,6 @@
 # vmm: one translation unit, one static binary. `make deps` once, then `make`, `make run`, `make check`.
 #   make CC=gcc | CC=clang    dynamic, for debugging         make SAN=1    ASan and UBSan (with gcc)
+#   make ARCH=aarch64         on x86_64: writes ./vmm-aarch64
 ifneq ($(SAN),)
 CC := gcc
 else ifeq ($(origin CC),default)
@@ -10,7 +11,7 @@ B       := build
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -O2 -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h disk.h debug.h dev_bios.h
+HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h disk.h debug.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)
@@ -29,6 +30,29 @@ UNPACK  += -DDISK_LIBZSTD
 LIBS    += $(B)/zstd.a
 endif
 
+# An arm64 kernel is told by a device tree what there is. There: on arm64, and when compiled for it here.
+ARM64   := -DBOOT_ARM64 -DBOOT_NO_X86
+HOST    := $(shell uname -m)
+ARCH    ?= $(HOST)
+ifeq ($(HOST),aarch64)
+UNPACK  += $(ARM64)
+LIBS    += $(shell gcc -print-file-name=libfdt.a)
+endif
+
+# The cross compiler is glibc's; it is told where to find musl, and the libraries, of which make deps keeps a copy.
+CROSS   := aarch64-linux-gnu-
+ROOT    := $(B)/arm64/root/usr
+MUSL    := $(ROOT)/lib/aarch64-linux-musl
+CROSS_BUILD = -nostdinc -isystem $(ROOT)/include/aarch64-linux-musl -isystem $(shell $(CROSS)gcc -print-file-name=include) \
+	-idirafter $(ROOT)/include -idirafter $(ROOT)/include/aarch64-linux-gnu -mno-outline-atomics \
+	-fno-asynchronous-unwind-tables -fno-pie -fno-stack-protector
+CROSS_LINK = -nostdlib -static -no-pie -s -Wl,--gc-sections -Wl,-z,norelro $(MUSL)/crt1.o $(MUSL)/crti.o $(1) \
+	$(MUSL)/libc.a $(shell $(CROSS)gcc -print-libgcc-file-name) $(MUSL)/crtn.o
+CROSS_LIBS := $(patsubst %,$(ROOT)/lib/aarch64-linux-gnu/%.a,libfdt libdeflate)
+ifneq ($(ZSTD),0)
+CROSS_LIBS += $(B)/zstd-aarch64.a
+endif
+
 PREFIX  ?= /usr/local
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c))
@@ -36,10 +60,17 @@ TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
+ifeq ($(ARCH),$(HOST))
 all: vmm
+else
+all: vmm-$(ARCH)
+endif
 
 vmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) $< -o $@ -pthread $(LIBS)
+
+vmm-aarch64: vmm.c $(HEADERS) $(CROSS_LIBS) $(B)/flags
+	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
 	@mkdir -p $(B)/tests $(B)/guests $(B)/tools/bin
@@ -66,17 +97,14 @@ fuzz: # libFuzzer, one minute each
 $(B)/zstd.a: $(B)/flags
 	objcopy -w --weaken-symbol='Z*v0[1-7]_*' $(shell gcc -print-file-name=libzstd.a) $@
 
+$(B)/zstd-aarch64.a: $(B)/flags
+	$(CROSS)objcopy -w --weaken-symbol='Z*v0[1-7]_*' $(ROOT)/lib/aarch64-linux-gnu/libzstd.a $@
+
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a)
 
 $(B)/tests/fuzz_packed $(B)/tests/fuzz_virtio_pci: tests/fuzz_virtio.c
-
-$(B)/tests/test_bios: | $(B)/minibios
-
-# the mini BIOS; dev_bios.h holds the same bytes, which guests/bios/embed writes there
-$(B)/minibios: guests/bios/minibios.S | $(B)/flags
-	gcc -nostdlib -static -no-pie -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0xfc00 $< -o $@
 
 GUEST_FLAGS := -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-sse -mno-red-zone \
 	-fcf-protection=none -nostdlib -static -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0x1000
@@ -100,4 +128,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a
+	rm -rf vmm vmm-aarch64 dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a

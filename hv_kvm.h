@@ -1741,6 +1741,34 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs)
     return kvm__move_regs(c, KVM_SET_ONE_REG, &copy);
 }
 
+/* Not offered: there is no HYP_CAP_DEBUG here. */
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    (void)c;
+    (void)d;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    (void)c;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
+{
+    (void)c;
+    (void)fpu;
+    return -ENOSYS;
+}
+
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+{
+    (void)c;
+    (void)fpu;
+    return -ENOSYS;
+}
+
 /* What PSCI asks of the machine. Suspend to RAM is not offered, and a crash not a call of PSCI. */
 static bool kvm__exit_system(const struct kvm_run *run, struct vmm_exit *e)
 {

@@ -129,6 +129,8 @@ struct config {
     enum console console;
     enum transport transport;
     enum irqchip irqchip;
+    unsigned features_need, features_want; /* arm64: bits of enum hyp_feature */
+    const char *dtb, *dump_dtb;            /* arm64 */
     bool debugcon, time, no_acpi, json;
     unsigned timeout; /* seconds; 0: none */
     enum { CMD_RUN, CMD_DOCTOR, CMD_HELP, CMD_VERSION } command;
@@ -312,6 +314,37 @@ static int set_text(struct config *c, const char *name, const char *value)
 
     kv_next(c, &kv);
     *field = kv.key ? kv.val : config_keep(c, value, strlen(value));
+    return 0;
+}
+
+static int set_dtb(struct config *c, const char *name, const char *value)
+{
+    *(strcmp(name, "dtb") == 0 ? &c->dtb : &c->dump_dtb) = config_keep(c, value, strlen(value));
+    return 0;
+}
+
+/* host, and features of the host's that guests get only on demand, or that they shall not have. */
+static int set_cpu(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"sve", "pauth", "pmu", NULL};
+    static const unsigned bits[] = {HYP_FEATURE_SVE, HYP_FEATURE_PAUTH, HYP_FEATURE_PMU};
+    struct kv kv = {.rest = value, .keys = keys};
+
+    while (kv_next(c, &kv)) {
+        unsigned i = 0;
+        bool on = strcmp(kv.val, "on") == 0;
+        if (!kv.key && kv.index == 1 && strcmp(kv.val, "host") == 0)
+            continue;
+        if (!kv.key)
+            return bad_segment(c, name, &kv);
+        if (!on && strcmp(kv.val, "off") != 0)
+            return vmm_err(&c->log, -EINVAL, "--%s: %s=%s is unknown: give on or off", name, kv.key,
+                           kv.val);
+        while (keys[i] != kv.key)
+            i++;
+        c->features_need = on ? c->features_need | bits[i] : c->features_need & ~bits[i];
+        c->features_want &= ~bits[i];
+    }
     return 0;
 }
 
@@ -781,6 +814,10 @@ static const struct option_def option_table[] = {
     {"port", 0, ARG_ONE, "NAME=WHERE", "a channel to the guest, by name; WHERE as for --serial",
      set_port},
     {"rng", 0, ARG_ONE, "rate=N", "limit the guest's random numbers to N bytes a second", set_rng},
+    {"cpu", 0, ARG_ONE, "host[,FEATURE=on|off]...",
+     "features of the host's CPU for the guest: sve, pauth, pmu; default pmu=on", set_cpu},
+    {"dtb", 0, ARG_ONE, "FILE", "a device tree in place of the machine's own", set_dtb},
+    {"dump-dtb", 0, ARG_ONE, "FILE", "write the device tree to a file, and run nothing", set_dtb},
     {"irqchip", 0, ARG_ONE, "kernel|split|user",
      "interrupt controllers: KVM's, but for its LAPICs vmm's, or all vmm's", set_irqchip},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
@@ -792,6 +829,23 @@ static const struct option_def option_table[] = {
     {"help", 'h', ARG_NONE, NULL, "print this", set_flag},
 };
 #define NOPTIONS (sizeof option_table / sizeof option_table[0])
+
+/* Options for what machines of this architecture do not have. */
+#if defined(__x86_64__)
+static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb"};
+#define FOREIGN "arm64"
+#else
+static const char *const foreign_options[] = {"bios", "irqchip", "mode", "no-acpi"};
+#define FOREIGN "x86"
+#endif
+
+static bool is_foreign(const char *name)
+{
+    for (size_t i = 0; i < sizeof foreign_options / sizeof foreign_options[0]; i++)
+        if (strcmp(foreign_options[i], name) == 0)
+            return true;
+    return false;
+}
 
 /* The next of an option's names: copies it to name, returns where to go on, NULL after the last. */
 static const char *next_name(const char *names, char name[32])
@@ -879,6 +933,9 @@ static int apply_option(struct config *c, const struct option_def *o, const char
     char name[32];
 
     next_name(o->names, name);
+    if (is_foreign(name))
+        return vmm_err(&c->log, -EINVAL, "--%s is for " FOREIGN " machines alone: leave it out",
+                       name);
     if (o->arg == ARG_ONE && !value)
         return vmm_err(&c->log, -EINVAL, "--%s needs a value: --%s %s", name, name, o->value);
     if (o->arg == ARG_ONE && !*value && o->set != set_append && o->set != set_cmdline)
@@ -992,6 +1049,9 @@ static int config_check(struct config *c)
                        "--binary needs an address to start at: give --entry ADDR");
     if (!c->binary && (c->have_entry || c->have_load))
         return vmm_err(&c->log, -EINVAL, "--entry and --load belong to --binary: leave them out");
+    if (c->binary && (c->dtb || c->dump_dtb))
+        return vmm_err(&c->log, -EINVAL,
+                       "--binary gets no device tree: leave --dtb and --dump-dtb out");
     if (c->binary && (c->initrd || c->cmdline || c->append))
         return vmm_err(&c->log, -EINVAL,
                        "--binary takes no initrd and no command line: leave them out");
@@ -1031,6 +1091,7 @@ static void config_init(struct config *c)
     c->mem = 512ull << 20;
     c->ncpus = 1;
     c->mode = 64;
+    c->features_want = HYP_FEATURE_PMU;
 }
 
 static void config_free(struct config *c)
@@ -1075,6 +1136,7 @@ static void config_free(struct config *c)
 #define IOAPIC_BASE 0xfec00000ull
 #define DEBUG_MMIO  0x09000000ull
 #define CONSOLE     "ttyS0" /* what Linux calls the serial console */
+#define PC          "rip"   /* what people call the instruction pointer */
 
 /* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
    INTA# to INTD# on a machine with PCI. */
@@ -1095,6 +1157,8 @@ static const uint8_t pci_gsi[] = {16, 17, 18, 19};
 #define GIC_DIST    0x08000000ull
 #define GIC_CPU     0x08010000ull
 #define GIC_V2M     0x08020000ull
+#define V2M_GSI     HYP_GSIS /* the first line of the frame for messages; behind those of devices */
+#define V2M_LINES   256
 #define GIC_ITS     0x08080000ull
 #define UART_BASE   0x09000000ull
 #define UART_GSI    1
@@ -1104,6 +1168,7 @@ static const uint8_t pci_gsi[] = {16, 17, 18, 19};
 #define ECAM_BASE   0x3f000000ull
 #define RAM_BASE    0x40000000ull
 #define CONSOLE     "ttyS0"
+#define PC          "pc"
 
 static const uint8_t virtio_gsi[] = {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
                                      27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37};
@@ -1357,6 +1422,8 @@ static int plug_irqchip(struct vm *vm);
 static int plug_chips(struct vm *vm);
 /* The machine, for the tables that boot.h writes; it keeps dev, which is given. */
 static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev);
+/* Loaders, which leave in vm->entry how to enter what they loaded. */
+static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at);
 static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc);
 static int machine_boot_firmware(struct vm *vm, const struct boot_file *file);
 /* CPU 0 gets the registers that the loader chose. */
@@ -1424,29 +1491,6 @@ static int plug_edge(struct vm *vm, unsigned gsi, struct host_loop *loop, struct
     close(bell);
     *irq = (struct vmm_irq){.set = irq_pulse, .ctx = vm, .line = gsi};
     return 0;
-}
-
-/* The guest's ways to end itself. Each only notes the wish: the CPU that asked is still inside
-   its access and leaves its loop after it. */
-static void on_poweroff(void *ctx)
-{
-    vm_end(ctx, ST_POWEROFF);
-}
-
-static void on_reset(void *ctx)
-{
-    vm_end(ctx, ST_RESET);
-}
-
-static void on_debugexit(void *ctx, uint8_t status)
-{
-    vm_end(ctx, status);
-}
-
-static int64_t rtc_now(void *ctx)
-{
-    (void)ctx;
-    return host_wall();
 }
 
 /* A line ties a device with a byte stream to its other end. Output: device to stream, with the
@@ -2455,6 +2499,61 @@ static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
     return vmm_bus_add(bus, &io);
 }
 
+/* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
+   and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
+   memory when they map it. */
+static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+    void *hva = host_ram(len, vm->cfg->binary ? 0 : HOST_RAM_HUGE, vm->log);
+    int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
+
+    return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
+}
+
+/* Virtio devices that no bus announces. */
+static unsigned mmio_slots(const struct vm *vm)
+{
+    return vm->cfg->transport == TRANSPORT_MMIO ? vm->nslots : 0;
+}
+
+static struct boot_pci boot_pci(const struct vm *vm)
+{
+    const struct pci_root_desc *d = &vm->pci.desc;
+
+    return (struct boot_pci){.ecam = d->ecam,
+                             .mmio32 = d->mmio32.base,
+                             .mmio32_len = d->mmio32.len,
+                             .mmio64 = d->mmio64.base,
+                             .mmio64_len = d->mmio64.len,
+                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
+}
+
+/* >>x86: the PC ----------------------------------------------------------------------------- */
+#if defined(__x86_64__)
+
+/* The guest's ways to end itself. Each only notes the wish: the CPU that asked is still inside
+   its access and leaves its loop after it. */
+static void on_poweroff(void *ctx)
+{
+    vm_end(ctx, ST_POWEROFF);
+}
+
+static void on_reset(void *ctx)
+{
+    vm_end(ctx, ST_RESET);
+}
+
+static void on_debugexit(void *ctx, uint8_t status)
+{
+    vm_end(ctx, status);
+}
+
+static int64_t rtc_now(void *ctx)
+{
+    (void)ctx;
+    return host_wall();
+}
+
 static uint64_t wake_now(void *ctx)
 {
     (void)ctx;
@@ -2491,38 +2590,6 @@ static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
     w->tick = tick;
     return host_timer_set(&vm->loop, &w->timer, 0, on_wake, w);
 }
-
-/* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
-   and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
-   memory when they map it. */
-static int add_ram(struct vm *vm, uint64_t gpa, uint64_t len)
-{
-    void *hva = host_ram(len, vm->cfg->binary ? 0 : HOST_RAM_HUGE, vm->log);
-    int err = hva ? hyp_map(&vm->hyp, gpa, len, hva, VMM_READ | VMM_WRITE | VMM_EXEC) : -ENOMEM;
-
-    return err ? err : vmm_mem_add(&vm->mem, gpa, len, hva);
-}
-
-/* Virtio devices that no bus announces. */
-static unsigned mmio_slots(const struct vm *vm)
-{
-    return vm->cfg->transport == TRANSPORT_MMIO ? vm->nslots : 0;
-}
-
-static struct boot_pci boot_pci(const struct vm *vm)
-{
-    const struct pci_root_desc *d = &vm->pci.desc;
-
-    return (struct boot_pci){.ecam = d->ecam,
-                             .mmio32 = d->mmio32.base,
-                             .mmio32_len = d->mmio32.len,
-                             .mmio64 = d->mmio64.base,
-                             .mmio64_len = d->mmio64.len,
-                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
-}
-
-/* >>x86: the PC ----------------------------------------------------------------------------- */
-#if defined(__x86_64__)
 
 /* The i8042 owns two single ports, because 0x61 between them is the PIT's. */
 static const struct place machine_ports[] = {
@@ -2766,6 +2833,14 @@ static void machine_describe(const struct vm *vm, struct boot_machine *m, struct
     m->reset_port = RESET_PORT;
     m->reset_value = RESET_VALUE;
     m->no_acpi = vm->cfg->no_acpi;
+}
+
+static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at)
+{
+    int err = boot_linux(desc, at);
+
+    vm->entry = at->regs;
+    return err;
 }
 
 static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc)
@@ -3023,11 +3098,301 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 
 #endif /* x86 */
 
+/* >>arm64 ----------------------------------------------------------------------------------- */
+#if defined(__aarch64__)
+
+static const struct place uart_place = {
+    UART_BASE,    8, pc_uart_read, pc_uart_write, offsetof(struct vm, com1),
+    offsetof(struct vm, com1_lock)};
+
+static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi)
+{
+    (void)vm;
+    (void)gsi;
+    return (struct vmm_irq){0}; /* see plug_irqchip */
+}
+
+static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data)
+{
+    (void)vm;
+    (void)vector;
+    (void)addr;
+    (void)data;
+}
+
+static int plug_irqchip(struct vm *vm)
+{
+    return vmm_err(vm->log, -ENOTSUP,
+                   "this host's hypervisor has no interrupt controller: use another host");
+}
+
+/* Addresses as wide as RAM and the window for PCI behind it need. */
+static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc)
+{
+    static const struct vmm_gic gic = {GIC_DIST, GIC_REDIST, GIC_ITS, GIC_CPU, GIC_V2M};
+    uint64_t end = RAM_BASE + vm->cfg->mem + 2 * MMIO64_LEN;
+
+    desc->gic = &gic;
+    desc->features_need = vm->cfg->features_need;
+    desc->features_want = vm->cfg->features_want;
+    while (desc->gpa_bits < 63 && 1ull << desc->gpa_bits < end)
+        desc->gpa_bits++;
+}
+
+static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
+{
+    (void)vm;
+    (void)desc; /* nothing that is not common */
+}
+
+static int machine_plug_pci(struct vm *vm)
+{
+    (void)vm;
+    return 0;
+}
+
+/* The frame for messages to a GICv2, as in Arm's Server Base System Architecture: a write of an SPI's
+   number is an edge on it. Which it has, the guest reads. */
+static uint64_t v2m_read(void *ctx, uint64_t off, unsigned len)
+{
+    (void)ctx;
+    return off == 8 && len == 4 ? (V2M_GSI + 32) << 16 | V2M_LINES : 0;
+}
+
+static void v2m_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
+{
+    uint64_t gsi = val - 32 - V2M_GSI;
+
+    if (off == 0x40 && len == 4 && gsi < V2M_LINES)
+        irq_pulse(ctx, (unsigned)(V2M_GSI + gsi), true);
+}
+
+static int plug_chips(struct vm *vm)
+{
+    struct pc_uart_desc uart = {
+        .irq = vm_irq(vm, UART_GSI), .out = line_stream(&vm->serial), .log = vm->log};
+    struct vmm_io v2m = {GIC_V2M, 4096, v2m_read, v2m_write, vm, {0}};
+    int err = plug_place(vm, &vm->mmio, &uart_place);
+
+    host_mutex_init(&vm->com1_lock);
+    host_mutex_init(&vm->chips_lock);
+    vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
+    vm->serial.lock = host_mutex_lock(&vm->com1_lock);
+    pc_uart_init(&vm->com1, &uart);
+    if (!err && !vm_can(vm, HYP_CAP_GICV3))
+        err = vmm_bus_add(&vm->mmio, &v2m);
+    return err;
+}
+
+static int plug_memory(struct vm *vm)
+{
+    return add_ram(vm, RAM_BASE, vm->cfg->mem);
+}
+
+static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
+{
+    unsigned n = 0;
+
+    dev[n++] =
+        (struct boot_dev){.kind = BOOT_DEV_UART, .base = UART_BASE, .len = 8, .gsi = UART_GSI};
+    for (unsigned i = 0; i < mmio_slots(vm); i++)
+        dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
+                                     .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,
+                                     .len = VIO_MMIO_LEN,
+                                     .gsi = virtio_gsi[i]};
+    return n;
+}
+
+#ifdef DISK_LIBDEFLATE
+static int64_t gunzip(const void *src, size_t len, void *dst, size_t cap)
+{
+    struct libdeflate_decompressor *z = libdeflate_alloc_decompressor();
+    enum libdeflate_result rc = LIBDEFLATE_BAD_DATA;
+    size_t used, got = 0;
+
+    if (z)
+        rc = libdeflate_gzip_decompress_ex(z, src, len, dst, cap, &used, &got);
+    libdeflate_free_decompressor(z);
+    return rc == LIBDEFLATE_SUCCESS ? (int64_t)got : rc == LIBDEFLATE_INSUFFICIENT_SPACE ? -ENOSPC : -EINVAL;
+}
+#endif
+
+#ifdef DISK_LIBZSTD
+/* Block by block, which does not lead to the library's decoders of old formats. */
+static int64_t unzstd(const uint8_t *src, size_t len, uint8_t *dst, size_t cap)
+{
+    ZSTD_DCtx *z = ZSTD_createDCtx();
+    size_t need, got = 0, done = 0;
+
+    if (!z || ZSTD_isError(ZSTD_decompressBegin(z)))
+        len = 0;
+    while (z && (need = ZSTD_nextSrcSizeToDecompress(z)) > 0 && need <= len) {
+        got = ZSTD_decompressContinue(z, dst + done, cap - done, src, need);
+        if (ZSTD_isError(got))
+            break;
+        done += got;
+        src += need;
+        len -= need;
+    }
+    need = z ? ZSTD_nextSrcSizeToDecompress(z) : 1;
+    ZSTD_freeDCtx(z);
+    if (ZSTD_isError(got) && cap - done < ZSTD_BLOCKSIZE_MAX)
+        return -ENOSPC; /* or damaged: the library does not tell these apart by a number */
+    return need == 0 && !ZSTD_isError(got) ? (int64_t)done : -EINVAL;
+}
+#endif
+
+/* A packed kernel is unpacked straight into guest memory. */
+static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *src, uint64_t len,
+                             void *dst, uint64_t cap)
+{
+    (void)ctx;
+#ifdef DISK_LIBDEFLATE
+    if (packing == BOOT_GZIP)
+        return gunzip(src, len, dst, cap);
+#endif
+#ifdef DISK_LIBZSTD
+    if (packing == BOOT_ZSTD)
+        return unzstd(src, len, dst, cap);
+#endif
+    return -ENOSYS;
+}
+
+static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev)
+{
+    bool v3 = vm_can(vm, HYP_CAP_GICV3);
+
+    m->arch = BOOT_ARCH_ARM64;
+    m->devs = dev;
+    m->ndevs = list_devices(vm, dev);
+    m->arm64 = (struct boot_arm64){.gic = v3 ? 3 : 2,
+                                   .gic_dist = GIC_DIST,
+                                   .gic_cpu = v3 ? GIC_REDIST : GIC_CPU,
+                                   .gic_its = v3 ? GIC_ITS : 0,
+                                   .gic_v2m = v3 ? 0 : GIC_V2M,
+                                   .v2m_spi = V2M_GSI,
+                                   .v2m_nspis = V2M_LINES,
+                                   .pmu_ppi = vm_can(vm, HYP_CAP_PMU) ? 7 : 0};
+}
+
+/* --dump-dtb: what there is to know is in the file, so that the guest need not run. */
+static int dump_dtb(struct vm *vm, const struct boot_result *at)
+{
+    const char *path = vm->cfg->dump_dtb;
+    const void *dtb = vmm_at(&vm->mem, at->dtb_gpa, at->dtb_len);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    ssize_t n = fd < 0 || !dtb ? -1 : write(fd, dtb, at->dtb_len);
+    int err = n == (ssize_t)at->dtb_len ? 0 : n < 0 ? -errno : -ENOSPC;
+
+    if (fd >= 0 && close(fd) && !err)
+        err = -errno;
+    if (err)
+        return vmm_err(vm->log, err, "--dump-dtb: cannot write '%s': %s", path, strerror(-err));
+    vm_end(vm, ST_POWEROFF);
+    return 0;
+}
+
+static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at)
+{
+    uint8_t entropy[BOOT_ENTROPY_LEN];
+    int err;
+
+    desc->unpack = unpack_kernel;
+    if (host_random(entropy, sizeof entropy) == sizeof entropy)
+        desc->entropy = entropy;
+    err = boot_linux(desc, at);
+    vm->entry = at->arm64;
+    return err || !vm->cfg->dump_dtb ? err : dump_dtb(vm, at);
+}
+
+static int machine_boot_firmware(struct vm *vm, const struct boot_file *file)
+{
+    (void)file;
+    return vmm_err(vm->log, -ENOTSUP, "--bios is for " FOREIGN " machines alone: leave it out");
+}
+
+static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc)
+{
+    return boot_flat_arm64(desc, &vm->entry);
+}
+
+/* System registers stay as the hypervisor has reset them.
+
+   No cache is cleaned for what the loader wrote: KVM invalidates the caches of a page to the point of
+   coherency when it maps it for a guest whose caches may be off (stage 2 faults, Linux's
+   stage2_map_walker and kvm_arm's icache and dcache operations), unless hardware makes that needless
+   (FEAT_S2FWB, CTR_EL0.IDC and DIC). All of guest memory is mapped only on the guest's first touch,
+   which comes after all was written. */
+static int machine_enter(struct cpu *c)
+{
+    const struct vmm_regs *entry = &c->vm->entry;
+    struct vmm_regs r;
+    int err = hyp_get_regs(&c->hyp, &r);
+
+    memcpy(r.x, entry->x, sizeof r.x);
+    r.pc = entry->pc;
+    r.pstate = entry->pstate;
+    r.sp_el1 = entry->sp_el1;
+    return err ? err : hyp_set_regs(&c->hyp, &r);
+}
+
+static bool machine_has_button(const struct config *c)
+{
+    (void)c;
+    return false;
+}
+
+static void machine_press(struct vm *vm)
+{
+    (void)vm;
+}
+
+static uint64_t regs_pc(const struct vmm_regs *r)
+{
+    return r->pc;
+}
+
+static void log_regs(const struct vmm_log *log, const struct vmm_regs *r)
+{
+    for (unsigned i = 0; i < 28; i += 4)
+        vmm_say(log, VMM_LOG_ERROR, "  x%-2u=%016llx x%-2u=%016llx x%-2u=%016llx x%-2u=%016llx", i,
+                (unsigned long long)r->x[i], i + 1, (unsigned long long)r->x[i + 1], i + 2,
+                (unsigned long long)r->x[i + 2], i + 3, (unsigned long long)r->x[i + 3]);
+    vmm_say(log, VMM_LOG_ERROR, "  x28=%016llx x29=%016llx lr =%016llx sp =%016llx",
+            (unsigned long long)r->x[28], (unsigned long long)r->x[29],
+            (unsigned long long)r->x[30], (unsigned long long)vmm_arm64_sp(r));
+    vmm_say(log, VMM_LOG_ERROR, "  pc=%016llx pstate=%08llx elr=%016llx spsr=%08llx esr=%08llx",
+            (unsigned long long)r->pc, (unsigned long long)r->pstate,
+            (unsigned long long)r->elr_el1, (unsigned long long)r->spsr_el1,
+            (unsigned long long)r->esr_el1);
+    vmm_say(log, VMM_LOG_ERROR, "  far=%016llx ttbr0=%016llx ttbr1=%016llx sctlr=%08llx",
+            (unsigned long long)r->far_el1, (unsigned long long)r->ttbr0_el1,
+            (unsigned long long)r->ttbr1_el1, (unsigned long long)r->sctlr_el1);
+}
+
+static void cpu_mmio(struct cpu *c, const struct vmm_exit *e)
+{
+    vmm_bus_exit(&c->vm->mmio, e);
+}
+
+static void machine_exit(struct cpu *c, const struct vmm_exit *e)
+{
+    (void)c;
+    (void)e; /* none but the common ones */
+}
+
+static int cpu_run(struct cpu *c, struct vmm_exit *e)
+{
+    return hyp_run(&c->hyp, e);
+}
+
+#endif /* arm64 */
+
 /* >>boot ------------------------------------------------------------------------------------ */
 
 struct images {
     const struct vmm_mem *mem;
-    struct host_file kernel, initrd;
+    struct host_file kernel, initrd, dtb;
 };
 
 /* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
@@ -3080,6 +3445,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
         .machine = {.mem = &vm->mem, .ncpus = c->ncpus, .pci = boot_pci(vm)},
         .kernel = boot_file(&im->kernel, c->kernel),
         .initrd = boot_file(&im->initrd, c->initrd),
+        .dtb = boot_file(&im->dtb, c->dtb),
         .cmdline = cmdline,
         .entry = c->kernel_entry,
         .load_addr = c->kernel_load,
@@ -3091,10 +3457,9 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
     int err;
 
     machine_describe(vm, &desc.machine, dev);
-    err = boot_linux(&desc, &result);
+    err = machine_boot_linux(vm, &desc, &result);
     if (err)
         return err;
-    vm->entry = result.regs;
     if (result.kernel_gpa < c->himem_start)
         return vmm_err(vm->log, -EINVAL,
                        "the kernel loads at 0x%llx, below himem_start: lower himem_start",
@@ -3112,9 +3477,12 @@ static int load_kernel(struct vm *vm)
 
     if (!err && c->initrd)
         err = host_file_open(&im.initrd, "initrd", c->initrd, vm->log);
+    if (!err && c->dtb)
+        err = host_file_open(&im.dtb, "device tree", c->dtb, vm->log);
     if (!err)
         err = load_images(vm, &im, cmdline);
     free(cmdline);
+    host_file_close(&im.dtb);
     host_file_close(&im.initrd);
     host_file_close(&im.kernel);
     return err;
@@ -3165,7 +3533,7 @@ static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
 
     for (unsigned i = 0; i < e->size && i < 16; i++)
         snprintf(text + 3 * i, 4, " %02x", e->data[i]);
-    vmm_say(log, VMM_LOG_ERROR, "  bytes at rip:%s", *text ? text : " not readable");
+    vmm_say(log, VMM_LOG_ERROR, "  bytes at " PC ":%s", *text ? text : " not readable");
 }
 
 static const char software_kvm[] =
@@ -3189,11 +3557,11 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
         return;
     hyp_get_regs(&c->hyp, &regs);
     if (triple) {
-        vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at rip 0x%llx",
+        vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at " PC " 0x%llx",
                 c->id, (unsigned long long)regs_pc(&regs));
         return;
     }
-    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at rip 0x%llx%s%s", e->why,
+    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at " PC " 0x%llx%s%s", e->why,
             (unsigned long long)e->code, c->id, (unsigned long long)regs_pc(&regs),
             is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
     log_regs(vm->log, &regs);
@@ -3962,6 +4330,8 @@ static void print_help(void)
     for (size_t i = 0; i < NOPTIONS; i++) {
         const struct option_def *o = &option_table[i];
         next_name(o->names, name);
+        if (is_foreign(name))
+            continue;
         snprintf(left, sizeof left, "%c%c --%s %s", o->letter ? '-' : ' ',
                  o->letter ? o->letter : ' ', name, o->value ? o->value : "");
         printf("  %-34s %s\n", left, o->help);

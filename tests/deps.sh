@@ -2,7 +2,8 @@
 # Gets what `make`, `make check`, `make bench` and `make run` need beyond the base system, once: packages that are
 # missing (Debian and Ubuntu, as root) and stock kernels to boot (no privileges). The only step that uses the network.
 #   build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko}     NAME on Debian 12: cloud-6.1 full-6.1 cloud-6.12 full-6.12
-# What is there already is left alone; remove build/kernels to get newer ones.
+#   build/arm64/{root,kernels/NAME}     for arm64, on Debian: musl, libraries and busybox; kernels like those above
+# What is there already is left alone; remove build/kernels and build/arm64 to get newer ones.
 set -eu
 cd "$(dirname "$0")/.."
 out=$PWD/build/kernels
@@ -11,6 +12,10 @@ say() { printf 'deps: %s\n' "$*" >&2; }
 packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
     qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
     e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler'
+
+# for the other architecture, where this machine is an x86_64 one
+[ "$(uname -m)" != x86_64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-user-static"
+[ "$(uname -m)" != aarch64 ] || packages="$(echo "$packages" | sed -e 's/qemu-system-x86 seabios/qemu-system-arm/') libfdt-dev"
 
 install_packages() {
     # shellcheck disable=SC2086 # lists of words throughout
@@ -33,7 +38,7 @@ install_packages() {
 
 # What a guest or the lab's machine may load: taken decompressed out of a kernel package into one flat directory.
 modules='virtio* vmw_vsock* vsock* vhost* kvm* irqbypass ccp button evdev failover net_failover tun tap
-    fuse netfs fscache 9p* vfio* nvme* ext4 jbd2 mbcache crc16 crc32c_generic libcrc32c'
+    gpio_keys fuse netfs fscache 9p* vfio* nvme* ext4 jbd2 mbcache crc16 crc32c_generic libcrc32c'
 
 unpack() { # DIRECTORY DEB...: makes DIRECTORY appear, complete or not at all
     dir=$1 new=$1.new
@@ -49,7 +54,8 @@ unpack() { # DIRECTORY DEB...: makes DIRECTORY appear, complete or not at all
     find "$new/x" -name '*.ko*' -exec mv {} "$new/modules/" \;
     find "$new/modules" -name '*.xz' -exec xz -d {} +
     find "$new/modules" -name '*.zst' -exec zstd -q -d --rm {} +
-    sh tests/lab/extract-vmlinux.sh "$new/vmlinuz" >"$new/vmlinux"
+    # an arm64 kernel is no wrapper around something else
+    [ "$machine" = arm64 ] || sh tests/lab/extract-vmlinux.sh "$new/vmlinuz" >"$new/vmlinux"
     rm -rf "$new/x" "$new/wanted"
     mv "$new" "$dir"
 }
@@ -77,7 +83,7 @@ fetch() {
 
 # Options for apt that make it see nothing but the backports of this machine's own Debian mirror, through lists of
 # its own: no package source is added to the machine.
-backports_view() {
+backports_view() { # APT-OPTION...
     view=$out/.backports
     mkdir -p "$view/lists/partial" "$view/cache"
     : >"$view/status"
@@ -85,7 +91,7 @@ backports_view() {
     [ -e "$key" ] && trust=" [signed-by=$key]" || trust=
     apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Identifier: Packages' |
         sed -n "s|^\([^ ]*\) \([a-z]*\)\$|deb$trust \1 \2-backports main|p" | head -n 1 >"$view/sources.list"
-    set -- -o Dir::Etc::SourceList="$view/sources.list" -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root \
+    set -- "$@" -o Dir::Etc::SourceList="$view/sources.list" -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root \
         -o Dir::State::Lists="$view/lists" -o Dir::State::status="$view/status" -o Dir::Cache="$view/cache"
     apt-get "$@" -qq update || return 1
     echo "$@"
@@ -97,13 +103,55 @@ fetch_kernels() {
         fetch generic release linux-image-virtual
         return
     fi
-    fetch cloud release linux-image-cloud-amd64
-    fetch full release linux-image-amd64
+    fetch cloud release "linux-image-cloud-$machine"
+    fetch full release "linux-image-$machine"
     [ ! -e "$out/.cloud-backports" ] || [ ! -e "$out/.full-backports" ] || return 0
     # newer kernels widen the tests but nothing depends on them: without backports the tests that want one are skipped
     opts=$(backports_view) || { say "no backports here: going on without the newer kernels"; return 0; }
-    fetch cloud backports linux-image-cloud-amd64 $opts || :
-    fetch full backports linux-image-amd64 $opts || :
+    fetch cloud backports "linux-image-cloud-$machine" $opts || :
+    fetch full backports "linux-image-$machine" $opts || :
+}
+
+# Options for apt that make it see the arm64 packages of this machine's own sources, through lists of its own: no
+# architecture is added to the machine and nothing is installed.
+arm64_view() {
+    view=$PWD/build/arm64/view
+    mkdir -p "$view/lists/partial" "$view/cache"
+    : >"$view/status"
+    set -- -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root \
+        -o Dir::State::Lists="$view/lists" -o Dir::State::status="$view/status" -o Dir::Cache="$view/cache"
+    apt-get "$@" -qq update || return 1
+    echo "$@"
+}
+
+# What vmm-aarch64 is made of, and busybox for its guests: unpacked, not installed.
+fetch_arm64_root() {
+    root=build/arm64/root
+    [ ! -d $root ] || return 0
+    rm -rf $root.new $root.debs
+    mkdir -p $root.new $root.debs
+    say "fetching musl, libraries and busybox for arm64"
+    (cd $root.debs && apt-get "$@" -q -o Acquire::Retries=3 download \
+        musl-dev linux-libc-dev libfdt-dev libdeflate-dev libzstd-dev busybox-static) || return 1
+    for deb in $root.debs/*.deb; do
+        dpkg-deb -x "$deb" $root.new
+    done
+    rm -rf $root.debs
+    mv $root.new $root
+}
+
+fetch_arm64() {
+    [ "$ID $(uname -m)" = "debian x86_64" ] || return 0
+    out=$PWD/build/arm64/kernels machine=arm64
+    mkdir -p "$out"
+    [ ! -e "$out/.cloud-release" ] || [ ! -e "$out/.full-release" ] || [ ! -d build/arm64/root ] || return 0
+    opts=$(arm64_view) || { say "no arm64 packages here: going on without what arm64 needs"; return 0; }
+    fetch_arm64_root $opts
+    fetch cloud release linux-image-cloud-arm64 $opts
+    fetch full release linux-image-arm64 $opts
+    opts="$(backports_view -o APT::Architecture=arm64 -o APT::Architectures=arm64)" || return 0
+    fetch cloud backports linux-image-cloud-arm64 $opts || :
+    fetch full backports linux-image-arm64 $opts || :
 }
 
 ID=unknown ID_LIKE=
@@ -118,4 +166,6 @@ case "$ID $ID_LIKE" in
     ;;
 esac
 install_packages
+machine=$(dpkg --print-architecture)
 fetch_kernels
+fetch_arm64
