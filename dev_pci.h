@@ -118,8 +118,9 @@ struct pci_desc {
     void (*moved)(void *ctx, unsigned bar, uint64_t gpa);
     /* An MSI-X vector may have changed: ask pci_msix_get. Not for pending bits. */
     void (*msix_changed)(void *ctx, unsigned vector);
-    /* The MSI capability, or the bus master bit, may have changed: ask pci_msi_get. */
-    void (*msi_changed)(void *ctx);
+    /* The guest wrote to configuration space, and BARs and INTx have followed; MSI-X vectors are
+       next. Also at reset. */
+    void (*changed)(void *ctx);
     /* The machine was reset: the header is already as after power-on. */
     void (*reset)(void *ctx);
     /* An access to configuration space [off, off + len), 1 to 4 bytes within one dword, is shown
@@ -666,8 +667,8 @@ static void pci__config_changed(struct pci_dev *d, bool msix_was_live)
     pci__intx_update(d);
     if (d->msi_cap)
         pci__msi_flush(d);
-    if (d->msi_cap && d->desc.msi_changed)
-        d->desc.msi_changed(d->desc.ctx);
+    if (d->desc.changed)
+        d->desc.changed(d->desc.ctx);
     pci__msix_update(d, msix_was_live);
 }
 

@@ -779,7 +779,7 @@ static void test_full(void)
 
 static unsigned nchanges;
 
-static void on_msi_changed(void *ctx)
+static void on_any_change(void *ctx)
 {
     (void)ctx;
     nchanges++;
@@ -795,7 +795,7 @@ static void test_foreign(void)
                             .msi_is32 = true,
                             .msi_bare = true,
                             .msi_at = 0xd0,
-                            .msi_changed = on_msi_changed,
+                            .changed = on_any_change,
                             .log = &the_log};
     uint32_t data;
     uint64_t addr;
