@@ -11,7 +11,7 @@ B       := build
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -O2 -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h disk.h debug.h
+HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)

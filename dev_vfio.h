@@ -34,8 +34,10 @@
                    set in the implementing file only:
                    VFIODEV_SYS      where sysfs is; default "/sys"
                    VFIODEV_DEV      where VFIO's devices are; default "/dev/vfio"
+                   _GNU_SOURCE      needed; defined here unless a system header came first
 
-   DEPENDS ON      vmm.h and dev_pci.h; the implementation on Linux and its headers.
+   DEPENDS ON      vmm.h, and dev_pci.h, which is included first; the implementation on Linux and
+                   its headers.
 
    THREADS         Opening, init, plugging and mapping belong before the first vCPU, vfiodev_close
                    after the last. In between everything comes from dev_pci.h, with its locks held;
@@ -54,7 +56,9 @@
 #if (defined(VMM_IMPLEMENTATION) || defined(DEV_VFIO_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
-#include "dev_pci.h"
+#include "vmm.h"
+
+#ifdef DEV_PCI_H
 
 #ifndef VFIODEV_GROUPS
 #define VFIODEV_GROUPS 16
@@ -189,7 +193,7 @@ VMM_DEF void vfiodev_close(struct vfiodev *d);
 struct vfiodev_finding {
     char address[16];
     unsigned group;
-    char what[64];  /* "1b36:0010, class 010802, driver nvme" */
+    char what[96];  /* "1b36:0010, class 010802, driver nvme" */
     char said[480]; /* that it cannot be, ": ", and what to do about that; "": it can */
 };
 
@@ -202,9 +206,10 @@ VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiode
 #ifdef __cplusplus
 }
 #endif
+#endif /* DEV_PCI_H */
 #endif /* DEV_VFIO_H */
 
-#if defined(VMM_IMPLEMENTATION) || defined(DEV_VFIO_IMPLEMENTATION)
+#if (defined(VMM_IMPLEMENTATION) || defined(DEV_VFIO_IMPLEMENTATION)) && defined(DEV_PCI_H)
 #ifndef VFIODEV__IMPLEMENTED
 #define VFIODEV__IMPLEMENTED
 

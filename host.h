@@ -292,6 +292,8 @@ struct host_file {
 VMM_DEF int host_file_open(struct host_file *f, const char *what, const char *path,
                            const struct vmm_log *log);
 VMM_DEF void host_file_close(struct host_file *f); /* also when all zero */
+/* As many open descriptors as the system lets this process have. */
+VMM_DEF void host_files_raise(void);
 
 /* >>disk: a regular file or a block device in sectors of 512 bytes. */
 enum {
@@ -592,6 +594,7 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -1657,6 +1660,16 @@ VMM_DEF void host_file_close(struct host_file *f)
     close(f->fd);
     f->data = NULL;
     f->len = 0;
+}
+
+VMM_DEF void host_files_raise(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* >>disk */

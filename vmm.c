@@ -10,7 +10,7 @@
    (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
    Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>pci
+   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>vfio >>pci
              >>machine >>x86 >>arm64 >>boot >>cpus >>life >>report >>doctor >>main
    What differs between architectures is in >>x86 and >>arm64, and in the constants at >>vm. */
 #ifndef _GNU_SOURCE
@@ -28,6 +28,7 @@
 #include "dev_legacy.h"
 #include "dev_pci.h"
 #include "dev_virtio.h"
+#include "dev_vfio.h"
 #include "disk.h"
 
 #include <ctype.h>
@@ -79,6 +80,7 @@ enum irqchip { IRQCHIP_KERNEL, IRQCHIP_SPLIT, IRQCHIP_USER };
 #define DISKS_MAX       12
 #define NETS_MAX        4
 #define PORTS_MAX       30
+#define VFIO_MAX        16
 #define CMDLINE_DEFAULT "quiet panic=-1"
 
 /* A network card and where its cable goes. */
@@ -126,12 +128,17 @@ struct config {
     const char *serial; /* NULL: not given */
     struct net_config net[NETS_MAX];
     unsigned nnets;
+    struct vfio_config {
+        const char *address, *rom; /* rom NULL: the device's own */
+    } vfio[VFIO_MAX];
+    unsigned nvfio;
     enum console console;
     enum transport transport;
     enum irqchip irqchip;
     unsigned features_need, features_want; /* arm64: bits of enum hyp_feature */
     const char *dtb, *dump_dtb;            /* arm64 */
     bool debugcon, time, no_acpi, json;
+    bool list_vfio; /* doctor: --vfio */
     unsigned timeout; /* seconds; 0: none */
     enum { CMD_RUN, CMD_DOCTOR, CMD_HELP, CMD_VERSION } command;
 };
@@ -785,6 +792,37 @@ static int set_flag(struct config *c, const char *name, const char *value)
     return 0;
 }
 
+/* Alone, for the doctor: list what could be passed. */
+static int set_vfio(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"rom", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    struct vfio_config *v = &c->vfio[c->nvfio];
+    int err = 0;
+
+    if (!value) {
+        c->list_vfio = true;
+        return 0;
+    }
+    if (c->nvfio == VFIO_MAX)
+        return vmm_err(&c->log, -EINVAL, "more than %d --vfio: give fewer", VFIO_MAX);
+    while (!err && kv_next(c, &kv)) {
+        if (kv.key)
+            v->rom = kv.val;
+        else if (kv.index == 1)
+            v->address = kv.val;
+        else
+            err = bad_segment(c, name, &kv);
+    }
+    for (unsigned i = 0; i < c->nvfio && !err && v->address; i++)
+        if (strcmp(c->vfio[i].address, v->address) == 0)
+            return vmm_err(&c->log, -EINVAL, "--vfio %s is given twice: give it once", v->address);
+    if (!err && !v->address)
+        return vmm_err(&c->log, -EINVAL, "--vfio names no device: give its address first");
+    c->nvfio += !err;
+    return err;
+}
+
 /* To add an option: a field in struct config, a setter above, a row here. --help, the messages, the
    suggestions and the fuzz target follow by themselves; vmm.1 and tests/test_options.c do not. */
 static const struct option_def option_table[] = {
@@ -801,6 +839,8 @@ static const struct option_def option_table[] = {
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
     {"bios", 0, ARG_ONE, "FILE", "firmware instead of a kernel: boots from a disk", set_text},
+    {"vfio", 0, ARG_MAYBE, "ADDRESS[,rom=FILE]",
+     "PCI device of the host, 0000:01:00.0; repeatable; doctor: list", set_vfio},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
@@ -1055,6 +1095,11 @@ static int config_check(struct config *c)
     if (c->binary && (c->initrd || c->cmdline || c->append))
         return vmm_err(&c->log, -EINVAL,
                        "--binary takes no initrd and no command line: leave them out");
+    if (c->list_vfio)
+        return vmm_err(&c->log, -EINVAL,
+                       "--vfio needs a value: --vfio ADDRESS ('vmm doctor --vfio' lists them)");
+    if (c->nvfio && c->transport == TRANSPORT_MMIO)
+        return vmm_err(&c->log, -EINVAL, "--vfio needs a PCI bus: leave --transport mmio out");
     if (!c->have_load)
         c->load = c->entry;
     return check_streams(c);
@@ -1227,6 +1272,22 @@ struct message {
     int bell; /* -1: it has no line yet */
 };
 
+/* A device of the host, and its interrupts. */
+struct passed {
+    struct vm *vm;
+    struct vfiodev dev;
+    struct host_mutex lock;
+    struct pci_vector *vectors;
+    int *bell;
+    struct passed_vector {
+        uint64_t addr;
+        uint32_t data;
+        bool routed, heard; /* the two above are what the line means; the hypervisor listens */
+        int gsi;            /* -1: it has no line yet */
+    } *vector;
+    struct vmm_budget budget;
+};
+
 struct disk {
     struct slot *slot;
     const char *path;
@@ -1310,7 +1371,8 @@ enum stage {
 /* Everything about one VM. Who may touch what, once the guest runs:
 
      buses, memory, configuration   everybody reads, nobody writes
-     a chip, a virtio device        whoever holds its lock: com1_lock, chips_lock, slot.lock
+     a chip, a device               whoever holds its lock: com1_lock, chips_lock, slot.lock,
+                                    passed.lock
      the PCI bus                    under pci_lock
      disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
@@ -1366,6 +1428,9 @@ struct vm {
     struct slot *rng_slot;
     struct disk disk[DISKS_MAX];
     struct net net[NETS_MAX];
+    struct vfiodev_host vfio;
+    struct passed passed[VFIO_MAX];
+    unsigned npassed;
 
     struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
     struct line port[PORTS_MAX];
@@ -2443,6 +2508,169 @@ static int plug_virtio(struct vm *vm)
     if (!err)
         err = plug_terminal(vm);
     return err ? err : plug_channels(vm);
+}
+
+/* >>vfio: devices of the host ---------------------------------------------------------------- */
+
+static int passed_map(void *ctx, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+{
+    return hyp_window_map(&((struct passed *)ctx)->vm->hyp, gpa, len, hva, prot);
+}
+
+static int passed_unmap(void *ctx, uint64_t gpa, uint64_t len)
+{
+    return hyp_window_unmap(&((struct passed *)ctx)->vm->hyp, gpa, len);
+}
+
+/* What the line of a vector means. With messages_lock held. */
+static int passed_mean(struct passed *p, struct passed_vector *v, uint64_t addr, uint32_t data)
+{
+    struct hyp *h = &p->vm->hyp;
+    int err;
+
+    if (v->gsi < 0)
+        v->gsi = hyp_msi_line(h, p->dev.pci.slot << 3);
+    if (v->gsi < 0)
+        return v->gsi;
+    err = hyp_msi_route(h, (unsigned)v->gsi, addr, data);
+    if (err)
+        return err;
+    v->addr = addr;
+    v->data = data;
+    v->routed = true;
+    return 0;
+}
+
+/* The hypervisor listens to a vector's bell as long as the guest does; what rings meanwhile waits in
+   the bell. */
+static void passed_route(void *ctx, unsigned vector, bool on, uint64_t addr, uint32_t data)
+{
+    struct passed *p = ctx;
+    struct passed_vector *v = &p->vector[vector];
+    struct vmm_lock lock = host_mutex_lock(&p->vm->messages_lock);
+    int err = 0;
+
+    if (on && (!v->routed || v->addr != addr || v->data != data)) {
+        vmm_enter(&lock);
+        err = passed_mean(p, v, addr, data);
+        vmm_leave(&lock);
+    }
+    if (!err && on != v->heard) {
+        err = hyp_irq_bell(&p->vm->hyp, (unsigned)v->gsi, p->bell[vector], on);
+        v->heard = err ? v->heard : on;
+    }
+    if (err && vmm_spend(&p->budget))
+        vmm_say(p->vm->log, VMM_LOG_WARN, "%s: interrupt %u (0x%llx, 0x%x) is lost: %s", p->dev.name,
+                vector, (unsigned long long)addr, data, strerror(-err));
+}
+
+static int passed_bell(struct passed *p, int *bell)
+{
+    *bell = host_bell_open();
+    return *bell < 0 ? vmm_err(p->vm->log, *bell,
+                               "no descriptors are left for the interrupts of %s: %s (ulimit -n)",
+                               p->dev.name, strerror(-*bell))
+                     : 0;
+}
+
+/* All bells, before the guest runs. */
+static int passed_bells(struct passed *p)
+{
+    unsigned n = p->dev.nbells;
+    int err = 0;
+
+    p->vectors = calloc(p->dev.nvectors + 1, sizeof *p->vectors);
+    p->bell = calloc(n + 1, sizeof *p->bell);
+    p->vector = calloc(n + 1, sizeof *p->vector);
+    if (!p->vectors || !p->bell || !p->vector)
+        return vmm_err(p->vm->log, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < n && !err; i++) {
+        p->vector[i].gsi = -1;
+        err = passed_bell(p, &p->bell[i]);
+    }
+    return err;
+}
+
+/* The line of the slot that it got, if the hypervisor can tell when the guest has served it. */
+static int passed_plug(struct passed *p, struct vfiodev_desc *desc)
+{
+    struct vm *vm = p->vm;
+    int err = 0;
+
+    if (p->dev.intx && vm_can(vm, HYP_CAP_IRQCHIP)) {
+        err = passed_bell(p, &desc->intx_bell);
+        if (!err)
+            err = passed_bell(p, &desc->intx_done);
+    } else if (p->dev.intx && !p->dev.nbells) {
+        return vmm_err(vm->log, -ENOTSUP, "%s interrupts by a line alone: leave --irqchip out",
+                       p->dev.name);
+    }
+    if (!err)
+        err = vfiodev_init(&p->dev, desc);
+    if (!err)
+        err = pci_plug(&vm->pci, &p->dev.pci);
+    if (err || !desc->intx_done)
+        return err;
+    err = hyp_irq_resample(&vm->hyp, pci_gsi[p->dev.pci.slot % 4], desc->intx_bell, desc->intx_done,
+                           true);
+    return err ? vmm_err(vm->log, err, "the interrupt line of %s cannot be wired: %s", p->dev.name,
+                         strerror(-err))
+               : 0;
+}
+
+static int plug_passed(struct vm *vm, const struct vfio_config *c)
+{
+    struct passed *p = &vm->passed[vm->npassed++];
+    struct vfiodev_desc desc = {.lock = host_mutex_lock(&p->lock),
+                                .map = passed_map,
+                                .unmap = passed_unmap,
+                                .route = passed_route,
+                                .ctx = p,
+                                .log = vm->log};
+    int err;
+
+    p->vm = vm;
+    host_mutex_init(&p->lock);
+    err = vfiodev_open(&p->dev, &vm->vfio, c->address, c->rom, vm->log);
+    if (!err)
+        err = passed_bells(p);
+    desc.vectors = p->vectors;
+    desc.bell = p->bell;
+    return err ? err : passed_plug(p, &desc);
+}
+
+static void vfio_opened(void *ctx, int fd)
+{
+    (void)hyp_device_add(&((struct vm *)ctx)->hyp, fd); /* hypervisors may have no use for it */
+}
+
+/* Behind the virtio devices, whose numbers do not depend on these. */
+static int plug_vfio(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+    struct vfiodev_host_desc desc = {
+        .ndevices = c->nvfio, .opened = vfio_opened, .ctx = vm, .log = vm->log};
+    int err;
+
+    if (!c->nvfio)
+        return 0;
+    if (!vm_can(vm, HYP_CAP_MSI))
+        return vmm_err(vm->log, -ENOTSUP,
+                       "--vfio needs a hypervisor that takes interrupts by message: leave --irqchip "
+                       "user out");
+    err = vfiodev_host_init(&vm->vfio, &desc);
+    host_files_raise();
+    for (unsigned i = 0; i < c->nvfio && !err; i++)
+        err = plug_passed(vm, &c->vfio[i]);
+    return err;
+}
+
+static void close_vfio(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->npassed; i++)
+        vfiodev_close(&vm->passed[i].dev);
+    if (vm->npassed)
+        vfiodev_host_fini(&vm->vfio);
 }
 
 /* >>pci: the root bus ----------------------------------------------------------------------- */
@@ -4115,9 +4343,13 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = plug_virtio(vm);
     if (!err)
+        err = plug_vfio(vm);
+    if (!err)
         err = plug_chips(vm);
     if (!err)
         err = load_guest(vm);
+    if (!err && vm->npassed)
+        err = vfiodev_host_map(&vm->vfio, &vm->mem);
     vm_stamp(vm, STAGE_LOADED);
     if (!err && vm->cfg->kernel && is_software(vm))
         vmm_say(vm->log, VMM_LOG_WARN, "%s", software_kvm);
@@ -4302,6 +4534,30 @@ static void check_passt(struct doctor *d)
                 "install the package passt");
 }
 
+/* A device that the host keeps is no lack. */
+static void found_vfio(void *ctx, int err, const struct vfiodev_finding *f)
+{
+    char what[512], *remedy;
+
+    snprintf(what, sizeof what, "%s", err ? f->said : f->what);
+    remedy = err ? strstr(what, ": ") : NULL;
+    if (remedy)
+        *remedy = 0;
+    finding(ctx, err ? LESS : FINE, f->address, what, remedy ? remedy + 2 : f->what);
+}
+
+/* Which devices could be passed to a guest now. */
+static int doctor_vfio(bool json)
+{
+    struct doctor d = {.json = json};
+
+    if (!vfiodev_list(found_vfio, &d))
+        finding(&d, LESS, "pci", "no PCI device is to be seen", "run on the host, with /sys mounted");
+    if (json)
+        printf("\n]\n");
+    return 0;
+}
+
 /* 0: a VM can run here. */
 static int doctor(bool json)
 {
@@ -4326,7 +4582,8 @@ static void print_help(void)
 
     printf("vmm " VMM_VERSION " - starts a virtual machine\n\n"
            "usage: vmm [run] [OPTION]...    run a VM until its guest powers off\n"
-           "       vmm doctor [--json]      tell what this host can do\n\n");
+           "       vmm doctor [--json]      tell what this host can do\n"
+           "       vmm doctor --vfio        tell which devices of the host could be passed\n\n");
     for (size_t i = 0; i < NOPTIONS; i++) {
         const struct option_def *o = &option_table[i];
         next_name(o->names, name);
@@ -4369,6 +4626,7 @@ static int run(struct config *cfg)
         close_disk(&vm, &vm.disk[i]);
     for (unsigned i = 0; i < cfg->nnets; i++)
         host_passt_close(&vm.net[i].passt);
+    close_vfio(&vm);
     close_streams(&vm);
     vm_stamp(&vm, STAGE_EXIT);
     if (cfg->time)
@@ -4409,7 +4667,7 @@ VMM_DEF int vmm_main(int argc, char **argv)
             status = 0;
             break;
         case CMD_DOCTOR:
-            status = doctor(cfg.json);
+            status = cfg.list_vfio ? doctor_vfio(cfg.json) : doctor(cfg.json);
             break;
         case CMD_RUN:
             status = run(&cfg);
