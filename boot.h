@@ -501,7 +501,7 @@ static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, 
     if (!(h[BOOT__HDR_LOADFLAGS] & 1) || payload <= 0x200 || !align || align & (align - 1) ||
         BOOT__HDR_MAGIC + h[BOOT__HDR_LENGTH] < BOOT__HDR_INIT_SIZE + 4)
         return vmm_err(log, -ENOEXEC, "%s: is damaged: its setup header makes no sense", name);
-    if (f->len - setup < payload)
+    if (f->len - setup + 15 < payload) /* the size is rounded up, the file (memtest86+) may not be */
         return boot__truncated(f, log, name, setup + payload);
     return 0;
 }
@@ -576,7 +576,8 @@ static int boot__bz_parse(const struct boot_desc *d, struct boot__image *img, co
     img->nsegs = 1;
     img->seg[0].off = setup;
     img->seg[0].gpa = boot__bz_place(h, setup, d->load_addr);
-    img->seg[0].filesz = img->seg[0].memsz = (uint64_t)vmm_get32(h + BOOT__HDR_SYSSIZE) * 16;
+    img->seg[0].memsz = (uint64_t)vmm_get32(h + BOOT__HDR_SYSSIZE) * 16;
+    img->seg[0].filesz = img->seg[0].memsz < f->len - setup ? img->seg[0].memsz : f->len - setup;
     img->entry = img->seg[0].gpa + 0x200;
     return boot__bz_extent(d, img, name);
 }

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 out=${1:-dist}
 mkdir -p "$out"
-for h in hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h; do
+for h in hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     # vmm.h has its own include guard: two such files in one program share one vocabulary
     sed -e '/^#include "vmm.h"$/{r vmm.h
 d;}' "$h" >"$out/$h"
