@@ -243,8 +243,10 @@ VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_
 /* What firmware asks its host for, to build upon: files of QEMU's fw_cfg (dev_legacy.h has it),
    by their names there. */
 struct boot_firmware_files {
-    uint8_t e820[20 * (VMM_MEM_MAX + 2)]; /* etc/e820 */
-    uint32_t e820_len;
+    uint8_t e820[20 * (VMM_MEM_MAX + 2)];      /* etc/e820 */
+    uint8_t tables[0x10000], loader[32 * 128]; /* etc/acpi/tables; etc/table-loader, with */
+    uint8_t rsdp[36];                          /* etc/acpi/rsdp */
+    uint32_t e820_len, tables_len, loader_len, rsdp_len; /* all but the first 0: no ACPI */
 };
 
 #ifndef BOOT_NO_X86
@@ -1011,8 +1013,9 @@ static void boot__pvh_info(const struct boot__job *j)
 /* >>out: a bounded writer into guest memory. What does not fit makes it full, and stays out. */
 struct boot__out {
     uint8_t *base;
-    uint64_t gpa;      /* of base */
-    uint32_t len, cap; /* len > cap: full */
+    uint64_t gpa;             /* of base */
+    uint32_t len, cap;        /* len > cap: full */
+    struct boot__out *loader; /* NULL, or who learns what must change with base: see >>loader */
 };
 
 static void boot__put(struct boot__out *o, const void *src, uint32_t n)
@@ -1406,6 +1409,61 @@ static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
     boot__aml_close(o, scope);
 }
 
+/* >>loader: tables whose place the firmware chooses, and orders to it to make their addresses and
+   checksums right: QEMU's etc/table-loader, 128 bytes each. Names of files are those of fw_cfg. */
+#define BOOT__TABLES_FILE "etc/acpi/tables"
+#define BOOT__RSDP_FILE   "etc/acpi/rsdp"
+
+static void boot__order(struct boot__out *loader, unsigned command, const char *file,
+                        const char *source)
+{
+    char names[2][56] = {{0}};
+
+    memcpy(names[0], file, strlen(file));
+    memcpy(names[1], source, strlen(source));
+    boot__align(loader, 128);
+    boot__num(loader, command, 4);
+    boot__put(loader, names[0], sizeof names[0]);
+    if (*source)
+        boot__put(loader, names[1], sizeof names[1]);
+}
+
+/* Zone 1: anywhere below 4 GiB; 2: where operating systems look for the root pointer. */
+static void boot__order_place(struct boot__out *loader, const char *file, unsigned align,
+                              unsigned zone)
+{
+    boot__order(loader, 1, file, "");
+    boot__num(loader, align, 4);
+    boot__num(loader, zone, 1);
+    boot__align(loader, 128);
+}
+
+/* The n bytes at `at` of a file are an offset in the tables. */
+static void boot__order_pointer(struct boot__out *loader, const char *file, uint32_t at, uint32_t n)
+{
+    boot__order(loader, 2, file, BOOT__TABLES_FILE);
+    boot__num(loader, at, 4);
+    boot__num(loader, n, 1);
+    boot__align(loader, 128);
+}
+
+static void boot__order_sum(struct boot__out *loader, const char *file, uint32_t at, uint32_t n,
+                            uint32_t field)
+{
+    boot__order(loader, 3, file, "");
+    boot__num(loader, field, 4);
+    boot__num(loader, at, 4);
+    boot__num(loader, n, 4);
+    boot__align(loader, 128);
+}
+
+/* The n bytes at `at` are an address in these tables. */
+static void boot__points(struct boot__out *o, uint32_t at, uint32_t n)
+{
+    if (o->loader)
+        boot__order_pointer(o->loader, BOOT__TABLES_FILE, at, n);
+}
+
 /* >>acpi: ACPI 6.3, chapter 5 */
 static uint32_t boot__table(struct boot__out *o, const char *sig, unsigned revision)
 {
@@ -1426,6 +1484,8 @@ static uint64_t boot__table_end(struct boot__out *o, uint32_t at)
 {
     boot__fix(o, at + 4, o->len - at, 4);
     boot__sum(o, at, o->len - at, at + 9);
+    if (o->loader)
+        boot__order_sum(o->loader, BOOT__TABLES_FILE, at, o->len - at, at + 9);
     return o->gpa + at;
 }
 
@@ -1458,6 +1518,7 @@ static void boot__fadt_pm(struct boot__out *o, uint32_t at, const struct boot_ma
     enum { NO_C2 = 0x0fff };
 
     boot__fix(o, at + 36, facs, 4);
+    boot__points(o, at + 36, 4);
     boot__fix(o, at + 46, m->sci_gsi, 2);
     boot__fix(o, at + 56, m->pm_port, 4);
     boot__fix(o, at + 64, m->pm_port + 4u, 4);
@@ -1510,6 +1571,7 @@ static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, ui
     boot__fix(o, at + 112, boot__fadt_flags(m), 4);
     boot__fix(o, at + 131, 3, 1); /* minor revision */
     boot__fix(o, at + 140, dsdt, 8);
+    boot__points(o, at + 140, 8);
     if (m->reset_port) {
         boot__gas(o, at + 116, m->reset_port);
         boot__fix(o, at + 128, m->reset_value, 1);
@@ -1567,10 +1629,17 @@ static uint64_t boot__mcfg(struct boot__out *o, const struct boot_pci *p)
     return boot__table_end(o, at);
 }
 
-/* Returns where the root pointer is. */
+/* An entry of the XSDT. */
+static void boot__xsdt_entry(struct boot__out *o, uint64_t table)
+{
+    boot__num(o, table, 8);
+    boot__points(o, o->len - 8, 8);
+}
+
+/* Returns where the table of all others is. */
 static uint64_t boot__acpi(struct boot__out *o, const struct boot_machine *m)
 {
-    uint64_t dsdt, fadt, madt, mcfg, xsdt;
+    uint64_t dsdt, fadt, madt, mcfg;
     uint32_t at = boot__table(o, "DSDT", 2);
 
     boot__dsdt_body(o, m);
@@ -1579,11 +1648,17 @@ static uint64_t boot__acpi(struct boot__out *o, const struct boot_machine *m)
     madt = boot__madt(o, m);
     mcfg = m->pci.ecam ? boot__mcfg(o, &m->pci) : 0;
     at = boot__table(o, "XSDT", 1);
-    boot__num(o, fadt, 8);
-    boot__num(o, madt, 8);
-    if (mcfg)
-        boot__num(o, mcfg, 8);
-    xsdt = boot__table_end(o, at);
+    boot__xsdt_entry(o, fadt);
+    boot__xsdt_entry(o, madt);
+    if (m->pci.ecam)
+        boot__xsdt_entry(o, mcfg);
+    return boot__table_end(o, at);
+}
+
+/* Returns where the root pointer is. */
+static uint64_t boot__rsdp(struct boot__out *o, uint64_t xsdt)
+{
+    uint32_t at;
 
     boot__align(o, 16);
     at = o->len;
@@ -1604,6 +1679,13 @@ static void boot__reset_code(uint8_t *at, const struct boot_machine *m)
     at[4] = m->reset_value;
 }
 
+static int boot__too_many(const struct boot_machine *m, const struct vmm_log *log)
+{
+    return vmm_err(log, -EINVAL,
+                   "%u CPUs and %u devices do not fit into the ACPI tables: take fewer", m->ncpus,
+                   m->ndevs);
+}
+
 /* They start on the last page from which they surely fit: with few CPUs that is the very last. */
 static int boot__tables(struct boot__job *j)
 {
@@ -1611,18 +1693,14 @@ static int boot__tables(struct boot__job *j)
     uint64_t pci = m->pci.ecam ? 512 + 4 * (BOOT__PCI_SLOTS - 1) * (8 + 13) : 0;
     uint64_t guess = 2304 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
     uint64_t gpa = guess < BOOT_RESET - BOOT_TABLES ? boot__down(BOOT_RESET - guess) : BOOT_TABLES;
-    struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa)};
+    struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa), NULL};
 
     if (m->reset_port)
         boot__reset_code(j->low + BOOT_RESET, m);
     boot__mp_table(&o, m);
     if (!m->no_acpi)
-        j->rsdp = boot__acpi(&o, m);
-    if (o.len > o.cap)
-        return vmm_err(j->desc->log, -EINVAL,
-                       "%u CPUs and %u devices do not fit into the ACPI tables: take fewer",
-                       m->ncpus, m->ndevs);
-    return 0;
+        j->rsdp = boot__rsdp(&o, boot__acpi(&o, m));
+    return o.len > o.cap ? boot__too_many(m, j->desc->log) : 0;
 }
 
 /* >>registers */
@@ -1865,17 +1943,40 @@ static void boot__firmware_e820(struct boot__out *o, const struct boot_machine *
         boot__put_e820(o, &ecam);
 }
 
+/* As boot__tables has them, at 0, with orders to the firmware. */
+static int boot__firmware_acpi(const struct boot_machine *m, struct boot_firmware_files *f,
+                               const struct vmm_log *log)
+{
+    struct boot__out loader = {f->loader, 0, 0, sizeof f->loader, NULL};
+    struct boot__out tables = {f->tables, 0, 0, sizeof f->tables, &loader};
+    struct boot__out rsdp = {f->rsdp, 0, 0, sizeof f->rsdp, NULL};
+
+    boot__order_place(&loader, BOOT__TABLES_FILE, 64, 1);
+    boot__order_place(&loader, BOOT__RSDP_FILE, 16, 2);
+    boot__rsdp(&rsdp, boot__acpi(&tables, m));
+    boot__order_pointer(&loader, BOOT__RSDP_FILE, 24, 8);
+    boot__order_sum(&loader, BOOT__RSDP_FILE, 0, 20, 8);
+    boot__order_sum(&loader, BOOT__RSDP_FILE, 0, 36, 32);
+    if (tables.len > tables.cap || loader.len > loader.cap)
+        return boot__too_many(m, log);
+    f->tables_len = tables.len;
+    f->loader_len = loader.len;
+    f->rsdp_len = rsdp.len;
+    return 0;
+}
+
 VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
                                 const struct vmm_log *log)
 {
-    struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820};
+    struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820, NULL};
     int err = boot__check_machine(m, log);
 
     if (err)
         return err;
     boot__firmware_e820(&e820, m);
     f->e820_len = e820.len;
-    return 0;
+    f->tables_len = f->loader_len = f->rsdp_len = 0;
+    return m->no_acpi ? 0 : boot__firmware_acpi(m, f, log);
 }
 
 #endif /* BOOT_NO_X86 */

@@ -3117,6 +3117,11 @@ static int plug_fwcfg(struct vm *vm)
     add_item(vm, MAX_CPUS, NULL, &f->ncpus, sizeof f->ncpus);
     add_item(vm, BOOT_MENU, NULL, zero, 2);
     add_item(vm, 0, "etc/e820", f->files.e820, f->files.e820_len);
+    if (f->files.loader_len) {
+        add_item(vm, 0, "etc/acpi/tables", f->files.tables, f->files.tables_len);
+        add_item(vm, 0, "etc/acpi/rsdp", f->files.rsdp, f->files.rsdp_len);
+        add_item(vm, 0, "etc/table-loader", f->files.loader, f->files.loader_len);
+    }
     add_item(vm, 0, "etc/sercon-port", com1, sizeof com1);
     add_item(vm, 0, "etc/boot-fail-wait", zero, sizeof zero);
     add_item(vm, 0, "etc/reserved-memory-end", &f->mmio64, sizeof f->mmio64);

@@ -13,8 +13,9 @@ packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
     qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
     e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler'
 
-# for the other architecture, where this machine is an x86_64 one
-[ "$(uname -m)" != x86_64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-user-static"
+# for the other architecture, where this machine is an x86_64 one; and what a PC's firmware boots
+[ "$(uname -m)" != x86_64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-user-static
+    grub-pc-bin grub-common bochsbios"
 [ "$(uname -m)" != aarch64 ] || packages="$(echo "$packages" | sed -e 's/qemu-system-x86 seabios/qemu-system-arm/') libfdt-dev"
 
 install_packages() {

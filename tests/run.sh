@@ -85,6 +85,17 @@ pack_tools() {
     (cd build/guest-root && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >build/tools.cpio
 }
 
+# Firmware for --bios from the host's packages, and a disk for it to boot from.
+pack_firmware() {
+    k=$(kernels '[cg]*-*' | head -n 1)
+    mkdir -p build/firmware
+    for f in /usr/share/seabios/bios.bin /usr/share/seabios/bios-256k.bin /usr/share/bochs/BIOS-bochs-*; do
+        [ ! -e "$f" ] || cp "$f" build/firmware/
+    done
+    [ -z "$k" ] || sh tests/lab/grub-image.sh "build/kernels/$k/vmlinuz" "build/initramfs-$k.cpio" build/grub.img ||
+        rm -f build/grub.img
+}
+
 # in_lab SCRIPT KERNEL...: runs a script in a lab machine that has a copy of what it needs of the checkout. Arguments
 # of guest_boot are its kernels.
 in_lab() {
@@ -103,6 +114,9 @@ in_lab() {
         mkdir -p "$dir/t/build/lab"
         cp "build/kernels/$(kernels '[cg]*-*' | head -n 1)/modules/$module.ko" "$dir/t/build/lab/"
     done
+    for file in $(sed -n 's/^# build: //p' "tests/$name.sh"); do
+        [ ! -e "build/$file" ] || ln -s "$PWD/build/$file" "$dir/t/build/"
+    done
     [ ! -e build/tools.cpio ] || ln -s "$PWD/build/tools.cpio" "$dir/t/build/"
     for k; do
         mkdir "$dir/t/build/kernels/$k"
@@ -116,8 +130,8 @@ in_lab() {
 }
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
-# its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "stall:" line how
-# many seconds it may say nothing (else 120).
+# its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "build:" line what else
+# of the build it needs, its "stall:" line how many seconds it may say nothing (else 120).
 jobs() {
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "guest_boot $k"
@@ -135,6 +149,7 @@ guests() {
         sh guests/initramfs/pack "build/kernels/$k/modules" "build/initramfs-$k.cpio" || exit 1
     done
     pack_tools
+    pack_firmware
     if hardware; then
         for s in tests/guest_*.sh; do
             script "$(basename "$s" .sh)" sh "$s"

@@ -106,6 +106,107 @@ static void test_e820(void)
     CHECK_EQ(said.n, 1);
 }
 
+/* The firmware's part: places the two files, and mends them as the orders say. */
+#define TABLES 0x7ff00000u
+#define RSDP   0xf5a00u
+
+static uint8_t sum(const uint8_t *p, uint32_t n)
+{
+    uint8_t s = 0;
+
+    while (n--)
+        s = (uint8_t)(s + *p++);
+    return s;
+}
+
+static void obey(struct boot_firmware_files *f, const uint8_t *order)
+{
+    const char *file = (const char *)order + 4;
+    bool rsdp = !strcmp(file, "etc/acpi/rsdp");
+    uint8_t *data = rsdp ? f->rsdp : f->tables;
+    uint32_t len = rsdp ? f->rsdp_len : f->tables_len, at, n;
+    uint64_t v = 0;
+
+    CHECK(rsdp || !strcmp(file, "etc/acpi/tables"));
+    switch (vmm_get32(order)) {
+    case 1: /* place */
+        CHECK_EQ(vmm_get32(order + 60), rsdp ? 16 : 64);
+        CHECK_EQ(order[64], rsdp ? 2 : 1);
+        break;
+    case 2: /* pointer */
+        CHECK(!strcmp(file + 56, "etc/acpi/tables"));
+        at = vmm_get32(order + 116);
+        n = order[120];
+        if (!CHECK((n == 4 || n == 8) && at + n <= len))
+            break;
+        memcpy(&v, data + at, n);
+        CHECK(v < f->tables_len);
+        v += TABLES;
+        memcpy(data + at, &v, n);
+        break;
+    case 3: /* checksum */
+        at = vmm_get32(order + 64);
+        n = vmm_get32(order + 68);
+        if (CHECK(at + n <= len && vmm_get32(order + 60) - at < n))
+            data[vmm_get32(order + 60)] -= sum(data + at, n);
+        break;
+    default:
+        CHECK(!"an order that there is not");
+    }
+}
+
+/* A table at an address, if all of it is among the tables and sound. */
+static const uint8_t *table(const struct boot_firmware_files *f, uint64_t gpa, const char *sig)
+{
+    const uint8_t *t = f->tables + (gpa - TABLES);
+
+    if (!CHECK(gpa >= TABLES && gpa - TABLES + 36 <= f->tables_len) || !CHECK(!memcmp(t, sig, 4)) ||
+        !CHECK(gpa - TABLES + vmm_get32(t + 4) <= f->tables_len))
+        return f->tables;
+    if (strcmp(sig, "FACS"))
+        CHECK_EQ(sum(t, vmm_get32(t + 4)), 0);
+    return t;
+}
+
+/* With and without the registers that a machine with hardware-reduced ACPI lacks. */
+static void test_acpi(void)
+{
+    static uint8_t low[1 << 20];
+    static struct boot_firmware_files f;
+    static const char *const sig[] = {"FACP", "APIC", "MCFG"};
+    struct vmm_mem mem = {0};
+    struct boot_machine m = {.mem = &mem, .ncpus = 3, .pci = {.ecam = 0xfed00000}};
+    const uint8_t *t;
+
+    vmm_mem_add(&mem, 0, sizeof low, low);
+    for (unsigned pm = 0; pm < 2; pm++) {
+        m.pm_port = pm ? 0x600 : 0;
+        CHECK_EQ(boot_firmware_files(&m, &f, &loud), 0);
+        CHECK(f.loader_len && f.loader_len % 128 == 0 && f.loader_len <= sizeof f.loader);
+        for (uint32_t at = 0; at < f.loader_len; at += 128)
+            obey(&f, f.loader + at);
+        CHECK(!memcmp(f.rsdp, "RSD PTR ", 8) && !sum(f.rsdp, 20) && !sum(f.rsdp, 36));
+        t = table(&f, vmm_get64(f.rsdp + 24), "XSDT");
+        CHECK_EQ(vmm_get32(t + 4), 36 + 3 * 8);
+        for (unsigned i = 0; i < 3; i++)
+            table(&f, vmm_get64(t + 36 + 8 * i), sig[i]);
+        t = table(&f, vmm_get64(t + 36), "FACP");
+        table(&f, vmm_get64(t + 140), "DSDT");
+        if (pm)
+            CHECK_EQ((table(&f, vmm_get32(t + 36), "FACS") - f.tables) % 64, 0);
+        else
+            CHECK_EQ(vmm_get32(t + 36), 0);
+    }
+    m.no_acpi = true;
+    CHECK_EQ(boot_firmware_files(&m, &f, &loud), 0);
+    CHECK(!f.loader_len && !f.tables_len && !f.rsdp_len && f.e820_len);
+    said.n = 0;
+    m.no_acpi = false;
+    m.ncpus = 100000;
+    CHECK_EQ(boot_firmware_files(&m, &f, &loud), -EINVAL);
+    CHECK(said.n == 1 && strstr(said.text[0], "100000 CPUs"));
+}
+
 /* >>log */
 static void put_text(struct pc_fwlog *f, unsigned port, const char *s)
 {
@@ -363,6 +464,7 @@ int main(void)
 {
     test_image();
     test_e820();
+    test_acpi();
     test_log();
     test_items_by_port();
     test_items_by_transfer();
