@@ -1,17 +1,18 @@
 /* dev_legacy.h - the small old devices of a PC, as pure state machines   MIT licence, see LICENSE
 
-   WHAT IT IS      16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS memory
-                   with its clock (MC146818), debug-exit port, debug console port, ACPI's registers
-                   (PM1 events and control, timer), and the two that end a machine without them:
-                   sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, and the
-                   ports that its debug text goes to. For
-                   hypervisors without them: 8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in
-                   xAPIC and x2APIC mode; pc_irqchip wires them together. Bytes in, bytes out: no
-                   clock, thread or descriptor of its own. Interrupts, output streams, time and
-                   wake-ups are values that the caller hands in.
+   WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS
+                   memory with its clock (MC146818), debug-exit port, debug console port, ACPI's
+                   registers (PM1 events and control, timer), and the two that end a machine without
+                   them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, and the
+                   ports that its debug text goes to. For hypervisors without them: 8259A pair with
+                   ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode; pc_irqchip wires them
+                   together. For arm64 machines: PL011 UART, PL031 clock, PL061 GPIO. Bytes in, bytes
+                   out: no clock, thread or descriptor of its own. Interrupts, output streams, time
+                   and wake-ups are values that the caller hands in.
                    Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
-                   MC146818A, 8259A, 8254 and 82093AA, Intel's SDM volume 3 (the APIC), and ACPI
-                   6.4 section 4.8.3 (PM1 and timer, sleep control and status).
+                   MC146818A, 8259A, 8254 and 82093AA, ARM's DDI0183, DDI0224 and DDI0190 (PL011,
+                   PL031, PL061), Intel's SDM volume 3 (the APIC), and ACPI 6.4 section 4.8.3 (PM1
+                   and timer, sleep control and status).
 
    QUICK START     static size_t put(void *ctx, const void *buf, size_t len)
                    {
@@ -37,7 +38,7 @@
 
    THREADS         A device belongs to one thread at a time: bring a lock (vmm_io.lock) and hold it
                    in every call. The callbacks of a desc run with that lock held; they must not
-                   call back into the device, with one exception: rx_room may call pc_uart_rx.
+                   call back into the device, but rx_room may call pc_uart_rx or pc_pl011_rx.
                    pc_irqchip has one lock for all that belongs to it; pc_irqchip_set and
                    pc_irqchip_msi take it, and may be called with a device's lock held.
    MEMORY          The caller owns every struct; nothing is allocated. The fields of devices are
@@ -46,7 +47,8 @@
    GUEST TRUST     Every offset, width and value is answered. Accesses wider than a byte are carried
                    out as the ISA bus does: byte by byte, lowest address first, where the device has
                    several registers (UART, CMOS, ACPI); else the lowest byte counts, and a
-                   read has ones above it. A guest that ignores flow control harms only itself. */
+                   read has ones above it. The PrimeCells' registers are words. A guest that ignores
+                   flow control harms only itself. */
 #ifndef DEV_LEGACY_H
 #define DEV_LEGACY_H
 
@@ -479,6 +481,84 @@ VMM_DEF enum pc_todo pc_irqchip_next(struct pc_irqchip *c, unsigned cpu, bool re
 /* What CPU `cpu` finds at its LAPIC's page or MSRs; false: nothing. */
 VMM_DEF bool pc_irqchip_mmio(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e);
 VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm_exit *e);
+
+/* >>primecell: what an arm64 machine has for a PC's 16550A, CMOS clock and power button. Register
+   each on 4 KiB of memory; their registers are words, of which narrower accesses see a part.
+
+   >>pl011: a PL011 UART, revision r1p5, with FIFOs of 32 bytes, as firmware leaves it: enabled, with
+   FIFOs and 8 bits. The line is connected (CTS, DSR and DCD are on); output works as pc_uart's. */
+#define PC_PRIMECELL_LEN 4096
+#define PC_PL011_FIFO    32
+
+struct pc_pl011_desc {
+    struct vmm_irq irq;        /* UARTINTR, level-triggered; none: for guests that poll */
+    struct vmm_stream out;     /* write NULL: output is swallowed */
+    const struct vmm_log *log; /* NULL: silent */
+};
+
+struct pc_pl011 {
+    struct pc_pl011_desc desc;
+    struct vmm_budget lost;                          /* as pc_uart's */
+    uint32_t ibrd, fbrd, lcr, cr, ifls, ilpr, dmacr; /* as written */
+    uint32_t ris, imsc;         /* interrupts as they are, and those that matter */
+    uint16_t rx[PC_PL011_FIFO]; /* with the error bits of DR */
+    uint8_t tx[PC_PL011_FIFO];
+    uint8_t rx_head, nrx, ntx;
+    uint8_t errors;  /* RSR */
+    uint8_t looks;   /* how often in a row the flags were read, and nothing written */
+    bool overrun;    /* for the next byte that comes in */
+    bool irq_level;  /* what the line was last told */
+    bool modem;      /* the guest has raised DTR or RTS once: RTS low means "do not send" */
+    bool listens;    /* the guest has looked for input */
+    bool rx_refused; /* pc_pl011_rx could not take all: rx_room is owed */
+};
+
+VMM_DEF void pc_pl011_init(struct pc_pl011 *u, const struct pc_pl011_desc *desc);
+VMM_DEF uint64_t pc_pl011_read(void *pl011, uint64_t off, unsigned len);
+VMM_DEF void pc_pl011_write(void *pl011, uint64_t off, unsigned len, uint64_t val);
+/* As pc_uart_rx. The guest looks for input when it enables the receive interrupts, reads data, or
+   reads the flags a few times without sending anything. */
+VMM_DEF size_t pc_pl011_rx(struct pc_pl011 *u, const void *buf, size_t len);
+VMM_DEF void pc_pl011_tx_ready(struct pc_pl011 *u);
+
+/* >>pl031: a PL031 clock of seconds, with an alarm. A guest that sets it shifts its own view of
+   now() and nothing else. */
+struct pc_pl031_desc {
+    struct vmm_irq irq;        /* RTCINTR, level-triggered; none: for guests that poll */
+    int64_t (*now)(void *ctx); /* ns since 1970-01-01 UTC; NULL: it is always 1970 */
+    void *ctx;
+    struct vmm_timer timer; /* calls pc_pl031_tick */
+};
+
+struct pc_pl031 {
+    struct pc_pl031_desc desc;
+    uint32_t shift; /* seconds that the guest's clock is ahead of now() */
+    uint32_t match, load;
+    uint32_t seen; /* the second up to which matches are told */
+    bool raised, enabled, irq_level, armed;
+};
+
+VMM_DEF void pc_pl031_init(struct pc_pl031 *r, const struct pc_pl031_desc *desc);
+VMM_DEF void pc_pl031_tick(struct pc_pl031 *r);
+VMM_DEF uint64_t pc_pl031_read(void *pl031, uint64_t off, unsigned len);
+VMM_DEF void pc_pl031_write(void *pl031, uint64_t off, unsigned len, uint64_t val);
+
+/* >>pl061: a PL061 with eight lines, which come in from outside (a power button); what the guest
+   sends out by them goes nowhere. */
+struct pc_pl061 {
+    struct vmm_irq irq; /* GPIOINTR, level-triggered */
+    uint8_t in;         /* the lines' levels outside */
+    uint8_t data, dir;  /* what the guest sends, and by which lines */
+    uint8_t is, ibe, iev, ie, afsel;
+    uint8_t edges; /* seen, not yet cleared */
+    bool irq_level;
+};
+
+VMM_DEF void pc_pl061_init(struct pc_pl061 *g, const struct vmm_irq *irq);
+/* A level from outside. Linux looks at a button a while after its edge: hold it for 100 ms. */
+VMM_DEF void pc_pl061_set(struct pc_pl061 *g, unsigned line, bool level);
+VMM_DEF uint64_t pc_pl061_read(void *pl061, uint64_t off, unsigned len);
+VMM_DEF void pc_pl061_write(void *pl061, uint64_t off, unsigned len, uint64_t val);
 
 #ifdef __cplusplus
 }
@@ -3696,6 +3776,610 @@ VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm
     if (known && !e->write)
         vmm_put64(e->data, val);
     return known;
+}
+
+/* >>primecell: registers are words. Narrower reads see their bytes of one; narrower writes reach it
+   only at its own address, zero-extended, for APB knows no byte lanes. */
+static uint32_t pc__word_get(uint32_t word, uint64_t off, unsigned len)
+{
+    return (uint32_t)(word >> 8 * (off & 3) & vmm_ones(len));
+}
+
+/* The last eight words of each: part number, designer, revision, and a magic number. */
+static uint32_t pc__primecell_id(uint64_t off, unsigned part, unsigned revision)
+{
+    const uint8_t id[] = {(uint8_t)part, 0x10, (uint8_t)(revision << 4 | 4), 0, 0x0d, 0xf0, 5,
+                          0xb1};
+
+    return off >= 0xfe0 && off < 0x1000 ? id[(off - 0xfe0) / 4] : 0;
+}
+
+/* >>pl011. Names are those of ARM DDI0183, without the UART in front. */
+enum {
+    PC__PL011_DR = 0x00,
+    PC__PL011_RSR = 0x04, /* write: ECR */
+    PC__PL011_FR = 0x18,
+    PC__PL011_ILPR = 0x20,
+    PC__PL011_IBRD = 0x24,
+    PC__PL011_FBRD = 0x28,
+    PC__PL011_LCR = 0x2c,
+    PC__PL011_CR = 0x30,
+    PC__PL011_IFLS = 0x34,
+    PC__PL011_IMSC = 0x38,
+    PC__PL011_RIS = 0x3c,
+    PC__PL011_MIS = 0x40,
+    PC__PL011_ICR = 0x44,
+    PC__PL011_DMACR = 0x48
+};
+enum {
+    PC__FR_CTS = 1,
+    PC__FR_DSR = 2,
+    PC__FR_DCD = 4,
+    PC__FR_BUSY = 8,
+    PC__FR_RXFE = 0x10,
+    PC__FR_TXFF = 0x20,
+    PC__FR_RXFF = 0x40,
+    PC__FR_TXFE = 0x80,
+    PC__FR_RI = 0x100
+};
+enum {
+    PC__CR_ENABLE = 1,
+    PC__CR_LOOP = 0x80,
+    PC__CR_TX = 0x100,
+    PC__CR_RX = 0x200,
+    PC__CR_DTR = 0x400,
+    PC__CR_RTS = 0x800,
+    PC__CR_OUT1 = 0x1000,
+    PC__CR_OUT2 = 0x2000,
+    PC__CR_BITS = 0xff87
+};
+enum {
+    PC__INT_RI = 1,
+    PC__INT_CTS = 2,
+    PC__INT_DCD = 4,
+    PC__INT_DSR = 8,
+    PC__INT_RX = 0x10,
+    PC__INT_TX = 0x20,
+    PC__INT_RT = 0x40,
+    PC__INT_OE = 0x400,
+    PC__INT_BITS = 0x7ff
+};
+enum { PC__LCR_FEN = 0x10, PC__RSR_OE = 8, PC__PL011_LOOKS = 4 };
+
+static unsigned pc__pl011_depth(const struct pc_pl011 *u)
+{
+    return u->lcr & PC__LCR_FEN ? PC_PL011_FIFO : 1;
+}
+
+/* How many bytes raise the receive interrupt, and how many left to send the other: fields of IFLS
+   in eighths; without FIFOs any byte, and none. */
+static unsigned pc__pl011_rx_level(const struct pc_pl011 *u)
+{
+    static const uint8_t eighths[] = {1, 2, 4, 6, 7, 7, 7, 7};
+
+    return u->lcr & PC__LCR_FEN ? eighths[u->ifls >> 3 & 7] * PC_PL011_FIFO / 8u : 1;
+}
+
+static unsigned pc__pl011_tx_level(const struct pc_pl011 *u)
+{
+    static const uint8_t eighths[] = {1, 2, 4, 6, 7, 7, 7, 7};
+
+    return u->lcr & PC__LCR_FEN ? eighths[u->ifls & 7] * PC_PL011_FIFO / 8u : 0;
+}
+
+static void pc__pl011_update_irq(struct pc_pl011 *u)
+{
+    bool level = u->ris & u->imsc;
+
+    if (level == u->irq_level)
+        return;
+    u->irq_level = level;
+    vmm_irq_set(&u->desc.irq, level);
+}
+
+/* Does the guest want input now? As for pc_uart, one that has ever used DTR or RTS is taken at its
+   word: Linux raises RTS last, when it has emptied the FIFO. */
+static bool pc__pl011_hears(const struct pc_pl011 *u)
+{
+    const uint32_t on = PC__CR_ENABLE | PC__CR_RX;
+
+    if ((u->cr & on) != on || u->cr & PC__CR_LOOP)
+        return false;
+    return u->listens && (!u->modem || u->cr & PC__CR_RTS);
+}
+
+static void pc__pl011_settle(struct pc_pl011 *u)
+{
+    pc__pl011_update_irq(u);
+    if (!u->rx_refused || u->nrx || !pc__pl011_hears(u))
+        return;
+    u->rx_refused = false;
+    if (u->desc.out.rx_room)
+        u->desc.out.rx_room(u->desc.out.ctx);
+}
+
+/* On the wire a time-out comes 32 bit periods after the last byte; here all bytes of a burst come
+   at once, and with them the time-out. */
+static void pc__pl011_rx_put(struct pc_pl011 *u, uint8_t byte)
+{
+    unsigned at = (u->rx_head + u->nrx) % PC_PL011_FIFO;
+
+    if (u->nrx == pc__pl011_depth(u)) {
+        u->overrun = true;
+        u->errors |= PC__RSR_OE;
+        u->ris |= PC__INT_OE;
+        return;
+    }
+    u->rx[at] = (uint16_t)(byte | (u->overrun ? PC__RSR_OE << 8 : 0));
+    u->overrun = false;
+    u->nrx++;
+    u->ris |= PC__INT_RT;
+    if (u->nrx >= pc__pl011_rx_level(u))
+        u->ris |= PC__INT_RX;
+}
+
+static uint32_t pc__pl011_receive(struct pc_pl011 *u)
+{
+    uint16_t val = u->rx[u->rx_head];
+
+    u->listens = true;
+    if (!u->nrx)
+        return 0;
+    u->rx_head = (uint8_t)((u->rx_head + 1) % PC_PL011_FIFO);
+    u->nrx--;
+    u->errors = (uint8_t)((u->errors & PC__RSR_OE) | (val >> 8 & 7));
+    if (u->nrx < pc__pl011_rx_level(u))
+        u->ris &= ~(uint32_t)PC__INT_RX;
+    if (!u->nrx)
+        u->ris &= ~(uint32_t)PC__INT_RT;
+    return val;
+}
+
+/* Bytes leave while transmitter and UART are on. One that does takes the FIFO through its level, as
+   it were, when few enough are left: without a wire, it would never fill up. */
+static void pc__pl011_drain(struct pc_pl011 *u)
+{
+    const uint32_t on = PC__CR_ENABLE | PC__CR_TX;
+    size_t taken = u->ntx;
+
+    if (!u->ntx || (u->cr & on) != on)
+        return;
+    if (u->cr & PC__CR_LOOP)
+        for (unsigned i = 0; i < u->ntx; i++)
+            pc__pl011_rx_put(u, u->tx[i]);
+    else if (u->desc.out.write)
+        taken = u->desc.out.write(u->desc.out.ctx, u->tx, u->ntx);
+    if (taken > u->ntx)
+        taken = u->ntx;
+    u->ntx = (uint8_t)(u->ntx - taken);
+    memmove(u->tx, u->tx + taken, u->ntx);
+    if (taken && u->ntx <= pc__pl011_tx_level(u))
+        u->ris |= PC__INT_TX;
+}
+
+static void pc__pl011_transmit(struct pc_pl011 *u, uint8_t byte)
+{
+    u->looks = 0;
+    if (u->ntx < pc__pl011_depth(u))
+        u->tx[u->ntx++] = byte;
+    else if (vmm_spend(&u->lost))
+        vmm_say(u->desc.log, VMM_LOG_WARN,
+                "PL011: a byte is lost, the guest wrote it into a full transmitter (FR has TXFF)");
+    if (u->ntx > pc__pl011_tx_level(u))
+        u->ris &= ~(uint32_t)PC__INT_TX;
+    pc__pl011_drain(u);
+}
+
+/* The far end's lines, or in loopback our own four outputs. */
+static uint32_t pc__pl011_lines(const struct pc_pl011 *u)
+{
+    if (!(u->cr & PC__CR_LOOP))
+        return PC__FR_CTS | PC__FR_DSR | PC__FR_DCD;
+    return (u->cr & PC__CR_RTS ? PC__FR_CTS : 0) | (u->cr & PC__CR_DTR ? PC__FR_DSR : 0) |
+           (u->cr & PC__CR_OUT1 ? PC__FR_DCD : 0) | (u->cr & PC__CR_OUT2 ? PC__FR_RI : 0);
+}
+
+static uint32_t pc__pl011_flags(struct pc_pl011 *u)
+{
+    uint32_t fr = pc__pl011_lines(u);
+
+    fr |= u->ntx ? 0 : PC__FR_TXFE;
+    fr |= u->ntx && u->cr & PC__CR_ENABLE ? PC__FR_BUSY : 0;
+    fr |= u->ntx == pc__pl011_depth(u) ? PC__FR_TXFF : 0;
+    fr |= u->nrx ? 0 : PC__FR_RXFE;
+    fr |= u->nrx == pc__pl011_depth(u) ? PC__FR_RXFF : 0;
+    if (u->looks < PC__PL011_LOOKS && !u->ntx)
+        u->listens |= ++u->looks == PC__PL011_LOOKS;
+    return fr;
+}
+
+/* Lines that change raise their interrupts. */
+static void pc__pl011_set_cr(struct pc_pl011 *u, uint32_t val)
+{
+    uint32_t before = pc__pl011_lines(u), changed;
+
+    u->cr = val & PC__CR_BITS;
+    u->modem |= (val & (PC__CR_DTR | PC__CR_RTS)) != 0;
+    changed = before ^ pc__pl011_lines(u);
+    u->ris |= (changed & PC__FR_RI ? PC__INT_RI : 0) | (changed & PC__FR_CTS ? PC__INT_CTS : 0) |
+              (changed & PC__FR_DCD ? PC__INT_DCD : 0) | (changed & PC__FR_DSR ? PC__INT_DSR : 0);
+    pc__pl011_drain(u);
+}
+
+/* Turning the FIFOs on or off empties both. */
+static void pc__pl011_set_lcr(struct pc_pl011 *u, uint32_t val)
+{
+    if ((val ^ u->lcr) & PC__LCR_FEN) {
+        u->nrx = u->ntx = 0;
+        u->ris &= ~(uint32_t)(PC__INT_RX | PC__INT_RT);
+    }
+    u->lcr = val & 0xff;
+}
+
+static void pc__pl011_set_imsc(struct pc_pl011 *u, uint32_t val)
+{
+    u->imsc = val & PC__INT_BITS;
+    u->listens |= (val & (PC__INT_RX | PC__INT_RT)) != 0;
+}
+
+static uint32_t pc__pl011_get(struct pc_pl011 *u, uint64_t off)
+{
+    switch (off) {
+    case PC__PL011_DR:
+        return pc__pl011_receive(u);
+    case PC__PL011_RSR:
+        return u->errors;
+    case PC__PL011_FR:
+        return pc__pl011_flags(u);
+    case PC__PL011_ILPR:
+        return u->ilpr;
+    case PC__PL011_IBRD:
+        return u->ibrd;
+    case PC__PL011_FBRD:
+        return u->fbrd;
+    case PC__PL011_LCR:
+        return u->lcr;
+    case PC__PL011_CR:
+        return u->cr;
+    case PC__PL011_IFLS:
+        return u->ifls;
+    case PC__PL011_IMSC:
+        return u->imsc;
+    case PC__PL011_RIS:
+        return u->ris;
+    case PC__PL011_MIS:
+        return u->ris & u->imsc;
+    case PC__PL011_DMACR:
+        return u->dmacr;
+    default:
+        return pc__primecell_id(off, 0x11, 3);
+    }
+}
+
+static void pc__pl011_put(struct pc_pl011 *u, uint64_t off, uint32_t val)
+{
+    switch (off) {
+    case PC__PL011_DR:
+        pc__pl011_transmit(u, (uint8_t)val);
+        break;
+    case PC__PL011_RSR:
+        u->errors = 0;
+        break;
+    case PC__PL011_ILPR:
+        u->ilpr = val & 0xff;
+        break;
+    case PC__PL011_IBRD:
+        u->ibrd = val & 0xffff;
+        break;
+    case PC__PL011_FBRD:
+        u->fbrd = val & 0x3f;
+        break;
+    case PC__PL011_LCR:
+        pc__pl011_set_lcr(u, val);
+        break;
+    case PC__PL011_CR:
+        pc__pl011_set_cr(u, val);
+        break;
+    case PC__PL011_IFLS:
+        u->ifls = val & 0x3f;
+        break;
+    case PC__PL011_IMSC:
+        pc__pl011_set_imsc(u, val);
+        break;
+    case PC__PL011_ICR:
+        u->ris &= ~val;
+        break;
+    case PC__PL011_DMACR:
+        u->dmacr = val & 7;
+        break;
+    default:
+        break;
+    }
+}
+
+VMM_DEF void pc_pl011_init(struct pc_pl011 *u, const struct pc_pl011_desc *desc)
+{
+    memset(u, 0, sizeof *u);
+    u->desc = *desc;
+    u->cr = PC__CR_ENABLE | PC__CR_TX | PC__CR_RX;
+    u->lcr = 0x60 | PC__LCR_FEN;
+    u->ifls = 0x12;
+    u->ibrd = 13; /* 115200 baud of a clock of 24 MHz, with the fraction */
+    u->fbrd = 1;
+}
+
+VMM_DEF uint64_t pc_pl011_read(void *pl011, uint64_t off, unsigned len)
+{
+    struct pc_pl011 *u = (struct pc_pl011 *)pl011;
+    uint64_t val = pc__word_get(pc__pl011_get(u, off & ~3ull), off, len);
+
+    pc__pl011_settle(u);
+    return val;
+}
+
+VMM_DEF void pc_pl011_write(void *pl011, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_pl011 *u = (struct pc_pl011 *)pl011;
+
+    pc__pl011_put(u, off, (uint32_t)(val & vmm_ones(len)));
+    pc__pl011_settle(u);
+}
+
+VMM_DEF size_t pc_pl011_rx(struct pc_pl011 *u, const void *buf, size_t len)
+{
+    const uint8_t *bytes = (const uint8_t *)buf;
+    size_t n = 0;
+
+    if (pc__pl011_hears(u))
+        for (; n < len && u->nrx < pc__pl011_depth(u); n++)
+            pc__pl011_rx_put(u, bytes[n]);
+    u->rx_refused = n < len;
+    pc__pl011_update_irq(u);
+    return n;
+}
+
+VMM_DEF void pc_pl011_tx_ready(struct pc_pl011 *u)
+{
+    pc__pl011_drain(u);
+    pc__pl011_update_irq(u);
+}
+
+/* >>pl031. Names are those of ARM DDI0224, without the RTC in front. */
+enum {
+    PC__PL031_DR = 0x00,
+    PC__PL031_MR = 0x04,
+    PC__PL031_LR = 0x08,
+    PC__PL031_CR = 0x0c,
+    PC__PL031_IMSC = 0x10,
+    PC__PL031_RIS = 0x14,
+    PC__PL031_MIS = 0x18,
+    PC__PL031_ICR = 0x1c
+};
+#define PC__SECOND_NS 1000000000
+
+static int64_t pc__pl031_wall(const struct pc_pl031 *r)
+{
+    return r->desc.now ? r->desc.now(r->desc.ctx) : 0;
+}
+
+static uint32_t pc__pl031_second(const struct pc_pl031 *r)
+{
+    return (uint32_t)(pc__pl031_wall(r) / PC__SECOND_NS) + r->shift;
+}
+
+/* Tells the matches since it last looked. Seconds are counted modulo 2^32: if more than 68 years
+   seem to have passed, the host has set its clock back. */
+static void pc__pl031_catch_up(struct pc_pl031 *r)
+{
+    uint32_t now = pc__pl031_second(r), passed = now - r->seen;
+
+    if (passed && passed < 1u << 31 && r->match - r->seen - 1 < passed)
+        r->raised = true;
+    r->seen = now;
+}
+
+/* The line, and a call at the second that matches, if anybody is to be told. */
+static void pc__pl031_update(struct pc_pl031 *r)
+{
+    bool level = r->raised && r->enabled, wait = r->enabled && !r->raised;
+    uint64_t now = vmm_timer_now(&r->desc.timer);
+    uint64_t into = (uint64_t)(pc__pl031_wall(r) % PC__SECOND_NS);
+    uint64_t left = (uint64_t)(r->match - r->seen) * PC__SECOND_NS;
+
+    if (level != r->irq_level)
+        vmm_irq_set(&r->desc.irq, level);
+    r->irq_level = level;
+    if (!left)
+        left = (1ull << 32) * PC__SECOND_NS; /* it has just been: once around */
+    if (wait || r->armed)
+        vmm_timer_wake(&r->desc.timer, wait ? now + left - into : UINT64_MAX);
+    r->armed = wait;
+}
+
+static uint32_t pc__pl031_get(const struct pc_pl031 *r, uint64_t off)
+{
+    switch (off) {
+    case PC__PL031_DR:
+        return r->seen;
+    case PC__PL031_MR:
+        return r->match;
+    case PC__PL031_LR:
+        return r->load;
+    case PC__PL031_CR:
+        return 1; /* it runs, and cannot be stopped */
+    case PC__PL031_IMSC:
+        return r->enabled;
+    case PC__PL031_RIS:
+        return r->raised;
+    case PC__PL031_MIS:
+        return r->raised && r->enabled;
+    default:
+        return pc__primecell_id(off, 0x31, 0);
+    }
+}
+
+static void pc__pl031_put(struct pc_pl031 *r, uint64_t off, uint32_t val)
+{
+    switch (off) {
+    case PC__PL031_MR:
+        r->match = val;
+        r->raised |= val == r->seen;
+        break;
+    case PC__PL031_LR:
+        r->shift += val - r->seen;
+        r->load = r->seen = val;
+        r->raised |= val == r->match;
+        break;
+    case PC__PL031_IMSC:
+        r->enabled = val & 1;
+        break;
+    case PC__PL031_ICR:
+        if (val & 1)
+            r->raised = false;
+        break;
+    default:
+        break;
+    }
+}
+
+VMM_DEF void pc_pl031_init(struct pc_pl031 *r, const struct pc_pl031_desc *desc)
+{
+    memset(r, 0, sizeof *r);
+    r->desc = *desc;
+    r->seen = pc__pl031_second(r);
+}
+
+VMM_DEF void pc_pl031_tick(struct pc_pl031 *r)
+{
+    pc__pl031_catch_up(r);
+    pc__pl031_update(r);
+}
+
+VMM_DEF uint64_t pc_pl031_read(void *pl031, uint64_t off, unsigned len)
+{
+    struct pc_pl031 *r = (struct pc_pl031 *)pl031;
+
+    pc_pl031_tick(r);
+    return pc__word_get(pc__pl031_get(r, off & ~3ull), off, len);
+}
+
+VMM_DEF void pc_pl031_write(void *pl031, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_pl031 *r = (struct pc_pl031 *)pl031;
+
+    pc__pl031_catch_up(r);
+    pc__pl031_put(r, off, (uint32_t)(val & vmm_ones(len)));
+    pc__pl031_update(r);
+}
+
+/* >>pl061. Names are those of ARM DDI0190, without the GPIO in front. DATA is 256 words, of which bits
+   9 to 2 of the address choose the lines that are read or written. */
+enum {
+    PC__PL061_DATA_END = 0x400,
+    PC__PL061_DIR = 0x400,
+    PC__PL061_IS = 0x404,
+    PC__PL061_IBE = 0x408,
+    PC__PL061_IEV = 0x40c,
+    PC__PL061_IE = 0x410,
+    PC__PL061_RIS = 0x414,
+    PC__PL061_MIS = 0x418,
+    PC__PL061_IC = 0x41c,
+    PC__PL061_AFSEL = 0x420
+};
+
+static uint8_t pc__pl061_lines(const struct pc_pl061 *g)
+{
+    return (uint8_t)((g->in & ~g->dir) | (g->data & g->dir));
+}
+
+/* Levels as they are now, edges as they were seen. */
+static uint8_t pc__pl061_ris(const struct pc_pl061 *g)
+{
+    uint8_t levels = (uint8_t) ~(pc__pl061_lines(g) ^ g->iev);
+
+    return (uint8_t)((levels & g->is) | (g->edges & ~g->is));
+}
+
+/* After a change of the lines, which were `before`. */
+static void pc__pl061_update(struct pc_pl061 *g, uint8_t before)
+{
+    uint8_t now = pc__pl061_lines(g), rise = (uint8_t)(now & ~before),
+            fall = (uint8_t)(before & ~now);
+    bool level;
+
+    g->edges |= (uint8_t)(((rise & (g->ibe | g->iev)) | (fall & (g->ibe | ~g->iev))) & ~g->is);
+    level = pc__pl061_ris(g) & g->ie;
+    if (level != g->irq_level)
+        vmm_irq_set(&g->irq, level);
+    g->irq_level = level;
+}
+
+static uint8_t *pc__pl061_reg(struct pc_pl061 *g, uint64_t off)
+{
+    switch (off) {
+    case PC__PL061_DIR:
+        return &g->dir;
+    case PC__PL061_IS:
+        return &g->is;
+    case PC__PL061_IBE:
+        return &g->ibe;
+    case PC__PL061_IEV:
+        return &g->iev;
+    case PC__PL061_IE:
+        return &g->ie;
+    case PC__PL061_AFSEL:
+        return &g->afsel;
+    default:
+        return NULL;
+    }
+}
+
+VMM_DEF void pc_pl061_init(struct pc_pl061 *g, const struct vmm_irq *irq)
+{
+    memset(g, 0, sizeof *g);
+    g->irq = *irq;
+}
+
+VMM_DEF void pc_pl061_set(struct pc_pl061 *g, unsigned line, bool level)
+{
+    uint8_t before = pc__pl061_lines(g), bit = (uint8_t)(1 << (line & 7));
+
+    g->in = (uint8_t)(level ? g->in | bit : g->in & ~bit);
+    pc__pl061_update(g, before);
+}
+
+VMM_DEF uint64_t pc_pl061_read(void *pl061, uint64_t off, unsigned len)
+{
+    struct pc_pl061 *g = (struct pc_pl061 *)pl061;
+    uint64_t word = off & ~3ull;
+    const uint8_t *reg = pc__pl061_reg(g, word);
+    uint32_t val = pc__primecell_id(word, 0x61, 0);
+
+    if (word < PC__PL061_DATA_END)
+        val = pc__pl061_lines(g) & word >> 2;
+    else if (reg)
+        val = *reg;
+    else if (word == PC__PL061_RIS)
+        val = pc__pl061_ris(g);
+    else if (word == PC__PL061_MIS)
+        val = pc__pl061_ris(g) & g->ie;
+    return pc__word_get(val, off, len);
+}
+
+VMM_DEF void pc_pl061_write(void *pl061, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_pl061 *g = (struct pc_pl061 *)pl061;
+    uint8_t before = pc__pl061_lines(g), byte = (uint8_t)val, mask = (uint8_t)(off >> 2);
+    uint8_t *reg = pc__pl061_reg(g, off);
+
+    (void)len;
+    if (off < PC__PL061_DATA_END && !(off & 3))
+        g->data = (uint8_t)((g->data & ~mask) | (byte & mask));
+    else if (reg)
+        *reg = byte;
+    else if (off == PC__PL061_IC)
+        g->edges &= (uint8_t)~byte;
+    pc__pl061_update(g, before);
 }
 
 #endif /* PC__IMPLEMENTED */
