@@ -990,6 +990,14 @@ static void vfiodev__msi_update(struct vfiodev *d)
     }
 }
 
+/* The device is in MSI-X mode as soon as the guest thinks so, for its firmware may look at that long
+   before the first vector is unmasked. */
+static void vfiodev__msix_update(struct vfiodev *d)
+{
+    if (!d->nactive)
+        vfiodev__irq_grow(d, 1);
+}
+
 /* Whatever kind of interrupts the guest has chosen. */
 static void vfiodev__irq_update(struct vfiodev *d)
 {
@@ -1009,23 +1017,34 @@ static void vfiodev__irq_update(struct vfiodev *d)
     }
     if (d->irq == VFIODEV_MSI)
         vfiodev__msi_update(d);
+    if (d->irq == VFIODEV_MSIX)
+        vfiodev__msix_update(d);
 }
 
-/* Guests write the messages of all their vectors before they unmask the first: so the host starts
-   only once, and spends no interrupts of its own on those that nobody uses. */
+/* How many vectors the guest has given a message, so many the host has to have. */
+static unsigned vfiodev__msix_used(const struct vfiodev *d)
+{
+    unsigned n = d->nvectors;
+
+    while (n > 1 && !d->desc.vectors[n - 1].addr)
+        n--;
+    return n;
+}
+
+/* Guests write the messages of all their vectors while all are masked, and then unmask them: so the
+   host starts over only once, and spends no interrupts of its own on those that nobody uses. */
 static void vfiodev__msix_changed(void *ctx, unsigned vector)
 {
     struct vfiodev *d = ctx;
     uint64_t addr = 0;
     uint32_t data = 0;
     bool on = pci_msix_get(&d->pci, vector, &addr, &data);
-    unsigned n = d->nvectors;
+    unsigned flags = vmm_get16(d->pci.config + d->pci.msix_cap + PCI_MSIX_FLAGS);
+    unsigned n = vfiodev__msix_used(d);
 
     if (d->irq != VFIODEV_MSIX)
         return;
-    while (n > vector + 1 && !d->desc.vectors[n - 1].addr)
-        n--;
-    if (on && vector >= d->nactive)
+    if (n > d->nactive && !(flags & PCI_MSIX_FLAGS_MASKALL))
         vfiodev__irq_grow(d, n);
     d->desc.route(d->desc.ctx, vector, on && vector < d->nactive, addr, data);
 }
