@@ -1,6 +1,6 @@
 /* dev_legacy.h - the small old devices of a PC, as pure state machines   MIT licence, see LICENSE
 
-   WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with a keyboard and no mouse, CMOS
+   WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with keyboard and mouse, CMOS
                    memory with its clock (MC146818), debug-exit port, debug console port, ACPI's
                    registers (PM1 events and control, timer), and the two that end a machine without
                    them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, and the
@@ -99,12 +99,14 @@ VMM_DEF size_t pc_uart_rx(struct pc_uart *u, const void *buf, size_t len);
 VMM_DEF void pc_uart_tx_ready(struct pc_uart *u);
 
 /* >>kbc: i8042 as firmware leaves it: tested, keyboard enabled, translation on, A20 open. Register
-   data on port 0x60 and cmd on port 0x64. The keyboard answers commands and sends no keys. */
+   data on port 0x60 and cmd on port 0x64. A keyboard (US, scan code sets 1 and 2) is behind it and, if
+   its line is given, a mouse with a wheel. */
 struct pc_kbc_desc {
     struct vmm_irq kbd;       /* line 1; none: for guests that poll */
     struct vmm_irq aux;       /* line 12; none: a controller without an auxiliary port */
     void (*reset)(void *ctx); /* the guest resets the machine; NULL: it cannot */
     void *ctx;
+    void (*room)(void *ctx); /* keys that were refused would be taken now; NULL: nobody waits */
 };
 
 struct pc_kbc {
@@ -114,16 +116,38 @@ struct pc_kbc {
         uint8_t status; /* bits of the status register that come with it: AUX, TIMEOUT */
     } out[16];          /* out[out_head] is in the output buffer, the others wait for their turn */
     uint8_t out_head, nout;
+    struct pc_kbc_fifo {
+        uint8_t byte[16], head, n;
+    } keys, moves;         /* what happened at the devices and waits for all answers */
     uint8_t ram[32];       /* ram[0] is the command byte */
     uint8_t outport;       /* bit 1: A20 */
     uint8_t command;       /* the controller command that waits for its data byte; 0: none */
     uint8_t kbd_command;   /* likewise of the keyboard */
-    uint8_t scancode_set;  /* 1, 2 or 3 */
+    uint8_t scancode_set;  /* 1 or 2 */
     uint8_t kbd_last;      /* for the command RESEND */
+    bool kbd_off;          /* no keys, until it is enabled */
+    bool key_refused;      /* room is owed */
+    bool released;         /* translation saw the prefix of a key that is let go */
     bool last_was_command; /* status bit 3 */
     bool kbd_level, aux_level;
+    struct pc_mouse {
+        uint8_t command, last;
+        uint8_t id; /* 0; 3 once the guest has knocked for the wheel */
+        uint8_t rate, resolution, knock[2];
+        bool on, remote, wrap, twice; /* data reporting; modes; scaling 2:1 */
+        uint8_t buttons, told;        /* as they are, as last reported */
+        int dx, dy, dz;               /* not yet reported */
+    } mouse;
 };
 
+/* A key is pressed or let go; its code is that of set 1, with 0xe000 for the prefix. false: the
+   keyboard cannot take it now, room will be called. */
+VMM_DEF bool pc_kbc_key(struct pc_kbc *k, uint16_t key, bool down);
+/* Types a character of ASCII: presses and lets go what it takes for it. false: as pc_kbc_key, and
+   nothing was pressed. Characters that no key has are dropped. */
+VMM_DEF bool pc_kbc_type(struct pc_kbc *k, char c);
+/* The mouse is moved, right, up and away from the user; buttons: 1 left, 2 right, 4 middle. */
+VMM_DEF void pc_kbc_move(struct pc_kbc *k, int dx, int dy, int dz, unsigned buttons);
 VMM_DEF void pc_kbc_init(struct pc_kbc *k, const struct pc_kbc_desc *desc);
 VMM_DEF uint64_t pc_kbc_data_read(void *kbc, uint64_t off, unsigned len);
 VMM_DEF void pc_kbc_data_write(void *kbc, uint64_t off, unsigned len, uint64_t val);
@@ -925,8 +949,9 @@ VMM_DEF void pc_uart_tx_ready(struct pc_uart *u)
     pc__uart_update_irq(u);
 }
 
-/* >>kbc. Two chips: the controller (port 0x64, and what its commands make of port 0x60), and the
-   keyboard behind it (port 0x60 otherwise). Both answer at once, through one queue. */
+/* >>kbc. The controller (port 0x64, and what its commands make of port 0x60), the keyboard behind it
+   (port 0x60 otherwise) and the mouse (port 0x60 after command 0xd4). All answer at once, through one
+   queue; keys and moves come when it is empty. */
 enum {
     PC__KBC_FULL = 0x01, /* status register; input is consumed at once, so bit 1 is never set */
     PC__KBC_SYSTEM = 0x04,
@@ -986,21 +1011,51 @@ static void pc__kbc_reset_machine(struct pc_kbc *k)
         k->desc.reset(k->desc.ctx);
 }
 
-/* A byte from the keyboard. Translation to set 1 touches these of the values that it ever sends. */
+/* The controller's translation of set 2 to set 1. */
+static const uint8_t pc__kbc_set1[128] = {
+    0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
+    0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
+    0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05, 0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d,
+    0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a, 0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f,
+    0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26, 0x27, 0x19, 0x0c, 0x61,
+    0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63, 0x76,
+    0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f,
+    0x52, 0x53, 0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54,
+};
+enum { PC__KBD_F7 = 0x83, PC__KBD_SYSRQ = 0x84, PC__KBD_RELEASED = 0xf0 };
+
+static uint8_t pc__kbc_translate(uint8_t val)
+{
+    if (val < 0x80)
+        return pc__kbc_set1[val];
+    return val == PC__KBD_F7 ? 0x41 : val == PC__KBD_SYSRQ ? 0x54 : val;
+}
+
+/* A byte from the keyboard, which the controller may translate; the prefix of a key that is let go
+   becomes bit 7 of its code. */
+static void pc__kbc_from_kbd(struct pc_kbc *k, uint8_t val)
+{
+    if (k->ram[0] & PC__KBC_TRANSLATE) {
+        uint8_t up = k->released ? 0x80 : 0;
+        k->released = val == PC__KBD_RELEASED;
+        if (k->released)
+            return;
+        val = pc__kbc_translate(val) | up;
+    }
+    pc__kbc_answer(k, val, 0);
+}
+
+/* An answer of the keyboard's. */
 static void pc__kbd_say(struct pc_kbc *k, uint8_t val)
 {
-    static const uint8_t translated[4] = {0xff, 0x43, 0x41, 0x3f};
-
     k->kbd_last = val;
-    if (k->ram[0] & PC__KBC_TRANSLATE)
-        val = val == 0x83 ? 0x41 : val < 4 ? translated[val] : val;
-    pc__kbc_answer(k, val, 0);
+    pc__kbc_from_kbd(k, val);
 }
 
 /* The byte that follows a keyboard command: LEDs, typematic rate or scan code set (0 asks). */
 static void pc__kbd_parameter(struct pc_kbc *k, uint8_t command, uint8_t val)
 {
-    if (command == 0xf0 && val > 3) {
+    if (command == 0xf0 && val > 2) {
         pc__kbd_say(k, PC__KBD_RESEND);
         return;
     }
@@ -1009,6 +1064,13 @@ static void pc__kbd_parameter(struct pc_kbc *k, uint8_t command, uint8_t val)
         pc__kbd_say(k, k->scancode_set);
     else if (command == 0xf0)
         k->scancode_set = val;
+}
+
+static void pc__kbd_defaults(struct pc_kbc *k, bool off)
+{
+    k->scancode_set = 2;
+    k->keys.n = 0;
+    k->kbd_off = off;
 }
 
 static void pc__kbd_command(struct pc_kbc *k, uint8_t val)
@@ -1028,21 +1090,25 @@ static void pc__kbd_command(struct pc_kbc *k, uint8_t val)
         pc__kbd_say(k, 0xab);
         pc__kbd_say(k, 0x83);
         break;
+    case 0xf4: /* enable */
+        k->kbd_off = false;
+        pc__kbd_say(k, PC__KBD_ACK);
+        break;
     case 0xf5: /* disable, with defaults */
     case 0xf6: /* defaults */
-        k->scancode_set = 2;
+        pc__kbd_defaults(k, val == 0xf5);
         pc__kbd_say(k, PC__KBD_ACK);
         break;
     case 0xfe: /* resend */
         pc__kbd_say(k, k->kbd_last);
         break;
     case 0xff: /* reset and self test */
-        k->scancode_set = 2;
+        pc__kbd_defaults(k, false);
         pc__kbd_say(k, PC__KBD_ACK);
         pc__kbd_say(k, 0xaa);
         break;
-    default: /* 0xf4 enable, 0xf7-0xfd kinds of keys; the rest are no commands */
-        pc__kbd_say(k, val >= 0xf4 ? PC__KBD_ACK : PC__KBD_RESEND);
+    default: /* 0xf7-0xfd kinds of keys; the rest are no commands */
+        pc__kbd_say(k, val >= 0xf7 ? PC__KBD_ACK : PC__KBD_RESEND);
         break;
     }
 }
@@ -1059,6 +1125,297 @@ static void pc__kbd_write(struct pc_kbc *k, uint8_t val)
         pc__kbd_command(k, val);
 }
 
+static void pc__fifo_put(struct pc_kbc_fifo *f, const uint8_t *bytes, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        f->byte[(f->head + f->n++) % sizeof f->byte] = bytes[i];
+}
+
+static uint8_t pc__fifo_take(struct pc_kbc_fifo *f)
+{
+    uint8_t val = f->byte[f->head];
+
+    f->head = (f->head + 1) % sizeof f->byte;
+    f->n--;
+    return val;
+}
+
+/* Adds a key's code in the scan code set that the guest has chosen. */
+static unsigned pc__kbd_encode(const struct pc_kbc *k, uint8_t *out, uint16_t key, bool down)
+{
+    uint8_t code = key & 0x7f, set2 = 1;
+    unsigned n = 0;
+
+    if (key >> 8)
+        out[n++] = (uint8_t)(key >> 8);
+    if (k->scancode_set == 1) {
+        out[n++] = down ? code : code | 0x80;
+        return n;
+    }
+    while (set2 < 0x80 && pc__kbc_set1[set2] != code)
+        set2++;
+    set2 = code == 0x41 ? PC__KBD_F7 : code == 0x54 ? PC__KBD_SYSRQ : set2;
+    if (!down)
+        out[n++] = PC__KBD_RELEASED;
+    out[n++] = set2;
+    return n;
+}
+
+/* What waits at the devices, one byte: when all answers are read, and unless the guest has stopped
+   the device's clock. */
+static void pc__kbc_feed(struct pc_kbc *k)
+{
+    while (!k->nout && k->keys.n && !(k->ram[0] & PC__KBC_KBD_OFF))
+        pc__kbc_from_kbd(k, pc__fifo_take(&k->keys));
+    if (!k->nout && k->moves.n && !(k->ram[0] & PC__KBC_AUX_OFF))
+        pc__kbc_answer(k, pc__fifo_take(&k->moves), PC__KBC_AUX);
+}
+
+static bool pc__kbd_enqueue(struct pc_kbc *k, const uint8_t *bytes, unsigned n)
+{
+    k->key_refused = k->kbd_off || n > sizeof k->keys.byte - k->keys.n;
+    if (k->key_refused)
+        return false;
+    pc__fifo_put(&k->keys, bytes, n);
+    pc__kbc_feed(k);
+    pc__kbc_update_irq(k);
+    return true;
+}
+
+VMM_DEF bool pc_kbc_key(struct pc_kbc *k, uint16_t key, bool down)
+{
+    uint8_t bytes[3];
+
+    return pc__kbd_enqueue(k, bytes, pc__kbd_encode(k, bytes, key, down));
+}
+
+/* The characters of the keys 0x01 to 0x39, alone and with shift. */
+static const char pc__kbd_plain[] =
+    "\x1b"
+    "1234567890-=\b\tqwertyuiop[]\r\0asdfghjkl;'`\0\\zxcvbnm,./\0\0\0 ";
+static const char pc__kbd_shift[] = "\0!@#$%^&*()_+\0\0QWERTYUIOP{}\0\0ASDFGHJKL:\"~\0|ZXCVBNM<>?";
+
+/* The key of a character, 0: none. */
+static uint8_t pc__kbd_key_of(const char *keys, size_t len, char c)
+{
+    const char *at = c ? (const char *)memchr(keys, c, len) : NULL;
+
+    return at ? (uint8_t)(at - keys + 1) : 0;
+}
+
+VMM_DEF bool pc_kbc_type(struct pc_kbc *k, char c)
+{
+    enum { CONTROL = 0x1d, SHIFT = 0x2a };
+    uint8_t bytes[6], key, with = 0;
+    unsigned n = 0;
+
+    c = c == '\n' ? '\r' : c == 0x7f ? '\b' : c;
+    key = pc__kbd_key_of(pc__kbd_plain, sizeof pc__kbd_plain - 1, c);
+    if (!key && (key = pc__kbd_key_of(pc__kbd_shift, sizeof pc__kbd_shift - 1, c)) != 0)
+        with = SHIFT;
+    if (!key && c > 0 && c < 0x20 &&
+        (key = pc__kbd_key_of(pc__kbd_plain, sizeof pc__kbd_plain - 1, c | 0x60)) != 0)
+        with = CONTROL;
+    if (!key)
+        return true;
+    n += with ? pc__kbd_encode(k, bytes, with, true) : 0;
+    n += pc__kbd_encode(k, bytes + n, key, true);
+    n += pc__kbd_encode(k, bytes + n, key, false);
+    n += with ? pc__kbd_encode(k, bytes + n, with, false) : 0;
+    return pc__kbd_enqueue(k, bytes, n);
+}
+
+/* The mouse, as IBM's PS/2 manual and Microsoft's for the one with a wheel have it. */
+static void pc__mouse_defaults(struct pc_mouse *m)
+{
+    uint8_t id = m->id, buttons = m->buttons;
+
+    memset(m, 0, sizeof *m);
+    m->id = id;
+    m->buttons = m->told = buttons;
+    m->rate = 100;
+    m->resolution = 2;
+}
+
+static void pc__mouse_say(struct pc_kbc *k, uint8_t val)
+{
+    k->mouse.last = val;
+    pc__kbc_answer(k, val, PC__KBC_AUX);
+}
+
+static int pc__mouse_clamp(int v, int max)
+{
+    return v < -max - 1 ? -max - 1 : v > max ? max : v;
+}
+
+/* A report of what moved since the last one, as far as it has room for that. */
+static unsigned pc__mouse_report(struct pc_mouse *m, uint8_t out[4])
+{
+    int dx = pc__mouse_clamp(m->dx, 255), dy = pc__mouse_clamp(m->dy, 255);
+    int dz = pc__mouse_clamp(m->dz, 7);
+
+    m->dx -= dx;
+    m->dy -= dy;
+    m->dz -= dz;
+    m->told = m->buttons;
+    out[0] = (uint8_t)(8 | m->buttons | (dx < 0 ? 0x10 : 0) | (dy < 0 ? 0x20 : 0));
+    out[1] = (uint8_t)dx;
+    out[2] = (uint8_t)dy;
+    out[3] = (uint8_t)-dz; /* towards the user is positive */
+    return m->id == 3 ? 4 : 3;
+}
+
+/* Reports while there is something to report and room for it. */
+static void pc__mouse_stream(struct pc_kbc *k)
+{
+    struct pc_mouse *m = &k->mouse;
+    uint8_t report[4];
+
+    if (m->id != 3)
+        m->dz = 0;
+    while (m->on && !m->remote && !m->wrap && sizeof k->moves.byte - k->moves.n >= sizeof report &&
+           (m->dx || m->dy || m->dz || m->buttons != m->told)) {
+        unsigned n = pc__mouse_report(m, report);
+        pc__fifo_put(&k->moves, report, n);
+    }
+    pc__kbc_feed(k);
+}
+
+/* A mouse that reports nothing forgets what it did not report. */
+VMM_DEF void pc_kbc_move(struct pc_kbc *k, int dx, int dy, int dz, unsigned buttons)
+{
+    enum { FAR = 4096 };
+    struct pc_mouse *m = &k->mouse;
+
+    if (!m->on)
+        return;
+    m->dx = pc__mouse_clamp(m->dx + pc__mouse_clamp(dx, FAR), FAR);
+    m->dy = pc__mouse_clamp(m->dy + pc__mouse_clamp(dy, FAR), FAR);
+    m->dz = pc__mouse_clamp(m->dz + pc__mouse_clamp(dz, FAR), FAR);
+    m->buttons = buttons & 7;
+    pc__mouse_stream(k);
+    pc__kbc_update_irq(k);
+}
+
+/* The byte that follows a command: resolution, or the rate, which in a row of 200, 100 and 80 wakes
+   the wheel. */
+static void pc__mouse_parameter(struct pc_kbc *k, uint8_t command, uint8_t val)
+{
+    struct pc_mouse *m = &k->mouse;
+
+    if (command == 0xe8 && val > 3) {
+        pc__mouse_say(k, PC__KBD_RESEND);
+        return;
+    }
+    pc__mouse_say(k, PC__KBD_ACK);
+    if (command == 0xe8) {
+        m->resolution = val;
+        return;
+    }
+    if (m->knock[0] == 200 && m->knock[1] == 100 && val == 80)
+        m->id = 3;
+    m->knock[0] = m->knock[1];
+    m->knock[1] = m->rate = val;
+}
+
+static void pc__mouse_status(struct pc_kbc *k)
+{
+    const struct pc_mouse *m = &k->mouse;
+    unsigned b = m->buttons;
+
+    pc__mouse_say(k, (uint8_t)((b & 1) << 2 | (b & 2) >> 1 | (b & 4) >> 1 | (m->twice ? 0x10 : 0) |
+                               (m->on ? 0x20 : 0) | (m->remote ? 0x40 : 0)));
+    pc__mouse_say(k, m->resolution);
+    pc__mouse_say(k, m->rate);
+}
+
+static void pc__mouse_read(struct pc_kbc *k)
+{
+    uint8_t report[4];
+    unsigned n = pc__mouse_report(&k->mouse, report);
+
+    for (unsigned i = 0; i < n; i++)
+        pc__mouse_say(k, report[i]);
+}
+
+/* Commands that only set something: false: it is none of them. */
+static bool pc__mouse_set(struct pc_kbc *k, uint8_t val)
+{
+    struct pc_mouse *m = &k->mouse;
+
+    switch (val) {
+    case 0xe6: /* scaling 1:1 */
+    case 0xe7: /* 2:1 */
+        m->twice = val == 0xe7;
+        return true;
+    case 0xe8: /* resolution */
+    case 0xf3: /* sample rate */
+        m->command = val;
+        return true;
+    case 0xea: /* stream mode */
+    case 0xf0: /* remote mode */
+        m->remote = val == 0xf0;
+        return true;
+    case 0xec: /* end of wrap mode */
+    case 0xee: /* wrap mode */
+        m->wrap = val == 0xee;
+        return true;
+    case 0xf4: /* enable */
+    case 0xf5: /* disable */
+        m->on = val == 0xf4;
+        return true;
+    case 0xf6:
+        pc__mouse_defaults(m);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void pc__mouse_command(struct pc_kbc *k, uint8_t val)
+{
+    k->moves.n = 0; /* what was under way is not sent any more */
+    if (val == 0xfe) {
+        pc__mouse_say(k, k->mouse.last);
+        return;
+    }
+    if (val == 0xff)
+        k->mouse.id = 0;
+    if (pc__mouse_set(k, val == 0xff ? 0xf6 : val)) {
+        pc__mouse_say(k, PC__KBD_ACK);
+        if (val == 0xff) {
+            pc__mouse_say(k, 0xaa);
+            pc__mouse_say(k, 0);
+        }
+        return;
+    }
+    if (val != 0xe9 && val != 0xeb && val != 0xf2) {
+        pc__mouse_say(k, PC__KBD_RESEND);
+        return;
+    }
+    pc__mouse_say(k, PC__KBD_ACK);
+    if (val == 0xe9)
+        pc__mouse_status(k);
+    else if (val == 0xeb)
+        pc__mouse_read(k);
+    else
+        pc__mouse_say(k, k->mouse.id);
+}
+
+/* In wrap mode all but its end and a reset come back. */
+static void pc__mouse_write(struct pc_kbc *k, uint8_t val)
+{
+    uint8_t command = k->mouse.command;
+
+    k->mouse.command = 0;
+    if (k->mouse.wrap && val != 0xec && val != 0xff)
+        pc__mouse_say(k, val);
+    else if (command)
+        pc__mouse_parameter(k, command, val);
+    else
+        pc__mouse_command(k, val);
+}
+
 /* Without an auxiliary port its disable bit cannot be cleared: that is how Linux finds out. */
 static void pc__kbc_set_ram(struct pc_kbc *k, unsigned at, uint8_t val)
 {
@@ -1067,8 +1424,8 @@ static void pc__kbc_set_ram(struct pc_kbc *k, unsigned at, uint8_t val)
         k->ram[0] |= PC__KBC_AUX_OFF;
 }
 
-/* The data byte of a controller command. Nobody is at the auxiliary port: what is sent there comes
-   back as the controller's own time-out report, so that a driver need not wait for its own. */
+/* The data byte of a controller command. What is sent to an auxiliary port that is not there comes
+   back as the controller's time-out report, so that a driver need not wait for its own. */
 static void pc__kbc_parameter(struct pc_kbc *k, uint8_t command, uint8_t val)
 {
     uint8_t aux = pc__kbc_has_aux(k) ? PC__KBC_AUX : 0;
@@ -1086,7 +1443,10 @@ static void pc__kbc_parameter(struct pc_kbc *k, uint8_t command, uint8_t val)
         pc__kbc_answer(k, val, aux);
         break;
     case 0xd4:
-        pc__kbc_answer(k, PC__KBD_RESEND, aux | PC__KBC_TIMEOUT);
+        if (aux)
+            pc__mouse_write(k, val);
+        else
+            pc__kbc_answer(k, PC__KBD_RESEND, PC__KBC_TIMEOUT);
         break;
     default: /* 0x60-0x7f */
         pc__kbc_set_ram(k, command & 0x1f, val);
@@ -1163,6 +1523,21 @@ VMM_DEF void pc_kbc_init(struct pc_kbc *k, const struct pc_kbc_desc *desc)
     k->ram[0] = PC__KBC_KBD_IRQ | PC__KBC_SYSTEM | PC__KBC_AUX_OFF | PC__KBC_TRANSLATE;
     k->outport = 0xc3; /* clock and data lines of the keyboard, A20, reset not asserted */
     k->scancode_set = 2;
+    pc__mouse_defaults(&k->mouse);
+}
+
+/* After each of the guest's accesses: what comes next, and who may go on. */
+static void pc__kbc_settle(struct pc_kbc *k)
+{
+    bool room = k->key_refused && !k->kbd_off && !k->keys.n;
+
+    pc__mouse_stream(k);
+    pc__kbc_update_irq(k);
+    if (!room)
+        return;
+    k->key_refused = false;
+    if (k->desc.room)
+        k->desc.room(k->desc.ctx);
 }
 
 /* An empty output buffer still holds the last byte. Each byte is an edge of the interrupt line. */
@@ -1181,7 +1556,7 @@ VMM_DEF uint64_t pc_kbc_data_read(void *kbc, uint64_t off, unsigned len)
     k->out_head = (uint8_t)((k->out_head + 1) % SIZE);
     k->nout--;
     pc__kbc_lines(k, false, false);
-    pc__kbc_update_irq(k);
+    pc__kbc_settle(k);
     return above | val;
 }
 
@@ -1199,7 +1574,7 @@ VMM_DEF void pc_kbc_data_write(void *kbc, uint64_t off, unsigned len, uint64_t v
         pc__kbc_parameter(k, command, (uint8_t)val);
     else
         pc__kbd_write(k, (uint8_t)val);
-    pc__kbc_update_irq(k);
+    pc__kbc_settle(k);
 }
 
 VMM_DEF uint64_t pc_kbc_cmd_read(void *kbc, uint64_t off, unsigned len)
@@ -1224,7 +1599,7 @@ VMM_DEF void pc_kbc_cmd_write(void *kbc, uint64_t off, unsigned len, uint64_t va
         return;
     k->last_was_command = true;
     pc__kbc_command(k, (uint8_t)val);
-    pc__kbc_update_irq(k);
+    pc__kbc_settle(k);
 }
 
 /* >>rtc. The time registers are computed from now() when they are read. While register B has SET,

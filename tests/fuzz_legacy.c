@@ -92,7 +92,7 @@ static void note_rtc_wake(void *ctx, uint64_t at_ns)
 static void machine_init(struct machine *m, bool aux)
 {
     struct pc_uart_desc uart = {{set_line, m, 4}, {take, room, m}, NULL};
-    struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m};
+    struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m, note};
     struct pc_rtc_desc rtc = {tell_time,         m,
                               (uint64_t)3 << 30, (uint64_t)1 << 32,
                               {set_line, m, 8},  {tell_ns, note_rtc_wake, m}};
@@ -147,6 +147,10 @@ static void check_kbc(struct machine *m)
     bool aux = status & 0x20;
 
     must(m->kbc.nout <= 16 && m->kbc.out_head < 16);
+    must(m->kbc.keys.n <= 16 && m->kbc.keys.head < 16);
+    must(m->kbc.moves.n <= 16 && m->kbc.moves.head < 16);
+    must((status & 1) || !m->kbc.keys.n || (m->kbc.ram[0] & 0x10));
+    must((status & 1) || !m->kbc.moves.n || (m->kbc.ram[0] & 0x20));
     must((status & 0x12) == 0x10 && (status & 1) == (m->kbc.nout != 0));
     must(m->line[1] == ((status & 1) && !aux && (m->kbc.ram[0] & 1)));
     must(m->line[12] == ((status & 1) && aux && (m->kbc.ram[0] & 2)));
@@ -242,7 +246,7 @@ static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
 {
     unsigned len = 1u << (op >> 4 & 3);
 
-    switch (op & 7) {
+    switch ((op & 7) | (op >> 3 & 8)) {
     case 0:
         pc_kbc_data_read(&m->kbc, a & 1, len);
         break;
@@ -268,6 +272,19 @@ static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
         break;
     case 7:
         step_pm(m, a, len, widen(b, len));
+        break;
+    case 8:
+        pc_kbc_key(&m->kbc, (uint16_t)(b & 0x80 ? 0xe000 | a : a), b & 1);
+        break;
+    case 9:
+        pc_kbc_type(&m->kbc, (char)a);
+        break;
+    case 10:
+        pc_kbc_move(&m->kbc, (int8_t)a * 1000, (int8_t)b * 1000000, a ^ b, b);
+        break;
+    case 11: /* to the mouse */
+        pc_kbc_cmd_write(&m->kbc, 0, 1, 0xd4);
+        pc_kbc_data_write(&m->kbc, 0, 1, b);
         break;
     default:
         pc_debugexit_write(&m->quit, a & 3, len, b);

@@ -38,6 +38,8 @@ done
 for chips in kernel user; do
     tiny rtc64 --irqchip $chips
     check "clock interrupts, --irqchip $chips" 0 '^clock: all interrupts came, in time'
+    tiny kbc64 --irqchip $chips
+    check "keyboard and mouse, --irqchip $chips" 0 '^keyboard and mouse: all there'
 done
 
 # each chip of vmm's own by itself; KVM's, for comparison, in guest_irqchip.sh

@@ -13,7 +13,7 @@ struct world {
     const char *input;
     bool line[16];
     unsigned edges[16]; /* rising ones */
-    unsigned resets, offs, exits, lines;
+    unsigned resets, offs, exits, lines, rooms;
     uint8_t status;
     int64_t now;
     uint64_t ns, wake_at; /* of struct vmm_timer */
@@ -52,6 +52,11 @@ static void room(void *ctx)
 static void count_reset(void *ctx)
 {
     ((struct world *)ctx)->resets++;
+}
+
+static void count_room(void *ctx)
+{
+    ((struct world *)ctx)->rooms++;
 }
 
 static uint64_t tell_ns(void *ctx)
@@ -548,7 +553,8 @@ static struct pc_kbc kbc;
 
 static void kbc_new(bool aux)
 {
-    struct pc_kbc_desc desc = {{set_line, &w, 1}, {aux ? set_line : NULL, &w, 12}, count_reset, &w};
+    struct pc_kbc_desc desc = {
+        {set_line, &w, 1}, {aux ? set_line : NULL, &w, 12}, count_reset, &w, count_room};
 
     memset(&w, 0, sizeof w);
     pc_kbc_init(&kbc, &desc);
@@ -607,7 +613,7 @@ static void kbc_controller_commands(void)
         {0xd2, 0x33, 1, {0x33}}, {0xd3, 0x44, 1, {0x44}}, {0xd0, -1, 1, {0xc3}},
         {0xd1, 0xc1, 0, {0}},    {0xd0, -1, 1, {0xc1}},   {0x7f, 0x12, 0, {0}},
         {0x3f, -1, 1, {0x12}},   {0x60, -1, 0, {0}},      {0x20, -1, 1, {0x47}},
-        {0x99, -1, 0, {0}},      {0xff, -1, 0, {0}},      {0xd4, 0xf2, 1, {0xfe}},
+        {0x99, -1, 0, {0}},      {0xff, -1, 0, {0}},      {0xd4, 0xf2, 2, {0xfa, 0}},
     };
 
     kbc_new(true);
@@ -669,9 +675,11 @@ static void kbc_keyboard(void)
         {-1, 0xf0, 1, {0xfa}},
         {-1, 0x00, 2, {0xfa, 0x02}},
         {-1, 0xf0, 1, {0xfa}},
-        {-1, 0x03, 1, {0xfa}},
+        {-1, 0x03, 1, {0xfe}}, /* no set 3 */
         {-1, 0xf0, 1, {0xfa}},
-        {-1, 0x00, 2, {0xfa, 0x03}},
+        {-1, 0x01, 1, {0xfa}},
+        {-1, 0xf0, 1, {0xfa}},
+        {-1, 0x00, 2, {0xfa, 0x01}},
         {-1, 0xf6, 1, {0xfa}},
         {-1, 0xf0, 1, {0xfa}},
         {-1, 0, 2, {0xfa, 0x02}},
@@ -727,7 +735,7 @@ static void kbc_interrupts(void)
     CHECK(!w.line[12]);
 }
 
-/* What Linux does to find an auxiliary port, and what its mouse driver then says to nobody. */
+/* What Linux does to find an auxiliary port, and a mouse behind it. */
 static void kbc_linux_aux_probe(void)
 {
     kbc_new(true);
@@ -749,10 +757,14 @@ static void kbc_linux_aux_probe(void)
     data();
     command(0xd4);
     put(0xff);
-    CHECK((status() & 0x61) == 0x61); /* time-out, from the auxiliary port */
-    CHECK_EQ(data(), 0xfe);
+    CHECK((status() & 0x61) == 0x21);
+    CHECK(data() == 0xfa && data() == 0xaa && data() == 0x00);
 
     kbc_new(false); /* without the line: no port, said at once */
+    command(0xd4);
+    put(0xff);
+    CHECK((status() & 0x61) == 0x41); /* time-out */
+    CHECK_EQ(data(), 0xfe);
     command(0xd3);
     put(0x5a);
     CHECK((status() & 0x21) == 0x01);
@@ -766,6 +778,213 @@ static void kbc_linux_aux_probe(void)
     put(0x03);
     command(0x20);
     CHECK_EQ(data(), 0x23);
+}
+
+/* All that is in the output buffer, one after the other, is this, and comes with these bits. */
+static void kbc_reads(const char *want, size_t len, unsigned bits)
+{
+    for (size_t i = 0; i < len; i++) {
+        CHECK_EQ(status() & 0x61, bits | 1);
+        CHECK_EQ(data(), (uint8_t)want[i]);
+    }
+    CHECK(!(status() & 1));
+}
+#define READS(want) kbc_reads(want, sizeof want - 1, 0)
+#define MOUSE(want) kbc_reads(want, sizeof want - 1, 0x20)
+
+/* Keys in the three ways that a guest can see them. */
+static void kbc_keys(void)
+{
+    static const struct {
+        uint16_t key;
+        const char *translated, *set1, *set2;
+    } t[] = {
+        {0x1e, "\x1e\x9e", "\x1e\x9e", "\x1c\xf0\x1c"},                           /* A */
+        {0x01, "\x01\x81", "\x01\x81", "\x76\xf0\x76"},                           /* escape */
+        {0x33, "\x33\xb3", "\x33\xb3", "\x41\xf0\x41"},                           /* comma */
+        {0x41, "\x41\xc1", "\x41\xc1", "\x83\xf0\x83"},                           /* F7 */
+        {0x57, "\x57\xd7", "\x57\xd7", "\x78\xf0\x78"},                           /* F11 */
+        {0x56, "\x56\xd6", "\x56\xd6", "\x61\xf0\x61"},                           /* the 102nd */
+        {0xe048, "\xe0\x48\xe0\xc8", "\xe0\x48\xe0\xc8", "\xe0\x75\xe0\xf0\x75"}, /* up */
+        {0xe01d, "\xe0\x1d\xe0\x9d", "\xe0\x1d\xe0\x9d", "\xe0\x14\xe0\xf0\x14"},
+    };
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
+        for (unsigned way = 0; way < 3; way++) {
+            const char *want = way == 0 ? t[i].translated : way == 1 ? t[i].set1 : t[i].set2;
+            kbc_new(true);
+            if (way) {
+                command(0x60), put(0x05);
+                put(0xf0), data(), put(way), data();
+            }
+            CHECK(pc_kbc_key(&kbc, t[i].key, true) && pc_kbc_key(&kbc, t[i].key, false));
+            CHECK(w.line[1]);
+            kbc_reads(want, strlen(want), 0);
+            CHECK_EQ(w.edges[1], strlen(want) + (way ? 2 : 0));
+        }
+    for (unsigned key = 1; key <= 0x58; key++) { /* all of them, there and back */
+        char want[2] = {(char)key, (char)(key | 0x80)};
+        kbc_new(true);
+        pc_kbc_key(&kbc, (uint16_t)key, true), pc_kbc_key(&kbc, (uint16_t)key, false);
+        kbc_reads(want, 2, 0);
+    }
+}
+
+/* A keyboard that is off, or full, refuses, and says when it would take keys; answers come first. */
+static void kbc_keys_wait(void)
+{
+    kbc_new(true);
+    put(0xf5);
+    READS("\xfa");
+    CHECK(!pc_kbc_key(&kbc, 0x1e, true));
+    CHECK_EQ(w.rooms, 0);
+    put(0xf4);
+    CHECK_EQ(w.rooms, 1);
+    CHECK(pc_kbc_key(&kbc, 0x1e, true));
+    READS("\xfa\x1e");
+    command(0xad); /* its clock is stopped: it keeps them */
+    CHECK(pc_kbc_type(&kbc, 'x'));
+    CHECK(!(status() & 1));
+    command(0x20);
+    READS("\x75");
+    command(0xae);
+    READS("\x2d\xad");
+    for (unsigned i = 0; i < 4; i++) /* three bytes each; one is in the output buffer */
+        CHECK(pc_kbc_type(&kbc, 'a'));
+    CHECK(pc_kbc_type(&kbc, 'b'));
+    CHECK(!pc_kbc_type(&kbc, 'c'));
+    CHECK_EQ(w.rooms, 1);
+    READS("\x1e\x9e\x1e\x9e\x1e\x9e\x1e\x9e\x30\xb0");
+    CHECK_EQ(w.rooms, 2);
+    CHECK(pc_kbc_type(&kbc, 'c'));
+    put(0xff); /* a reset forgets what waits, but not what is in the output buffer */
+    READS("\x2e\xfa\xaa");
+}
+
+static void kbc_types(void)
+{
+    static const struct {
+        char c;
+        const char *want;
+    } t[] = {
+        {'a', "\x1e\x9e"},
+        {'1', "\x02\x82"},
+        {'A', "\x2a\x1e\x9e\xaa"},
+        {'!', "\x2a\x02\x82\xaa"},
+        {'\n', "\x1c\x9c"},
+        {'\r', "\x1c\x9c"},
+        {'\t', "\x0f\x8f"},
+        {'\b', "\x0e\x8e"},
+        {0x7f, "\x0e\x8e"},
+        {0x1b, "\x01\x81"},
+        {3, "\x1d\x2e\xae\x9d"},
+        {26, "\x1d\x2c\xac\x9d"},
+        {' ', "\x39\xb9"},
+        {'~', "\x2a\x29\xa9\xaa"},
+        {'/', "\x35\xb5"},
+        {'|', "\x2a\x2b\xab\xaa"},
+        {'?', "\x2a\x35\xb5\xaa"},
+        {'\\', "\x2b\xab"},
+        {'\'', "\x28\xa8"},
+        {'"', "\x2a\x28\xa8\xaa"},
+        {'z', "\x2c\xac"},
+        {'}', "\x2a\x1b\x9b\xaa"},
+        {0, ""},
+        {(char)0xe4, ""},
+    };
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        kbc_new(true);
+        CHECK(pc_kbc_type(&kbc, t[i].c));
+        kbc_reads(t[i].want, strlen(t[i].want), 0);
+    }
+    for (char c = ' '; c < 0x7f; c++) { /* every printable one has a key */
+        kbc_new(true);
+        pc_kbc_type(&kbc, c);
+        CHECK(status() & 1);
+    }
+}
+
+static void mouse_put(unsigned val)
+{
+    command(0xd4);
+    put(val);
+}
+
+/* IBM's PS/2 mouse: commands and what they say. */
+static void kbc_mouse_commands(void)
+{
+    static const struct {
+        uint8_t put, n;
+        const char *want;
+    } t[] = {
+        {0xff, 3, "\xfa\xaa\0"},     {0xf2, 2, "\xfa\0"},       {0xe9, 4, "\xfa\0\2\x64"},
+        {0xe8, 1, "\xfa"},           {0x03, 1, "\xfa"},         {0xf3, 1, "\xfa"},
+        {0x28, 1, "\xfa"},           {0xe7, 1, "\xfa"},         {0xf4, 1, "\xfa"},
+        {0xe9, 4, "\xfa\x30\3\x28"}, {0xe8, 1, "\xfa"},         {0x04, 1, "\xfe"},
+        {0xe6, 1, "\xfa"},           {0xf5, 1, "\xfa"},         {0xf0, 1, "\xfa"},
+        {0xe9, 4, "\xfa\x40\3\x28"}, {0xeb, 4, "\xfa\x08\0\0"}, {0xea, 1, "\xfa"},
+        {0xee, 1, "\xfa"},           {0xf2, 1, "\xf2"},         {0x55, 1, "\x55"},
+        {0xec, 1, "\xfa"},           {0xfe, 1, "\xfa"},         {0xe1, 1, "\xfe"},
+        {0xf6, 1, "\xfa"},           {0xe9, 4, "\xfa\0\2\x64"},
+    };
+
+    kbc_new(true);
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        mouse_put(t[i].put);
+        kbc_reads(t[i].want, t[i].n, 0x20);
+    }
+}
+
+static void kbc_mouse_moves(void)
+{
+    static const uint8_t knock[] = {0xf3, 200, 0xf3, 100, 0xf3, 80};
+
+    kbc_new(true);
+    command(0x60), put(0x47); /* the port on, with its interrupt */
+    pc_kbc_move(&kbc, 5, 5, 0, 1);
+    CHECK(!(status() & 1)); /* nobody asked */
+    mouse_put(0xf4);
+    MOUSE("\xfa");
+    pc_kbc_move(&kbc, 5, -3, 0, 0);
+    CHECK(w.line[12]);
+    MOUSE("\x28\x05\xfd");
+    pc_kbc_move(&kbc, 0, 0, 1, 0); /* no wheel yet */
+    pc_kbc_move(&kbc, 0, 0, 0, 0);
+    CHECK(!(status() & 1));
+    pc_kbc_move(&kbc, 0, 0, 0, 3);
+    MOUSE("\x0b\0\0");
+    pc_kbc_move(&kbc, -300, 260, 0, 4); /* further than one report reaches */
+    MOUSE("\x1c\0\xff\x1c\xd4\x05");
+    for (unsigned i = 0; i < sizeof knock; i++) {
+        mouse_put(knock[i]);
+        MOUSE("\xfa");
+    }
+    mouse_put(0xf2);
+    MOUSE("\xfa\x03");
+    pc_kbc_move(&kbc, 1, 0, -2, 4);
+    MOUSE("\x0c\x01\0\x02");
+    for (unsigned i = 0; i < 100; i++) /* nobody reads: it adds up */
+        pc_kbc_move(&kbc, 1, 0, 0, 4);
+    MOUSE("\x0c\x01\0\0\x0c\x01\0\0\x0c\x01\0\0\x0c\x01\0\0\x0c\x60\0\0");
+    mouse_put(0xf0); /* only when asked */
+    MOUSE("\xfa");
+    pc_kbc_move(&kbc, 7, 0, 0, 0);
+    CHECK(!(status() & 1));
+    mouse_put(0xeb);
+    MOUSE("\xfa\x08\x07\0\0");
+    mouse_put(0xff);
+    MOUSE("\xfa\xaa\0");
+    mouse_put(0xf2);
+    MOUSE("\xfa\0");
+    mouse_put(0xf4);
+    MOUSE("\xfa");
+    command(0xa7); /* its clock is stopped */
+    pc_kbc_move(&kbc, 1, 1, 0, 0);
+    CHECK(pc_kbc_key(&kbc, 0x1e, true));
+    READS("\x1e");
+    command(0xa8);
+    MOUSE("\x08\x01\x01");
 }
 
 static void kbc_resets(void)
@@ -1389,6 +1608,11 @@ int main(void)
                                           kbc_keyboard,
                                           kbc_interrupts,
                                           kbc_linux_aux_probe,
+                                          kbc_keys,
+                                          kbc_keys_wait,
+                                          kbc_types,
+                                          kbc_mouse_commands,
+                                          kbc_mouse_moves,
                                           kbc_resets,
                                           kbc_floods_and_widths,
                                           rtc_tells_time,
