@@ -3,16 +3,16 @@
    WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with keyboard and mouse, CMOS
                    memory with its clock (MC146818), debug-exit port, debug console port, ACPI's
                    registers (PM1 events and control, timer), and the two that end a machine without
-                   them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, and the
-                   ports that its debug text goes to. For hypervisors without them: 8259A pair with
-                   ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode; pc_irqchip wires them
-                   together. For arm64 machines: PL011 UART, PL031 clock, PL061 GPIO. Bytes in, bytes
+                   them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, the
+                   ports that its debug text goes to, and an ATA disk. For hypervisors without them:
+                   8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode;
+                   pc_irqchip wires them together. For arm64 machines: PL011 UART, PL031 clock, PL061 GPIO. Bytes in, bytes
                    out: no clock, thread or descriptor of its own. Interrupts, output streams, time
                    and wake-ups are values that the caller hands in.
                    Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
                    MC146818A, 8259A, 8254 and 82093AA, ARM's DDI0183, DDI0224 and DDI0190 (PL011,
-                   PL031, PL061), Intel's SDM volume 3 (the APIC), and ACPI 6.4 section 4.8.3 (PM1
-                   and timer, sleep control and status).
+                   PL031, PL061), Intel's SDM volume 3 (the APIC), ACPI 6.4 section 4.8.3 (PM1 and
+                   timer, sleep control and status), and ATA-6.
 
    QUICK START     static size_t put(void *ctx, const void *buf, size_t len)
                    {
@@ -239,6 +239,41 @@ struct pc_fwcfg {
 
 VMM_DEF uint64_t pc_fwcfg_read(void *fwcfg, uint64_t off, unsigned len);
 VMM_DEF void pc_fwcfg_write(void *fwcfg, uint64_t off, unsigned len, uint64_t val);
+
+/* >>ata: one disk as device 0 of an IDE channel, for guests that know nothing newer: programmed
+   input and output alone, in CHS, 28 and 48 bits of address (ATA/ATAPI-6). Register command on 8
+   ports from 0x1f0 and control on port 0x3f6; its line is 14. */
+#define PC_ATA_BLOCK 16 /* sectors at most for one interrupt: SET MULTIPLE MODE */
+struct pc_ata_desc {
+    struct vmm_irq irq;
+    uint64_t nsectors;  /* of 512 bytes, at most 2^48 */
+    const char *serial; /* at most 20 characters count; NULL: none */
+    /* n sectors from `sector` on, within the disk, from or to buf; 0, or the guest gets an error. */
+    int (*rw)(void *ctx, bool write, void *buf, uint64_t sector, unsigned n);
+    int (*flush)(void *ctx); /* what was written is safe: 0, or an error; NULL: it always is */
+    void *ctx;
+};
+
+struct pc_ata {
+    struct pc_ata_desc desc;
+    /* the last two values written: [0] is what registers show, [1] the upper half of 48 bits */
+    uint8_t features[2], count[2], lba[3][2];
+    uint8_t device, control, status, error, command;
+    bool irq_level;
+    unsigned heads, per_track; /* as the guest chose them for CHS */
+    unsigned multiple;         /* sectors for one interrupt of the MULTIPLE commands; 0: off */
+    uint64_t sector;           /* of the transfer: the next one */
+    uint32_t left, block;      /* sectors that are still to come; at most so many at once */
+    bool writing;
+    uint32_t pos, len; /* bytes of buf that were moved, of those that are to be */
+    uint8_t buf[PC_ATA_BLOCK * 512];
+};
+
+VMM_DEF void pc_ata_init(struct pc_ata *a, const struct pc_ata_desc *desc);
+VMM_DEF uint64_t pc_ata_command_read(void *ata, uint64_t off, unsigned len);
+VMM_DEF void pc_ata_command_write(void *ata, uint64_t off, unsigned len, uint64_t val);
+VMM_DEF uint64_t pc_ata_control_read(void *ata, uint64_t off, unsigned len);
+VMM_DEF void pc_ata_control_write(void *ata, uint64_t off, unsigned len, uint64_t val);
 
 /* >>power: how a guest ends. Register sleep on two ports (ACPI sleep control and sleep status, for
    the FADT of a hardware-reduced machine; S5 is type 5) and reset on port 0xcf9. The callbacks
@@ -2276,6 +2311,403 @@ VMM_DEF void pc_fwcfg_write(void *fwcfg, uint64_t off, unsigned len, uint64_t va
     gpa = (uint64_t)f->dma_high << 32 | pc__get_be(byte, 4);
     f->dma_high = 0;
     pc__fwcfg_dma(f, gpa);
+}
+
+/* >>ata: "AT Attachment with Packet Interface - 6", chapters 6 (registers), 8 (commands), 9
+   (protocols). */
+enum { /* registers of the command block */
+       PC__ATA_DATA,
+       PC__ATA_ERROR, /* features, when written */
+       PC__ATA_COUNT,
+       PC__ATA_LBA, /* three of them */
+       PC__ATA_DEVICE = 6,
+       PC__ATA_STATUS /* command, when written */
+};
+enum {
+    PC__ATA_ERR = 0x01,
+    PC__ATA_DRQ = 0x08,
+    PC__ATA_READY = 0x50, /* DRDY, and DSC as before ATA-4 */
+    PC__ATA_BSY = 0x80
+};
+enum { PC__ATA_ABRT = 0x04, PC__ATA_IDNF = 0x10, PC__ATA_UNC = 0x40 };  /* error */
+enum { PC__ATA_DEV1 = 0x10, PC__ATA_IS_LBA = 0x40 };                    /* device */
+enum { PC__ATA_NIEN = 0x02, PC__ATA_SRST = 0x04, PC__ATA_HOB = 0x80 };  /* control */
+enum { PC__ATA_CYLINDERS_MAX = 16383, PC__ATA_LBA28_MAX = 0x0fffffff }; /* what fits */
+enum { PC__ATA_HEADS = 16, PC__ATA_PER_TRACK = 63, PC__ATA_IDENTIFY = 0xec };
+
+static void pc__ata_irq(struct pc_ata *a, bool level)
+{
+    a->irq_level = level;
+    vmm_irq_set(&a->desc.irq, level && !(a->control & PC__ATA_NIEN));
+}
+
+/* The command is over. */
+static void pc__ata_done(struct pc_ata *a, uint8_t error)
+{
+    a->error = error;
+    a->status = PC__ATA_READY | (error ? PC__ATA_ERR : 0);
+    a->pos = a->len = a->left = 0;
+    pc__ata_irq(a, true);
+}
+
+/* What a disk shows after reset, by which it is known; diagnostics have found nothing. */
+static void pc__ata_signature(struct pc_ata *a)
+{
+    memset(a->lba, 0, sizeof a->lba);
+    a->count[0] = a->lba[0][0] = 1;
+    a->device = 0;
+    a->error = 1;
+    a->status = PC__ATA_READY;
+    a->pos = a->len = a->left = 0;
+}
+
+static unsigned pc__ata_cylinders(const struct pc_ata *a, unsigned heads, unsigned per_track)
+{
+    uint64_t n = a->desc.nsectors / (heads * per_track);
+
+    return n < 1 ? 1 : n > PC__ATA_CYLINDERS_MAX ? PC__ATA_CYLINDERS_MAX : (unsigned)n;
+}
+
+/* Text in words, the first character of each in its upper half, padded by spaces. */
+static void pc__ata_text(uint8_t *id, unsigned word, unsigned nwords, const char *s)
+{
+    for (unsigned i = 0; i < 2 * nwords; i++)
+        id[2 * word + (i ^ 1)] = (uint8_t)(*s ? *s++ : ' ');
+}
+
+static void pc__ata_identify(const struct pc_ata *a, uint8_t id[512])
+{
+    enum { LBA = 0x200, WRITE_CACHE = 1 << 5, FLUSH = 3 << 12, LBA48 = 1 << 10, VALID = 1 << 14 };
+    uint64_t n = a->desc.nsectors, n28 = n < PC__ATA_LBA28_MAX ? n : PC__ATA_LBA28_MAX;
+    unsigned cylinders = pc__ata_cylinders(a, a->heads, a->per_track);
+
+    memset(id, 0, 512);
+    vmm_put16(id + 2 * 0, 0x40); /* not removable */
+    vmm_put16(id + 2 * 1, (uint16_t)pc__ata_cylinders(a, PC__ATA_HEADS, PC__ATA_PER_TRACK));
+    vmm_put16(id + 2 * 3, PC__ATA_HEADS);
+    vmm_put16(id + 2 * 6, PC__ATA_PER_TRACK);
+    pc__ata_text(id, 10, 10, a->desc.serial ? a->desc.serial : "");
+    pc__ata_text(id, 23, 4, "1");
+    pc__ata_text(id, 27, 20, "VMM DISK");
+    vmm_put16(id + 2 * 47, 0x8000 | PC_ATA_BLOCK);
+    vmm_put16(id + 2 * 49, LBA); /* and no DMA */
+    vmm_put16(id + 2 * 50, VALID);
+    vmm_put16(id + 2 * 53, 3); /* words 54 to 58 and 64 to 70 are valid: */
+    vmm_put16(id + 2 * 54, (uint16_t)cylinders);
+    vmm_put16(id + 2 * 55, (uint16_t)a->heads);
+    vmm_put16(id + 2 * 56, (uint16_t)a->per_track);
+    vmm_put32(id + 2 * 57, cylinders * a->heads * a->per_track);
+    vmm_put16(id + 2 * 59, (uint16_t)(a->multiple ? 0x100 | a->multiple : 0));
+    vmm_put32(id + 2 * 60, (uint32_t)n28);
+    vmm_put16(id + 2 * 64, 3); /* PIO modes 3 and 4, of cycles of 120 ns */
+    vmm_put16(id + 2 * 67, 120);
+    vmm_put16(id + 2 * 68, 120);
+    vmm_put16(id + 2 * 80, 0x7e); /* ATA-1 to ATA-6 */
+    for (unsigned i = 0; i < 6; i += 3) { /* what there is, and what is on */
+        vmm_put16(id + 2 * (82 + i), WRITE_CACHE);
+        vmm_put16(id + 2 * (83 + i), VALID | FLUSH | LBA48);
+        vmm_put16(id + 2 * (84 + i), VALID);
+    }
+    vmm_put64(id + 2 * 100, n);
+}
+
+/* Has the sectors come that the registers ask for? Sets sector and left. */
+static bool pc__ata_address(struct pc_ata *a, bool is48)
+{
+    uint64_t lba = a->lba[0][0] | a->lba[1][0] << 8 | (uint32_t)a->lba[2][0] << 16;
+    unsigned head = a->device & 15, track = a->lba[0][0];
+
+    a->left = a->count[0] ? a->count[0] : 256;
+    if (is48) {
+        a->left = a->count[1] << 8 | a->count[0];
+        a->left = a->left ? a->left : 65536;
+        lba |= (uint64_t)(a->lba[0][1] | a->lba[1][1] << 8) << 24 | (uint64_t)a->lba[2][1] << 40;
+    } else if (a->device & PC__ATA_IS_LBA) {
+        lba |= (uint64_t)head << 24;
+    } else {
+        lba = (uint64_t)(a->lba[1][0] | a->lba[2][0] << 8) * a->heads + head;
+        lba = lba * a->per_track + track - 1;
+        if (!track || track > a->per_track || head >= a->heads)
+            return false;
+    }
+    a->sector = lba;
+    return lba < a->desc.nsectors && a->left <= a->desc.nsectors - lba;
+}
+
+/* After an error the registers tell the sector; in CHS those that were written stay. */
+static void pc__ata_failed(struct pc_ata *a, uint8_t error)
+{
+    for (unsigned i = 0; i < 3 && (a->device & PC__ATA_IS_LBA); i++)
+        a->lba[i][0] = (uint8_t)(a->sector >> 8 * i);
+    pc__ata_done(a, error);
+}
+
+/* The next block of a transfer: read it, or wait for the guest to bring it. */
+static void pc__ata_block(struct pc_ata *a)
+{
+    uint32_t n = a->left < a->block ? a->left : a->block;
+
+    if (!a->writing && a->desc.rw(a->desc.ctx, false, a->buf, a->sector, n)) {
+        pc__ata_failed(a, PC__ATA_UNC);
+        return;
+    }
+    a->pos = 0;
+    a->len = n * 512;
+    a->status = PC__ATA_READY | PC__ATA_DRQ;
+}
+
+/* All of a block has been moved. */
+static void pc__ata_moved(struct pc_ata *a)
+{
+    uint32_t n = a->len / 512;
+
+    if (a->writing && a->desc.rw(a->desc.ctx, true, a->buf, a->sector, n)) {
+        pc__ata_failed(a, PC__ATA_ABRT);
+        return;
+    }
+    a->pos = a->len = 0;
+    a->status = PC__ATA_READY;
+    a->sector += n;
+    a->left -= n < a->left ? n : a->left;
+    if (a->left)
+        pc__ata_block(a);
+    if (a->len || a->writing)
+        pc__ata_irq(a, true);
+}
+
+static void pc__ata_transfer(struct pc_ata *a, bool write, bool is48, unsigned block)
+{
+    if (!block || !pc__ata_address(a, is48)) {
+        pc__ata_done(a, block ? PC__ATA_IDNF : PC__ATA_ABRT);
+        return;
+    }
+    a->writing = write;
+    a->block = block;
+    pc__ata_block(a);
+    if (!write && a->len)
+        pc__ata_irq(a, true);
+}
+
+static void pc__ata_say_identity(struct pc_ata *a)
+{
+    pc__ata_identify(a, a->buf);
+    a->writing = false;
+    a->left = 0;
+    a->pos = 0;
+    a->len = 512;
+    a->status = PC__ATA_READY | PC__ATA_DRQ;
+    pc__ata_irq(a, true);
+}
+
+/* INITIALIZE DEVICE PARAMETERS, SET MULTIPLE MODE, SET FEATURES: true if it can be so. */
+static bool pc__ata_set(struct pc_ata *a)
+{
+    enum { PARAMETERS = 0x91, MULTIPLE = 0xc6, CACHE_ON = 0x02, TRANSFER_MODE = 0x03 };
+    uint8_t n = a->count[0];
+
+    if (a->command == PARAMETERS) {
+        a->heads = (a->device & 15u) + 1;
+        a->per_track = n ? n : 1;
+        return n;
+    }
+    if (a->command == MULTIPLE) {
+        a->multiple = n <= PC_ATA_BLOCK && !(n & (n - 1)) ? n : 0;
+        return a->multiple == n;
+    }
+    return a->features[0] == CACHE_ON || (a->features[0] == TRANSFER_MODE && n <= 0x0c);
+}
+
+/* Sectors on a host's disk need not be read to know that they can be. */
+static uint8_t pc__ata_other(struct pc_ata *a)
+{
+    switch (a->command) {
+    case 0x40: /* READ VERIFY SECTORS */
+    case 0x41:
+    case 0x42: /* EXT */
+        return pc__ata_address(a, a->command == 0x42) ? 0 : PC__ATA_IDNF;
+    case 0x91:
+    case 0xc6:
+    case 0xef:
+        return pc__ata_set(a) ? 0 : PC__ATA_ABRT;
+    case 0xe5: /* CHECK POWER MODE: active */
+        a->count[0] = 0xff;
+        return 0;
+    case 0xe0: /* STANDBY, IDLE, at once or later */
+    case 0xe1:
+    case 0xe2:
+    case 0xe3:
+        return 0;
+    case 0xe7: /* FLUSH CACHE */
+    case 0xea: /* EXT */
+        return a->desc.flush && a->desc.flush(a->desc.ctx) ? PC__ATA_ABRT : 0;
+    default: /* RECALIBRATE and SEEK were commands once */
+        return (a->command & 0xf0) == 0x10 || (a->command & 0xf0) == 0x70 ? 0 : PC__ATA_ABRT;
+    }
+}
+
+static void pc__ata_command(struct pc_ata *a, uint8_t command)
+{
+    a->command = command;
+    a->error = 0;
+    pc__ata_irq(a, false);
+    switch (command) {
+    case 0x20: /* READ SECTORS, with and without retries; EXT; MULTIPLE; MULTIPLE EXT */
+    case 0x21:
+        pc__ata_transfer(a, false, false, 1);
+        break;
+    case 0x24:
+        pc__ata_transfer(a, false, true, 1);
+        break;
+    case 0xc4:
+    case 0x29:
+        pc__ata_transfer(a, false, command == 0x29, a->multiple);
+        break;
+    case 0x30: /* WRITE, likewise */
+    case 0x31:
+        pc__ata_transfer(a, true, false, 1);
+        break;
+    case 0x34:
+        pc__ata_transfer(a, true, true, 1);
+        break;
+    case 0xc5:
+    case 0x39:
+        pc__ata_transfer(a, true, command == 0x39, a->multiple);
+        break;
+    case 0x90: /* EXECUTE DEVICE DIAGNOSTIC */
+        pc__ata_signature(a);
+        pc__ata_irq(a, true);
+        break;
+    case PC__ATA_IDENTIFY:
+        pc__ata_say_identity(a);
+        break;
+    default:
+        pc__ata_done(a, pc__ata_other(a));
+    }
+}
+
+/* The data register, 16 bits wide; a wider or narrower access moves so many bytes. */
+static uint64_t pc__ata_data(struct pc_ata *a, unsigned len, bool write, uint64_t val)
+{
+    uint64_t got = vmm_ones(len);
+
+    if (!(a->status & PC__ATA_DRQ) || a->writing != write || (a->device & PC__ATA_DEV1))
+        return got;
+    len = len < a->len - a->pos ? len : a->len - a->pos;
+    if (write)
+        memcpy(a->buf + a->pos, &val, len);
+    else
+        memcpy(&got, a->buf + a->pos, len);
+    a->pos += len;
+    if (a->pos == a->len)
+        pc__ata_moved(a);
+    return got;
+}
+
+/* There is no device 1: device 0 answers in its place, with a status of 0. */
+static uint8_t pc__ata_status(const struct pc_ata *a)
+{
+    return a->device & PC__ATA_DEV1 ? 0 : a->status;
+}
+
+static uint8_t pc__ata_get(struct pc_ata *a, unsigned reg)
+{
+    unsigned half = a->control & PC__ATA_HOB ? 1 : 0;
+
+    switch (reg) {
+    case PC__ATA_ERROR:
+        return a->error;
+    case PC__ATA_COUNT:
+        return a->count[half];
+    case PC__ATA_DEVICE:
+        return a->device | 0xa0; /* two bits that were always 1 once */
+    case PC__ATA_STATUS:
+        if (!(a->device & PC__ATA_DEV1))
+            pc__ata_irq(a, false);
+        return pc__ata_status(a);
+    default:
+        return a->lba[reg - PC__ATA_LBA][half];
+    }
+}
+
+static void pc__ata_push(uint8_t reg[2], uint8_t val)
+{
+    reg[1] = reg[0];
+    reg[0] = val;
+}
+
+/* Any of these writes clears HOB. In reset nothing is heard; device 1, which there is not, does not
+   carry out commands but the diagnostics of both. */
+static void pc__ata_put(struct pc_ata *a, unsigned reg, uint8_t val)
+{
+    enum { DIAGNOSTIC = 0x90 };
+
+    a->control &= (uint8_t)~PC__ATA_HOB;
+    if (a->control & PC__ATA_SRST)
+        return;
+    if (reg == PC__ATA_ERROR)
+        pc__ata_push(a->features, val);
+    else if (reg == PC__ATA_COUNT)
+        pc__ata_push(a->count, val);
+    else if (reg == PC__ATA_DEVICE)
+        a->device = val & 0x5f;
+    else if (reg != PC__ATA_STATUS)
+        pc__ata_push(a->lba[reg - PC__ATA_LBA], val);
+    else if (!(a->device & PC__ATA_DEV1) || val == DIAGNOSTIC)
+        pc__ata_command(a, val);
+}
+
+VMM_DEF void pc_ata_init(struct pc_ata *a, const struct pc_ata_desc *desc)
+{
+    memset(a, 0, sizeof *a);
+    a->desc = *desc;
+    a->heads = PC__ATA_HEADS;
+    a->per_track = PC__ATA_PER_TRACK;
+    pc__ata_signature(a);
+}
+
+VMM_DEF uint64_t pc_ata_command_read(void *ata, uint64_t off, unsigned len)
+{
+    struct pc_ata *a = (struct pc_ata *)ata;
+
+    if (off == PC__ATA_DATA)
+        return pc__ata_data(a, len, false, 0);
+    return (vmm_ones(len) & ~(uint64_t)0xff) | pc__ata_get(a, (unsigned)off & 7);
+}
+
+VMM_DEF void pc_ata_command_write(void *ata, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_ata *a = (struct pc_ata *)ata;
+
+    if (off == PC__ATA_DATA)
+        pc__ata_data(a, len, true, val);
+    else
+        pc__ata_put(a, (unsigned)off & 7, (uint8_t)val);
+}
+
+/* The alternate status does not touch the interrupt. */
+VMM_DEF uint64_t pc_ata_control_read(void *ata, uint64_t off, unsigned len)
+{
+    (void)off;
+    return (vmm_ones(len) & ~(uint64_t)0xff) | pc__ata_status((const struct pc_ata *)ata);
+}
+
+VMM_DEF void pc_ata_control_write(void *ata, uint64_t off, unsigned len, uint64_t val)
+{
+    struct pc_ata *a = (struct pc_ata *)ata;
+    bool was_reset = a->control & PC__ATA_SRST;
+
+    (void)len;
+    if (off)
+        return;
+    a->control = (uint8_t)val & (PC__ATA_NIEN | PC__ATA_SRST | PC__ATA_HOB);
+    if (val & PC__ATA_SRST) {
+        a->irq_level = false;
+        a->status = PC__ATA_BSY;
+        a->pos = a->len = a->left = 0;
+    } else if (was_reset) {
+        pc__ata_signature(a);
+    }
+    pc__ata_irq(a, a->irq_level);
 }
 
 /* >>power */

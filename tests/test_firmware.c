@@ -1,5 +1,5 @@
-/* test_firmware.c - what a PC's firmware finds: its image, its log, its items, the bridge to ISA.
-   MIT licence, see LICENSE
+/* test_firmware.c - what a PC's firmware finds: its image, its log, its items, the bridge to ISA,
+   an ATA disk. MIT licence, see LICENSE
 
    Numbers of ports and registers are written out from the specifications once more. */
 #define BOOT_IMPLEMENTATION
@@ -460,6 +460,298 @@ static void test_shadow(void)
     CHECK_EQ(look(0, 0x5c, 4), 0);
 }
 
+/* >>ata: 0x1f0 and 0x3f6, by their offsets */
+enum { DATA, ERROR, COUNT, LBA0, LBA1, LBA2, DEVICE, STATUS, CMD = STATUS, FEATURES = ERROR };
+enum { READY = 0x50, DRQ = 0x58, FAILED = 0x51, NSECTORS = 3 * 1008 + 5 };
+
+static struct {
+    struct pc_ata ata;
+    uint8_t sector[NSECTORS][512];
+    bool line, broken; /* broken: the host fails */
+    unsigned irqs, flushes, ios;
+} ide;
+
+static void ide_line(void *ctx, unsigned line, bool level)
+{
+    (void)ctx;
+    CHECK_EQ(line, 14);
+    ide.irqs += level && !ide.line;
+    ide.line = level;
+}
+
+static int ide_rw(void *ctx, bool write, void *buf, uint64_t sector, unsigned n)
+{
+    (void)ctx;
+    if (!CHECK(n && n <= 16 && sector < NSECTORS && n <= NSECTORS - sector))
+        return -EIO;
+    ide.ios++;
+    if (ide.broken)
+        return -EIO;
+    if (write)
+        memcpy(ide.sector[sector], buf, 512 * n);
+    else
+        memcpy(buf, ide.sector[sector], 512 * n);
+    return 0;
+}
+
+static int ide_flush(void *ctx)
+{
+    (void)ctx;
+    ide.flushes++;
+    return ide.broken ? -EIO : 0;
+}
+
+static void ide_power_on(uint64_t nsectors)
+{
+    struct pc_ata_desc d = {{ide_line, NULL, 14}, nsectors, "serial", ide_rw, ide_flush, NULL};
+
+    memset(&ide, 0, sizeof ide);
+    for (unsigned i = 0; i < NSECTORS; i++)
+        for (unsigned b = 0; b < 512; b++)
+            ide.sector[i][b] = (uint8_t)(i * 3 + b);
+    pc_ata_init(&ide.ata, &d);
+}
+
+static void out(unsigned reg, uint8_t val)
+{
+    pc_ata_command_write(&ide.ata, reg, 1, val);
+}
+
+static unsigned in(unsigned reg)
+{
+    return (unsigned)pc_ata_command_read(&ide.ata, reg, 1);
+}
+
+/* The status as polled: without a word to the interrupt. */
+static unsigned peek(void)
+{
+    return (unsigned)pc_ata_control_read(&ide.ata, 0, 1);
+}
+
+/* A command that addresses `count` sectors by LBA; one of 48 bits by the upper halves first. */
+static void command48(uint8_t cmd, uint64_t lba, unsigned count, bool is48)
+{
+    out(DEVICE, is48 ? 0x40 : 0xe0 | (uint8_t)(lba >> 24 & 15));
+    for (unsigned half = is48; half < 2; half--) {
+        out(COUNT, (uint8_t)(count >> 8 * half));
+        for (unsigned i = 0; i < 3; i++)
+            out(LBA0 + i, (uint8_t)(lba >> 8 * (i + 3 * half)));
+    }
+    out(CMD, cmd);
+}
+
+static bool reads(unsigned sector, unsigned n)
+{
+    bool same = true;
+
+    for (unsigned i = 0; i < 256 * n; i++)
+        same &= pc_ata_command_read(&ide.ata, DATA, 2) == vmm_get16(ide.sector[sector] + 2 * i);
+    return same;
+}
+
+static void writes(uint8_t val, unsigned n)
+{
+    for (unsigned i = 0; i < 256 * n; i++)
+        pc_ata_command_write(&ide.ata, DATA, 2, val * 0x101u);
+}
+
+static void test_ata_identity(void)
+{
+    uint16_t id[256];
+
+    ide_power_on(NSECTORS);
+    CHECK(in(STATUS) == READY && in(COUNT) == 1 && in(LBA0) == 1 && !in(LBA1) && !in(LBA2));
+    out(CMD, 0xec);
+    CHECK(ide.line && peek() == DRQ && ide.line);
+    CHECK(in(STATUS) == DRQ && !ide.line);
+    for (unsigned i = 0; i < 256; i++)
+        id[i] = (uint16_t)pc_ata_command_read(&ide.ata, DATA, 2);
+    CHECK(in(STATUS) == READY && ide.irqs == 1);
+    CHECK_EQ(pc_ata_command_read(&ide.ata, DATA, 2), 0xffff);
+    CHECK(id[0] == 0x40 && id[1] == 3 && id[3] == 16 && id[6] == 63);
+    CHECK_EQ(id[10], 's' << 8 | 'e');
+    CHECK_EQ(id[13], ' ' << 8 | ' ');
+    CHECK(id[47] == 0x8010 && (id[49] & 0x300) == 0x200 && !id[63] && !id[88]);
+    CHECK_EQ(id[60] | id[61] << 16, NSECTORS);
+    CHECK_EQ(id[100] | id[101] << 16, NSECTORS);
+    CHECK(id[57] == 3 * 1008 && !id[58] && (id[83] & 0x7400) == 0x7400);
+
+    ide_power_on((uint64_t)1 << 40); /* beyond 28 bits and CHS */
+    out(CMD, 0xec);
+    for (unsigned i = 0; i < 256; i++)
+        id[i] = (uint16_t)pc_ata_command_read(&ide.ata, DATA, 2);
+    CHECK(id[1] == 16383 && id[60] == 0xffff && id[61] == 0x0fff && id[102] == 0x100);
+}
+
+static void test_ata_reads(void)
+{
+    ide_power_on(NSECTORS);
+    command48(0x20, 7, 3, false);
+    CHECK(peek() == DRQ && ide.irqs == 1);
+    CHECK(reads(7, 3));
+    CHECK_EQ(in(STATUS), READY);
+    command48(0x20, 7, 3, false); /* an interrupt for each sector */
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(in(STATUS) == DRQ && !ide.line && reads(7 + i, 1) && ide.line == (i < 2));
+    CHECK_EQ(ide.irqs, 4);
+    CHECK_EQ(in(STATUS), READY);
+    command48(0x24, NSECTORS - 2, 2, true);
+    CHECK(reads(NSECTORS - 2, 2) && in(STATUS) == READY);
+    command48(0x20, 0, 0, false); /* 0 is 256 */
+    CHECK(reads(0, 255) && in(STATUS) == DRQ);
+    CHECK(reads(255, 1) && in(STATUS) == READY);
+    command48(0x20, 0, 1, false); /* by 32 bits */
+    for (unsigned i = 0; i < 128; i++)
+        CHECK_EQ(pc_ata_command_read(&ide.ata, DATA, 4), vmm_get32(ide.sector[0] + 4 * i));
+    CHECK_EQ(in(STATUS), READY);
+
+    out(DEVICE, 0xa0 | 5); /* cylinder 2, head 5, sector 63 */
+    out(LBA1, 2);
+    out(LBA2, 0);
+    out(LBA0, 63);
+    out(COUNT, 1);
+    out(CMD, 0x20);
+    CHECK(reads((2 * 16 + 5) * 63 + 62, 1) && in(STATUS) == READY);
+    out(DEVICE, 0xa3); /* 4 heads of 10 sectors: cylinder 2, head 3, sector 1 */
+    out(COUNT, 10);
+    out(CMD, 0x91);
+    out(COUNT, 1);
+    out(LBA0, 1);
+    out(CMD, 0x21);
+    CHECK(in(STATUS) == DRQ && reads((2 * 4 + 3) * 10, 1));
+    out(LBA0, 11);
+    out(CMD, 0x20);
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 0x10);
+    out(LBA0, 0);
+    out(CMD, 0x20);
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 0x10);
+}
+
+static void test_ata_writes(void)
+{
+    ide_power_on(NSECTORS);
+    command48(0x30, 9, 2, false);
+    CHECK(peek() == DRQ && !ide.irqs);
+    writes(0x11, 1);
+    CHECK(in(STATUS) == DRQ && ide.irqs == 1 && ide.sector[9][511] == 0x11);
+    CHECK_EQ(pc_ata_command_read(&ide.ata, DATA, 2), 0xffff); /* the other way round */
+    writes(0x22, 1);
+    CHECK(in(STATUS) == READY && ide.irqs == 2 && ide.sector[10][0] == 0x22);
+    CHECK_EQ(ide.sector[11][0], 33);
+    command48(0x34, NSECTORS - 1, 1, true);
+    writes(0x33, 1);
+    CHECK(in(STATUS) == READY && ide.sector[NSECTORS - 1][0] == 0x33);
+    out(CMD, 0xe7);
+    CHECK(in(STATUS) == READY && ide.flushes == 1);
+
+    out(COUNT, 8); /* eight for one interrupt */
+    out(CMD, 0xc6);
+    CHECK_EQ(in(STATUS), READY);
+    ide.irqs = 0;
+    command48(0xc5, 20, 10, false);
+    writes(0x44, 8);
+    CHECK(in(STATUS) == DRQ && ide.irqs == 1);
+    writes(0x44, 2);
+    CHECK(in(STATUS) == READY && ide.irqs == 2 && ide.sector[29][511] == 0x44);
+    CHECK_EQ(ide.sector[30][0], 90);
+    ide.irqs = 0;
+    command48(0x29, 20, 10, true);
+    CHECK(reads(20, 10) && ide.irqs == 1);
+    CHECK_EQ(in(STATUS), READY);
+    for (unsigned n = 3; n < 256; n += 29) { /* no power of two up to 16 */
+        out(COUNT, (uint8_t)n);
+        out(CMD, 0xc6);
+        CHECK(in(STATUS) == FAILED && in(ERROR) == 4);
+    }
+    command48(0xc4, 0, 1, false); /* and then the mode is off */
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 4);
+}
+
+static void test_ata_errors(void)
+{
+    static const struct {
+        uint64_t lba;
+        uint8_t cmd;
+        uint16_t count;
+        bool is48;
+        uint8_t error;
+    } cases[] = {
+        {NSECTORS, 0x20, 1, false, 0x10},
+        {NSECTORS - 1, 0x20, 2, false, 0x10},
+        {NSECTORS, 0x30, 1, false, 0x10},
+        {0xffffffffffff, 0x24, 1, true, 0x10},
+        {0xffffffffffff, 0x34, 0, true, 0x10},
+        {NSECTORS, 0x40, 1, false, 0x10},
+        {0, 0x40, 200, false, 0},
+        {0, 0x42, 0, true, 0x10},
+        {0, 0xc8, 1, false, 4},
+        {0, 0xa1, 0, false, 4},
+        {0, 0x08, 0, false, 4},
+        {0, 0xb0, 0, false, 4},
+        {0, 0x10, 0, false, 0},
+        {0, 0x7f, 0, false, 0},
+        {0, 0xe0, 0, false, 0},
+        {0, 0xff, 0, false, 4},
+    };
+
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ide_power_on(NSECTORS);
+        command48(cases[i].cmd, cases[i].lba, cases[i].count, cases[i].is48);
+        CHECK(ide.line && !ide.ios);
+        CHECK_EQ(in(ERROR), cases[i].error);
+        CHECK_EQ(in(STATUS), cases[i].error ? FAILED : READY);
+        CHECK(!ide.line);
+    }
+    ide_power_on(NSECTORS);
+    ide.broken = true;
+    command48(0x20, 0x123, 1, false);
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 0x40 && in(LBA0) == 0x23 && in(LBA1) == 1);
+    command48(0x30, 0, 1, false);
+    writes(1, 1);
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 4);
+    out(CMD, 0xea);
+    CHECK(in(STATUS) == FAILED && in(ERROR) == 4);
+    out(FEATURES, 3);
+    out(COUNT, 0x0c); /* PIO mode 4, but no DMA */
+    out(CMD, 0xef);
+    CHECK_EQ(in(STATUS), READY);
+    out(COUNT, 0x45);
+    out(CMD, 0xef);
+    CHECK_EQ(in(STATUS), FAILED);
+}
+
+static void test_ata_reset(void)
+{
+    ide_power_on(NSECTORS);
+    command48(0x30, 5, 1, false);
+    writes(0x55, 0);
+    pc_ata_control_write(&ide.ata, 0, 1, 6); /* SRST, nIEN, in the middle of a transfer */
+    CHECK(in(STATUS) == 0x80);
+    out(CMD, 0xec);
+    CHECK(in(STATUS) == 0x80 && !ide.line);
+    pc_ata_control_write(&ide.ata, 0, 1, 2);
+    CHECK(in(STATUS) == READY && in(ERROR) == 1 && in(COUNT) == 1 && in(LBA0) == 1);
+    CHECK_EQ(ide.sector[5][0], 15);
+    out(CMD, 0xec);
+    CHECK(!ide.line); /* nIEN */
+    pc_ata_control_write(&ide.ata, 0, 1, 0);
+    CHECK(ide.line);
+    out(COUNT, 0x12);
+    out(COUNT, 0x34);
+    pc_ata_control_write(&ide.ata, 0, 1, 0x80); /* HOB */
+    CHECK_EQ(in(COUNT), 0x12);
+    out(LBA0, 0);
+    CHECK_EQ(in(COUNT), 0x34);
+
+    out(DEVICE, 0xb0); /* nobody */
+    CHECK(in(STATUS) == 0 && peek() == 0);
+    ide.irqs = 0;
+    out(CMD, 0x20);
+    CHECK(in(STATUS) == 0 && !ide.irqs);
+    out(CMD, 0x90);
+    CHECK(in(STATUS) == READY && in(ERROR) == 1 && ide.irqs == 1);
+}
+
 int main(void)
 {
     test_image();
@@ -470,5 +762,10 @@ int main(void)
     test_items_by_transfer();
     test_isa();
     test_shadow();
+    test_ata_identity();
+    test_ata_reads();
+    test_ata_writes();
+    test_ata_errors();
+    test_ata_reset();
     CHECK_DONE("test_firmware");
 }
