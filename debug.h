@@ -5,7 +5,8 @@
                    SDM" volume 3, chapter 4), and what is there; what the instruction at an address
                    is called (general instructions and those of kernels; no vectors); which symbol
                    an address belongs to, by an ELF file, a System.map, or the table that a Linux
-                   kernel carries in its own memory; and where a stack came from.
+                   kernel carries in its own memory; and where a stack came from. And the stub that
+                   gdb speaks to ("Debugging with GDB", appendix E, the remote serial protocol).
 
    QUICK START     static bool peek(const struct vmm_mem *mem, const struct vmm_x86_regs *regs)
                    {
@@ -15,18 +16,23 @@
                    }
 
    CONFIGURATION   set everywhere: VMM_DEF, see vmm.h
+                   DBG_CPUS_MAX    vCPUs that gdb is shown; default 1024
+                   DBG_PACKET_MAX  bytes of one of its packets, at least 2048; default 4096
+                   DBG_TRAPS_MAX   its breakpoints in memory; default 256
                    set in one file: DEBUG_IMPLEMENTATION (or VMM_IMPLEMENTATION)
 
    DEPENDS ON      vmm.h alone.
 
-   THREADS         Nothing here locks or keeps state. The guest may run meanwhile: what is read is
-                   then what was there at some moment.
+   THREADS         Nothing here locks, and only struct dbg_gdb keeps state: one thread at a time, and
+                   dbg_gdb_owns on any while the guest runs. For the rest the guest may run
+                   meanwhile: what is read is then what was there at some moment.
    MEMORY          The caller's buffers alone.
    ERRORS          0 or -errno, without a sentence: an address without memory is no fault.
    GUEST TRUST     Page tables, stacks and registers may hold anything: every walk is bounded by the
-                   depth of the tables or by the caller's buffer, and goes through vmm_at.
+                   depth of the tables or by the caller's buffer, and goes through vmm_at. What
+                   gdb sends is trusted no more: it can change the guest, and nothing else.
 
-   Sections: >>walk >>disasm >>symbols >>stack */
+   Sections: >>walk >>disasm >>symbols >>stack >>gdb */
 #ifndef DEBUG_H
 #define DEBUG_H
 
@@ -108,6 +114,107 @@ VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_reg
                              uint64_t *addr, size_t n);
 /* 16, 32 or 64: how code at regs->cs is decoded. */
 VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
+
+/* >>gdb: a stub that stock gdb speaks to, over any stream of bytes. CPUs are threads, and stop and go
+   on as a whole. The owner stops them when it is asked to, or when one has a reason (dbg_gdb_why),
+   says so once all stand still, and lets them go when it is told to. */
+#ifndef DBG_CPUS_MAX
+#define DBG_CPUS_MAX 1024
+#endif
+#ifndef DBG_PACKET_MAX
+#define DBG_PACKET_MAX 4096 /* bytes of one packet, either way; at least 2048 */
+#endif
+#ifndef DBG_TRAPS_MAX
+#define DBG_TRAPS_MAX 256 /* breakpoints in memory */
+#endif
+
+enum dbg_machine { DBG_X86_64, DBG_X86_32, DBG_X86_16 }; /* how gdb disassembles */
+
+/* All that gdb sees and sets of a CPU that stands still. */
+struct dbg_x86_cpu {
+    struct vmm_x86_regs regs;
+    struct vmm_x86_fpu fpu;
+};
+
+enum dbg_go { DBG_STAY, DBG_RUN, DBG_STEP };
+
+enum dbg_why {                          /* enum vmm_debug_why, and: */
+               DBG_WHY_SHUTDOWN = 0x40, /* the CPU cannot go on: a triple fault */
+               DBG_WHY_FAULT = 0x80     /* it cannot, for the hypervisor cannot */
+};
+
+struct dbg_gdb_desc {
+    enum dbg_machine machine;
+    const struct vmm_mem *mem;
+    unsigned ncpus; /* at most DBG_CPUS_MAX */
+    bool stopped;   /* the guest waits for gdb; false: it runs, and is stopped when gdb comes */
+    struct vmm_stream stream; /* to gdb; rx_room: offer again what dbg_gdb_rx did not take */
+    /* A CPU that stands still; `write`: it is about to be changed. */
+    struct dbg_x86_cpu *(*cpu)(void *ctx, unsigned cpu, bool write);
+    /* All CPUs shall stop: dbg_gdb_stopped once they did. May be called again before that. */
+    void (*stop)(void *ctx);
+    /* go has an enum dbg_go for each CPU. `want` is for all of them, but step is as go says. Never
+       NULL; all zero when there is nothing to look for any more. */
+    void (*resume)(void *ctx, const uint8_t *go, const struct vmm_debug *want);
+    void (*kill)(void *ctx); /* the VM shall end */
+    void *ctx;
+};
+
+struct dbg_gdb { /* private */
+    struct dbg_gdb_desc desc;
+    const struct dbg__machine *machine;
+    bool there;   /* gdb is */
+    bool stopped; /* the guest is */
+    bool free;    /* it runs as if there were no gdb */
+    bool held;    /* nobody shall let it run but gdb */
+    bool awaits;  /* gdb wants to know when it stops */
+    bool asked;   /* by Ctrl-C */
+    bool no_ack, no_ack_next, tells_breaks, physical;
+    unsigned current; /* CPU of g, m and the like */
+    unsigned stepper; /* CPU of s */
+    unsigned listed;  /* CPUs that gdb knows of */
+    struct dbg__stop {
+        unsigned why; /* 0: it was asked to */
+        char kind;    /* of the break- or watchpoint, '1' to '4'; 0: none */
+        uint64_t addr;
+    } stop[DBG_CPUS_MAX], told;
+    unsigned teller; /* the CPU of told */
+    uint8_t go[DBG_CPUS_MAX];
+    struct dbg__trap {
+        uint64_t gva, gpa;
+        uint8_t saved[4];
+    } trap[DBG_TRAPS_MAX];
+    unsigned ntraps;
+    struct dbg__watch {
+        char kind; /* '1' to '4', as in Z1 to Z4 */
+        uint64_t addr, len;
+    } watch[VMM_BREAKS], owner[VMM_BREAKS]; /* what gdb asked for; for which a slot is */
+    unsigned nwatches;
+    struct vmm_debug want;
+    enum { DBG__IDLE, DBG__BODY, DBG__ESCAPED, DBG__SUM1, DBG__SUM2 } state;
+    bool too_long;
+    uint8_t sum, sum_told;
+    size_t in_len, out_len, out_at;
+    char in[DBG_PACKET_MAX + 1];
+    char out[DBG_PACKET_MAX + 8]; /* the last packet, which gdb may want again */
+};
+
+/* -EINVAL: a desc that cannot be. */
+VMM_DEF int dbg_gdb_init(struct dbg_gdb *g, const struct dbg_gdb_desc *desc);
+/* gdb came, or went without a word: then its breakpoints vanish and the guest goes on. */
+VMM_DEF void dbg_gdb_peer(struct dbg_gdb *g, bool there);
+/* Bytes from gdb; returns how many were taken. */
+VMM_DEF size_t dbg_gdb_rx(struct dbg_gdb *g, const void *buf, size_t len);
+/* There is room in the stream again. */
+VMM_DEF void dbg_gdb_tx_ready(struct dbg_gdb *g);
+/* Why this CPU stopped: bits of vmm_exit.code or enum dbg_why. For each that had a reason, the first
+   of them first; then dbg_gdb_stopped. */
+VMM_DEF void dbg_gdb_why(struct dbg_gdb *g, unsigned cpu, unsigned why);
+VMM_DEF void dbg_gdb_stopped(struct dbg_gdb *g);
+/* The breakpoint instruction at a linear address is one of gdb's; any thread, while a CPU runs. */
+VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const struct vmm_x86_regs *regs, uint64_t pc);
+/* The VM is over: gdb is told, if it waits for something. */
+VMM_DEF void dbg_gdb_over(struct dbg_gdb *g, uint8_t status);
 
 #ifdef __cplusplus
 }
@@ -1348,6 +1455,1501 @@ VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_reg
             addr[found++] = word;
     }
     return found;
+}
+
+/* >>gdb ------------------------------------------------------------------------------------- */
+
+#define DBG__EFAULT 14 /* errno as the protocol has it, in gdb's own numbers */
+#define DBG__EINVAL 22
+#define DBG__ENOSPC 28
+#define DBG__CTRL_C 3
+
+/* Text as it grows: the `room` characters behind the first `skip`; what is more is only counted. */
+struct dbg__text {
+    char *buf;
+    size_t room, len;
+    uint64_t skip;
+    bool more; /* something did not fit */
+};
+
+static void dbg__putc(struct dbg__text *t, char c)
+{
+    if (t->skip)
+        t->skip--;
+    else if (t->len < t->room)
+        t->buf[t->len++] = c;
+    else
+        t->more = true;
+}
+
+static void dbg__puts(struct dbg__text *t, const char *s)
+{
+    while (*s)
+        dbg__putc(t, *s++);
+}
+
+/* At least `digits` of them. */
+static void dbg__puthex(struct dbg__text *t, uint64_t v, unsigned digits)
+{
+    while (digits < 16 && v >> (4 * digits))
+        digits++;
+    while (digits-- > 0)
+        dbg__putc(t, "0123456789abcdef"[v >> (4 * digits) & 15]);
+}
+
+static void dbg__putdec(struct dbg__text *t, unsigned v)
+{
+    if (v >= 10)
+        dbg__putdec(t, v / 10);
+    dbg__putc(t, (char)('0' + v % 10));
+}
+
+static void dbg__putbytes(struct dbg__text *t, const void *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dbg__puthex(t, ((const uint8_t *)bytes)[i], 2);
+}
+
+static int dbg__digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A number of 1 to 16 digits at *p, which then is behind it. Packets end with a zero. */
+static bool dbg__gethex(const char **p, uint64_t *v)
+{
+    const char *s = *p;
+
+    for (*v = 0; dbg__digit(**p) >= 0; ++*p) {
+        if (*p - s == 16)
+            return false;
+        *v = *v << 4 | (unsigned)dbg__digit(**p);
+    }
+    return *p != s;
+}
+
+/* n bytes of two digits each. */
+static bool dbg__getbytes(const char **p, uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++, *p += 2) {
+        int high = dbg__digit((*p)[0]), low = high < 0 ? -1 : dbg__digit((*p)[1]);
+        if (low < 0)
+            return false;
+        bytes[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+/* Exactly this character comes next. */
+static bool dbg__getc(const char **p, char c)
+{
+    return **p == c && ++*p;
+}
+
+/* >>gdb registers: one table makes the description that gdb reads and moves the values, so that the
+   two cannot disagree. gdb knows its "standard features" by the names of their registers. */
+
+enum dbg__how {
+    DBG__PLAIN,
+    DBG__PC,  /* gdb knows no segments: for it, this is a linear address */
+    DBG__TAGS /* gdb wants two bits a register */
+};
+
+struct dbg__reg {
+    const char *name, *type;
+    uint8_t bits, size; /* as gdb has it; bytes as struct dbg_x86_cpu has it */
+    uint16_t at;
+    enum dbg__how how;
+};
+
+struct dbg__feature {
+    const char *name, *types, *group;
+    const struct dbg__reg *reg;
+    unsigned n;
+};
+
+struct dbg__machine {
+    const char *arch;
+    const struct dbg__feature *feature;
+    unsigned n;
+};
+
+#define DBG__REG(name, type, bits, field)                                                          \
+    {                                                                                              \
+        name, type, bits, sizeof((struct dbg_x86_cpu *)0)->field,                                  \
+            offsetof(struct dbg_x86_cpu, field), DBG__PLAIN                                        \
+    }
+#define DBG__GPR(name, type, bits, id) DBG__REG(name, type, bits, regs.gpr[id])
+#define DBG__FLAGS_AND_SEGMENTS                                                                    \
+    DBG__REG("eflags", "i386_eflags", 32, regs.rflags),                                            \
+        DBG__REG("cs", "int32", 32, regs.cs.selector),                                             \
+        DBG__REG("ss", "int32", 32, regs.ss.selector),                                             \
+        DBG__REG("ds", "int32", 32, regs.ds.selector),                                             \
+        DBG__REG("es", "int32", 32, regs.es.selector),                                             \
+        DBG__REG("fs", "int32", 32, regs.fs.selector),                                             \
+        DBG__REG("gs", "int32", 32, regs.gs.selector)
+#define DBG__ST(n) DBG__REG("st" #n, "i387_ext", 80, fpu.st[n])
+#define DBG__HALF(name, field, high)                                                               \
+    {                                                                                              \
+        name, "int", 32, 4, offsetof(struct dbg_x86_cpu, field) + (high), DBG__PLAIN               \
+    }
+#define DBG__X87                                                                                   \
+    DBG__ST(0), DBG__ST(1), DBG__ST(2), DBG__ST(3), DBG__ST(4), DBG__ST(5), DBG__ST(6),            \
+        DBG__ST(7), DBG__REG("fctrl", "int", 32, fpu.fcw), DBG__REG("fstat", "int", 32, fpu.fsw),  \
+        {"ftag", "int", 32, 1, offsetof(struct dbg_x86_cpu, fpu.ftw), DBG__TAGS},                  \
+        DBG__HALF("fiseg", fpu.fip, 4), DBG__HALF("fioff", fpu.fip, 0),                            \
+        DBG__HALF("foseg", fpu.fdp, 4), DBG__HALF("fooff", fpu.fdp, 0),                            \
+        DBG__REG("fop", "int", 32, fpu.fop)
+#define DBG__XMM(n) DBG__REG("xmm" #n, "vec128", 128, fpu.xmm[n])
+#define DBG__XMM8                                                                                  \
+    DBG__XMM(0), DBG__XMM(1), DBG__XMM(2), DBG__XMM(3), DBG__XMM(4), DBG__XMM(5), DBG__XMM(6),     \
+        DBG__XMM(7)
+#define DBG__PC_REG(name, bits)                                                                    \
+    {                                                                                              \
+        name, "code_ptr", bits, 8, offsetof(struct dbg_x86_cpu, regs.rip), DBG__PC                 \
+    }
+
+static const struct dbg__reg dbg__core64[] = {
+    DBG__GPR("rax", "int64", 64, VMM_RAX),
+    DBG__GPR("rbx", "int64", 64, VMM_RBX),
+    DBG__GPR("rcx", "int64", 64, VMM_RCX),
+    DBG__GPR("rdx", "int64", 64, VMM_RDX),
+    DBG__GPR("rsi", "int64", 64, VMM_RSI),
+    DBG__GPR("rdi", "int64", 64, VMM_RDI),
+    DBG__GPR("rbp", "data_ptr", 64, VMM_RBP),
+    DBG__GPR("rsp", "data_ptr", 64, VMM_RSP),
+    DBG__GPR("r8", "int64", 64, VMM_R8),
+    DBG__GPR("r9", "int64", 64, VMM_R9),
+    DBG__GPR("r10", "int64", 64, VMM_R10),
+    DBG__GPR("r11", "int64", 64, VMM_R11),
+    DBG__GPR("r12", "int64", 64, VMM_R12),
+    DBG__GPR("r13", "int64", 64, VMM_R13),
+    DBG__GPR("r14", "int64", 64, VMM_R14),
+    DBG__GPR("r15", "int64", 64, VMM_R15),
+    DBG__PC_REG("rip", 64),
+    DBG__FLAGS_AND_SEGMENTS,
+    DBG__X87,
+};
+
+static const struct dbg__reg dbg__core32[] = {
+    DBG__GPR("eax", "int32", 32, VMM_RAX),
+    DBG__GPR("ecx", "int32", 32, VMM_RCX),
+    DBG__GPR("edx", "int32", 32, VMM_RDX),
+    DBG__GPR("ebx", "int32", 32, VMM_RBX),
+    DBG__GPR("esp", "data_ptr", 32, VMM_RSP),
+    DBG__GPR("ebp", "data_ptr", 32, VMM_RBP),
+    DBG__GPR("esi", "int32", 32, VMM_RSI),
+    DBG__GPR("edi", "int32", 32, VMM_RDI),
+    DBG__PC_REG("eip", 32),
+    DBG__FLAGS_AND_SEGMENTS,
+    DBG__X87,
+};
+
+static const struct dbg__reg dbg__sse64[] = {
+    DBG__XMM8,    DBG__XMM(8),  DBG__XMM(9),  DBG__XMM(10), DBG__XMM(11),
+    DBG__XMM(12), DBG__XMM(13), DBG__XMM(14), DBG__XMM(15), DBG__REG("mxcsr", "int", 32, fpu.mxcsr),
+};
+
+static const struct dbg__reg dbg__sse32[] = {DBG__XMM8, DBG__REG("mxcsr", "int", 32, fpu.mxcsr)};
+
+static const struct dbg__reg dbg__bases[] = {
+    DBG__REG("fs_base", "int", 64, regs.fs.base),
+    DBG__REG("gs_base", "int", 64, regs.gs.base),
+};
+
+static const struct dbg__reg dbg__system[] = {
+    DBG__REG("cr0", "int64", 64, regs.cr0),         DBG__REG("cr2", "int64", 64, regs.cr2),
+    DBG__REG("cr3", "int64", 64, regs.cr3),         DBG__REG("cr4", "int64", 64, regs.cr4),
+    DBG__REG("efer", "int64", 64, regs.efer),       DBG__REG("cs_base", "int64", 64, regs.cs.base),
+    DBG__REG("ss_base", "int64", 64, regs.ss.base), DBG__REG("ds_base", "int64", 64, regs.ds.base),
+    DBG__REG("es_base", "int64", 64, regs.es.base),
+};
+
+static const char dbg__flag_types[] =
+    "<flags id=\"i386_eflags\" size=\"4\">"
+    "<field name=\"CF\" start=\"0\" end=\"0\"/><field name=\"\" start=\"1\" end=\"1\"/>"
+    "<field name=\"PF\" start=\"2\" end=\"2\"/><field name=\"AF\" start=\"4\" end=\"4\"/>"
+    "<field name=\"ZF\" start=\"6\" end=\"6\"/><field name=\"SF\" start=\"7\" end=\"7\"/>"
+    "<field name=\"TF\" start=\"8\" end=\"8\"/><field name=\"IF\" start=\"9\" end=\"9\"/>"
+    "<field name=\"DF\" start=\"10\" end=\"10\"/><field name=\"OF\" start=\"11\" end=\"11\"/>"
+    "<field name=\"NT\" start=\"14\" end=\"14\"/><field name=\"RF\" start=\"16\" end=\"16\"/>"
+    "<field name=\"VM\" start=\"17\" end=\"17\"/><field name=\"AC\" start=\"18\" end=\"18\"/>"
+    "<field name=\"VIF\" start=\"19\" end=\"19\"/><field name=\"VIP\" start=\"20\" end=\"20\"/>"
+    "<field name=\"ID\" start=\"21\" end=\"21\"/></flags>";
+
+static const char dbg__vector_types[] =
+    "<vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/>"
+    "<vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/>"
+    "<vector id=\"v16i8\" type=\"int8\" count=\"16\"/>"
+    "<vector id=\"v8i16\" type=\"int16\" count=\"8\"/>"
+    "<vector id=\"v4i32\" type=\"int32\" count=\"4\"/>"
+    "<vector id=\"v2i64\" type=\"int64\" count=\"2\"/>"
+    "<union id=\"vec128\"><field name=\"v4_float\" type=\"v4f\"/>"
+    "<field name=\"v2_double\" type=\"v2d\"/><field name=\"v16_int8\" type=\"v16i8\"/>"
+    "<field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/>"
+    "<field name=\"v2_int64\" type=\"v2i64\"/><field name=\"uint128\" type=\"uint128\"/></union>";
+
+#define DBG__FEATURE(name, types, group, regs)                                                     \
+    {                                                                                              \
+        name, types, group, regs, sizeof(regs) / sizeof((regs)[0])                                 \
+    }
+#define DBG__SYSTEM DBG__FEATURE("vmm.x86.system", "", "system", dbg__system)
+
+static const struct dbg__feature dbg__features64[] = {
+    DBG__FEATURE("org.gnu.gdb.i386.core", dbg__flag_types, NULL, dbg__core64),
+    DBG__FEATURE("org.gnu.gdb.i386.sse", dbg__vector_types, NULL, dbg__sse64),
+    DBG__FEATURE("org.gnu.gdb.i386.segments", "", NULL, dbg__bases),
+    DBG__SYSTEM,
+};
+
+static const struct dbg__feature dbg__features32[] = {
+    DBG__FEATURE("org.gnu.gdb.i386.core", dbg__flag_types, NULL, dbg__core32),
+    DBG__FEATURE("org.gnu.gdb.i386.sse", dbg__vector_types, NULL, dbg__sse32),
+    DBG__FEATURE("vmm.x86.segments", "", "system", dbg__bases),
+    DBG__SYSTEM,
+};
+
+static const struct dbg__machine dbg__machines[] = {
+    [DBG_X86_64] = {"i386:x86-64", dbg__features64, 4},
+    [DBG_X86_32] = {"i386", dbg__features32, 4},
+    [DBG_X86_16] = {"i8086", dbg__features32, 4},
+};
+
+/* What gdb calls register n. NULL: there are not so many. */
+static const struct dbg__reg *dbg__reg_at(const struct dbg_gdb *g, uint64_t n)
+{
+    for (unsigned i = 0; i < g->machine->n; i++) {
+        const struct dbg__feature *f = &g->machine->feature[i];
+        if (n < f->n)
+            return &f->reg[n];
+        n -= f->n;
+    }
+    return NULL;
+}
+
+/* 64-bit code has no code segment base. */
+static uint64_t dbg__code_base(const struct vmm_x86_regs *r)
+{
+    return r->efer & DBG__EFER_LMA && r->cs.attr & 0x2000 ? 0 : r->cs.base;
+}
+
+/* Bytes of a value, by which it lies in struct dbg_x86_cpu and in the protocol. */
+static unsigned dbg__reg_len(const struct dbg__reg *reg)
+{
+    return reg->bits / 8u < reg->size ? reg->bits / 8u : reg->size;
+}
+
+static void dbg__reg_read(const struct dbg_x86_cpu *cpu, const struct dbg__reg *reg, uint8_t *buf)
+{
+    const uint8_t *at = (const uint8_t *)cpu + reg->at;
+
+    memset(buf, 0, 16);
+    if (reg->how == DBG__PC)
+        vmm_put64(buf, cpu->regs.rip + dbg__code_base(&cpu->regs));
+    else if (reg->how == DBG__TAGS) /* in use: 0 (valid), else 3 (empty) */
+        for (unsigned i = 0; i < 8; i++)
+            buf[i / 4] |= (uint8_t)(*at >> i & 1 ? 0 : 3 << 2 * (i % 4));
+    else
+        memcpy(buf, at, dbg__reg_len(reg));
+}
+
+static void dbg__reg_write(struct dbg_x86_cpu *cpu, const struct dbg__reg *reg, const uint8_t *buf)
+{
+    uint8_t *at = (uint8_t *)cpu + reg->at;
+
+    memset(at, 0, reg->size);
+    if (reg->how == DBG__TAGS)
+        for (unsigned i = 0; i < 8; i++)
+            *at |= (uint8_t)((buf[i / 4] >> 2 * (i % 4) & 3) != 3) << i;
+    else
+        memcpy(at, buf, dbg__reg_len(reg));
+    if (reg->how == DBG__PC)
+        cpu->regs.rip -= dbg__code_base(&cpu->regs);
+    if (reg->how == DBG__PC && reg->bits < 64)
+        cpu->regs.rip &= 0xffffffff;
+}
+
+static void dbg__put_attribute(struct dbg__text *t, const char *name, const char *value)
+{
+    dbg__puts(t, name);
+    dbg__puts(t, "=\"");
+    dbg__puts(t, value);
+    dbg__puts(t, "\"");
+}
+
+static void dbg__describe_reg(struct dbg__text *t, const struct dbg__reg *reg, const char *group)
+{
+    dbg__puts(t, "<reg ");
+    dbg__put_attribute(t, "name", reg->name);
+    dbg__puts(t, " bitsize=\"");
+    dbg__putdec(t, reg->bits);
+    dbg__puts(t, "\"");
+    dbg__put_attribute(t, " type", reg->type);
+    if (group)
+        dbg__put_attribute(t, " group", group);
+    dbg__puts(t, "/>");
+}
+
+/* "Target Description Format". None of the protocol's own characters ($ # } *) is in it. */
+static void dbg__describe(const struct dbg_gdb *g, struct dbg__text *t)
+{
+    dbg__puts(t, "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"
+                 "<architecture>");
+    dbg__puts(t, g->machine->arch);
+    dbg__puts(t, "</architecture>");
+    for (unsigned i = 0; i < g->machine->n; i++) {
+        const struct dbg__feature *f = &g->machine->feature[i];
+        dbg__puts(t, "<feature ");
+        dbg__put_attribute(t, "name", f->name);
+        dbg__puts(t, ">");
+        dbg__puts(t, f->types);
+        for (unsigned k = 0; k < f->n; k++)
+            dbg__describe_reg(t, &f->reg[k], f->group);
+        dbg__puts(t, "</feature>");
+    }
+    dbg__puts(t, "</target>");
+}
+
+static void dbg__list_threads(const struct dbg_gdb *g, struct dbg__text *t)
+{
+    dbg__puts(t, "<?xml version=\"1.0\"?><threads>");
+    for (unsigned i = 0; i < g->desc.ncpus; i++) {
+        dbg__puts(t, "<thread id=\"");
+        dbg__puthex(t, i + 1, 1);
+        dbg__puts(t, "\" name=\"vcpu");
+        dbg__putdec(t, i);
+        dbg__puts(t, "\"/>");
+    }
+    dbg__puts(t, "</threads>");
+}
+
+/* >>gdb memory: as the current CPU sees it, without the breakpoints that are in it. */
+
+static const uint8_t dbg__trap_insn[] = {0xcc}; /* INT3 */
+
+static struct dbg_x86_cpu *dbg__cpu(struct dbg_gdb *g, bool write)
+{
+    return g->desc.cpu(g->desc.ctx, g->current, write);
+}
+
+/* The host's view of the bytes at an address, *n of at most len, and where that is. */
+static uint8_t *dbg__at(struct dbg_gdb *g, bool physical, uint64_t addr, size_t len, size_t *n,
+                        uint64_t *gpa)
+{
+    struct dbg_page page = {.gpa = addr};
+    uint64_t left;
+
+    if (!physical && dbg_x86_walk(g->desc.mem, &dbg__cpu(g, false)->regs, addr, &page))
+        return NULL;
+    left = 4096 - (page.gpa & 4095);
+    *n = len < left ? len : (size_t)left;
+    *gpa = page.gpa;
+    return (uint8_t *)vmm_at(g->desc.mem, page.gpa, *n);
+}
+
+/* Where byte k of a breakpoint is within n bytes at gpa; -1: not there. */
+static int dbg__trap_within(const struct dbg__trap *t, size_t k, uint64_t gpa, size_t n)
+{
+    uint64_t off = t->gpa + k - gpa;
+
+    return off < n ? (int)off : -1;
+}
+
+/* Puts what the guest has below gdb's breakpoints into a copy of its memory. */
+static void dbg__hide_traps(const struct dbg_gdb *g, uint64_t gpa, uint8_t *buf, size_t n)
+{
+    for (unsigned i = 0; i < g->ntraps; i++)
+        for (size_t k = 0; k < sizeof dbg__trap_insn; k++) {
+            int at = dbg__trap_within(&g->trap[i], k, gpa, n);
+            if (at >= 0)
+                buf[at] = g->trap[i].saved[k];
+        }
+}
+
+/* The opposite: what is about to be written goes below the breakpoints. Two of them may be at the
+   same place: first all take note. */
+static void dbg__keep_traps(struct dbg_gdb *g, uint64_t gpa, uint8_t *buf, size_t n)
+{
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned i = 0; i < g->ntraps; i++)
+            for (size_t k = 0; k < sizeof dbg__trap_insn; k++) {
+                int at = dbg__trap_within(&g->trap[i], k, gpa, n);
+                if (at >= 0 && pass == 0)
+                    g->trap[i].saved[k] = buf[at];
+                else if (at >= 0)
+                    buf[at] = dbg__trap_insn[k];
+            }
+}
+
+/* What cannot be read ends it; nothing at all is an error. */
+static bool dbg__read(struct dbg_gdb *g, struct dbg__text *r, uint64_t addr, uint64_t len)
+{
+    uint8_t chunk[64];
+    uint64_t gpa, done = 0;
+    size_t n;
+
+    if (len > r->room / 2)
+        len = r->room / 2;
+    while (done < len) {
+        const uint8_t *at = dbg__at(g, g->physical, addr + done,
+                                    len - done < 64 ? (size_t)(len - done) : 64, &n, &gpa);
+        if (!at)
+            break;
+        memcpy(chunk, at, n);
+        dbg__hide_traps(g, gpa, chunk, n);
+        dbg__putbytes(r, chunk, n);
+        done += n;
+    }
+    return done || !len;
+}
+
+/* All of it or, after what went before an error, not. */
+static bool dbg__write(struct dbg_gdb *g, uint64_t addr, uint8_t *buf, size_t len)
+{
+    uint64_t gpa;
+    size_t n;
+
+    for (; len; addr += n, buf += n, len -= n) {
+        uint8_t *at = dbg__at(g, g->physical, addr, len, &n, &gpa);
+        if (!at)
+            return false;
+        dbg__keep_traps(g, gpa, buf, n);
+        memcpy(at, buf, n);
+    }
+    return true;
+}
+
+/* >>gdb breakpoints: those in memory are kept by their physical address, for the page tables may be
+   others by the time that they are taken out. */
+
+static struct dbg__trap *dbg__trap_find(struct dbg_gdb *g, uint64_t gva)
+{
+    for (unsigned i = 0; i < g->ntraps; i++)
+        if (g->trap[i].gva == gva)
+            return &g->trap[i];
+    return NULL;
+}
+
+/* 0 or an error of the protocol. */
+static unsigned dbg__trap_add(struct dbg_gdb *g, uint64_t gva)
+{
+    struct dbg__trap *t = &g->trap[g->ntraps];
+    size_t n, len = sizeof dbg__trap_insn;
+    uint64_t gpa;
+    uint8_t *at;
+
+    if (dbg__trap_find(g, gva))
+        return 0;
+    if (g->ntraps == DBG_TRAPS_MAX)
+        return DBG__ENOSPC;
+    at = dbg__at(g, false, gva, len, &n, &gpa);
+    if (!at || n < len)
+        return DBG__EFAULT;
+    t->gva = gva;
+    t->gpa = gpa;
+    memcpy(t->saved, at, len);
+    dbg__hide_traps(g, gpa, t->saved, len); /* another address may lead there, too */
+    memcpy(at, dbg__trap_insn, len);
+    g->ntraps++;
+    return 0;
+}
+
+/* The guest may have written something else there meanwhile; that stays. */
+static void dbg__trap_del(struct dbg_gdb *g, struct dbg__trap *t)
+{
+    struct dbg__trap old = *t;
+    uint8_t *at = (uint8_t *)vmm_at(g->desc.mem, old.gpa, sizeof dbg__trap_insn);
+
+    *t = g->trap[--g->ntraps];
+    for (unsigned i = 0; i < g->ntraps; i++)
+        if (g->trap[i].gpa == old.gpa)
+            return;
+    if (at && !memcmp(at, dbg__trap_insn, sizeof dbg__trap_insn))
+        memcpy(at, old.saved, sizeof dbg__trap_insn);
+}
+
+VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const struct vmm_x86_regs *regs, uint64_t pc)
+{
+    struct dbg_page page;
+
+    if (!g->ntraps || dbg_x86_walk(g->desc.mem, regs, pc, &page))
+        return false;
+    for (unsigned i = 0; i < g->ntraps; i++)
+        if (g->trap[i].gpa == page.gpa)
+            return true;
+    return false;
+}
+
+/* Slots for one watch: as many as aligned pieces cover it. */
+static bool dbg__slots_for(struct dbg_gdb *g, const struct dbg__watch *w, unsigned *used)
+{
+    static const enum vmm_break_kind kinds[] = {VMM_BREAK_EXEC, VMM_BREAK_WRITE, VMM_BREAK_ACCESS,
+                                                VMM_BREAK_ACCESS};
+    uint64_t addr = w->addr, len = w->kind == '1' ? 1 : w->len;
+
+    while (len) {
+        uint8_t size = 8;
+        while (addr & (size - 1u) || size > len)
+            size >>= 1;
+        if (*used == VMM_BREAKS)
+            return false;
+        g->owner[*used] = *w;
+        g->want.slot[(*used)++] = (struct vmm_break){addr, size, kinds[w->kind - '1']};
+        addr += size;
+        len -= size;
+    }
+    return true;
+}
+
+/* False: there are not enough slots for all. */
+static bool dbg__assign_slots(struct dbg_gdb *g)
+{
+    unsigned used = 0;
+    bool fits = true;
+
+    memset(g->want.slot, 0, sizeof g->want.slot);
+    for (unsigned i = 0; i < g->nwatches && fits; i++)
+        fits = dbg__slots_for(g, &g->watch[i], &used);
+    return fits;
+}
+
+static struct dbg__watch *dbg__watch_find(struct dbg_gdb *g, const struct dbg__watch *w)
+{
+    for (unsigned i = 0; i < g->nwatches; i++)
+        if (g->watch[i].kind == w->kind && g->watch[i].addr == w->addr && g->watch[i].len == w->len)
+            return &g->watch[i];
+    return NULL;
+}
+
+static void dbg__watch_del(struct dbg_gdb *g, struct dbg__watch *w)
+{
+    if (!w)
+        return;
+    *w = g->watch[--g->nwatches];
+    dbg__assign_slots(g);
+}
+
+static unsigned dbg__watch_add(struct dbg_gdb *g, const struct dbg__watch *w)
+{
+    if (dbg__watch_find(g, w))
+        return 0;
+    if (!w->len)
+        return DBG__EINVAL;
+    if (g->nwatches == VMM_BREAKS)
+        return DBG__ENOSPC;
+    g->watch[g->nwatches++] = *w;
+    if (dbg__assign_slots(g))
+        return 0;
+    dbg__watch_del(g, &g->watch[g->nwatches - 1]);
+    return DBG__ENOSPC;
+}
+
+/* >>gdb packets: a reply is made behind '$' in g->out, which is kept until the next. */
+
+static void dbg__flush(struct dbg_gdb *g)
+{
+    size_t n = 1;
+
+    while (g->out_at < g->out_len && n) {
+        n = g->desc.stream.write(g->desc.stream.ctx, g->out + g->out_at, g->out_len - g->out_at);
+        g->out_at += n;
+    }
+}
+
+static bool dbg__flushed(const struct dbg_gdb *g)
+{
+    return g->out_at == g->out_len;
+}
+
+static struct dbg__text dbg__begin(struct dbg_gdb *g)
+{
+    g->out[0] = '+';
+    g->out[1] = '$';
+    return (struct dbg__text){g->out + 2, DBG_PACKET_MAX, 0, 0, false};
+}
+
+/* `ack`: the packet answers one that wants to be acknowledged. */
+static void dbg__end(struct dbg_gdb *g, struct dbg__text *r, bool ack)
+{
+    uint8_t sum = 0;
+
+    for (size_t i = 0; i < r->len; i++)
+        sum += (uint8_t)r->buf[i];
+    r->room += 3;
+    dbg__putc(r, '#');
+    dbg__puthex(r, sum, 2);
+    g->out_len = 2 + r->len;
+    g->out_at = ack ? 0 : 1;
+    dbg__flush(g);
+}
+
+/* One character that is no packet. */
+static void dbg__send(struct dbg_gdb *g, char c)
+{
+    g->out[0] = c;
+    g->out_len = 1;
+    g->out_at = 0;
+    dbg__flush(g);
+}
+
+/* '-': the other side did not understand. */
+static void dbg__again(struct dbg_gdb *g)
+{
+    g->out_at = g->out_len ? 1 : 0;
+    dbg__flush(g);
+}
+
+static void dbg__error(struct dbg__text *r, unsigned err)
+{
+    r->len = 0;
+    dbg__puts(r, err ? "E" : "OK");
+    if (err)
+        dbg__puthex(r, err, 2);
+}
+
+/* >>gdb stopping and going on */
+
+/* "Stop Reply Packets". The signals are gdb's own numbers, those of most Unixes. */
+static void dbg__put_stop(const struct dbg_gdb *g, struct dbg__text *r)
+{
+    const struct dbg__stop *s = &g->told;
+    unsigned signo = 5; /* SIGTRAP */
+
+    if (s->why & DBG_WHY_SHUTDOWN)
+        signo = 11; /* SIGSEGV */
+    else if (s->why & DBG_WHY_FAULT)
+        signo = 4; /* SIGILL */
+    else if (!s->why && g->asked)
+        signo = 2; /* SIGINT */
+    dbg__puts(r, "T");
+    dbg__puthex(r, signo, 2);
+    if (s->kind > '1') {
+        dbg__puts(r, s->kind == '2' ? "watch:" : s->kind == '3' ? "rwatch:" : "awatch:");
+        dbg__puthex(r, s->addr, 1);
+        dbg__puts(r, ";");
+    } else if (g->tells_breaks && (s->kind || s->why & VMM_DEBUG_TRAP)) {
+        dbg__puts(r, s->kind ? "hwbreak:;" : "swbreak:;");
+    }
+    dbg__puts(r, "thread:");
+    dbg__puthex(r, g->teller + 1, 1);
+    dbg__puts(r, ";");
+}
+
+VMM_DEF void dbg_gdb_why(struct dbg_gdb *g, unsigned cpu, unsigned why)
+{
+    struct dbg__stop *s = &g->stop[cpu];
+
+    *s = (struct dbg__stop){.why = why};
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (why >> i & 1 && g->want.slot[i].len) {
+            s->kind = g->owner[i].kind;
+            s->addr = g->want.slot[i].addr;
+            break;
+        }
+    if (!g->told.why) {
+        g->teller = cpu;
+        g->told = *s;
+    }
+}
+
+/* Something that will not happen again by itself when the CPU goes on, and is still of interest. */
+static bool dbg__is_due(const struct dbg_gdb *g, const struct dbg__stop *s)
+{
+    if (s->why & (DBG_WHY_SHUTDOWN | DBG_WHY_FAULT))
+        return true;
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (s->kind > '1' && g->want.slot[i].len && g->owner[i].kind == s->kind &&
+            g->want.slot[i].addr == s->addr)
+            return true;
+    return false;
+}
+
+/* A CPU that stopped for a reason of its own while another's was told first. */
+static bool dbg__tell_due(struct dbg_gdb *g)
+{
+    for (unsigned i = 0; i < g->desc.ncpus; i++) {
+        struct dbg__stop *s = &g->stop[i];
+        if (g->go[i] != DBG_STAY && dbg__is_due(g, s)) {
+            g->told = *s;
+            g->teller = g->current = i;
+            *s = (struct dbg__stop){0};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lets CPUs go as g->go says. True: one of them had something to tell, which now is in the reply. */
+static bool dbg__resume(struct dbg_gdb *g, struct dbg__text *r)
+{
+    if (dbg__tell_due(g)) {
+        dbg__put_stop(g, r);
+        return true;
+    }
+    for (unsigned i = 0; i < g->desc.ncpus; i++)
+        if (g->go[i] != DBG_STAY)
+            g->stop[i] = (struct dbg__stop){0};
+    g->told = (struct dbg__stop){0};
+    g->stopped = g->asked = false;
+    g->awaits = true;
+    g->want.traps = g->ntraps > 0;
+    g->desc.resume(g->desc.ctx, g->go, &g->want);
+    return false;
+}
+
+/* As if there never had been a gdb. */
+static void dbg__release(struct dbg_gdb *g)
+{
+    while (g->ntraps)
+        dbg__trap_del(g, &g->trap[0]);
+    g->nwatches = 0;
+    memset(&g->want, 0, sizeof g->want);
+    memset(g->stop, 0, sizeof g->stop);
+    memset(g->go, DBG_RUN, sizeof g->go);
+    g->told = (struct dbg__stop){0};
+    g->stopped = g->awaits = g->asked = false;
+    g->free = true;
+    g->desc.resume(g->desc.ctx, g->go, &g->want);
+}
+
+static void dbg__tell_stop(struct dbg_gdb *g)
+{
+    struct dbg__text r = dbg__begin(g);
+
+    g->awaits = false;
+    dbg__put_stop(g, &r);
+    dbg__end(g, &r, false);
+}
+
+VMM_DEF void dbg_gdb_stopped(struct dbg_gdb *g)
+{
+    g->stopped = true;
+    if (g->told.why)
+        g->stop[g->teller] = (struct dbg__stop){0};
+    else
+        g->teller = g->current;
+    g->current = g->stepper = g->teller;
+    if (g->free || (!g->there && !g->held))
+        dbg__release(g);
+    else if (g->there && g->awaits && dbg__flushed(g))
+        dbg__tell_stop(g); /* else once there is room */
+    else if (g->there && g->desc.stream.rx_room)
+        g->desc.stream.rx_room(g->desc.stream.ctx);
+}
+
+/* >>gdb commands: each gets what follows its name; false: no reply now. An empty reply says that
+   there is no such command. */
+
+static bool dbg__cmd_status(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    dbg__put_stop(g, r);
+    return true;
+}
+
+static bool dbg__cmd_read_regs(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    const struct dbg__reg *reg;
+    uint8_t buf[16];
+
+    (void)args;
+    for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++) {
+        dbg__reg_read(dbg__cpu(g, false), reg, buf);
+        dbg__putbytes(r, buf, reg->bits / 8u);
+    }
+    return true;
+}
+
+/* All registers or none: the first pass only looks. */
+static bool dbg__cmd_write_regs(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    const struct dbg__reg *reg;
+    uint8_t buf[16] = {0};
+
+    for (unsigned pass = 0; pass < 2; pass++) {
+        const char *p = args;
+        for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++) {
+            if (!dbg__getbytes(&p, buf, reg->bits / 8u)) {
+                dbg__error(r, DBG__EINVAL);
+                return true;
+            }
+            if (pass)
+                dbg__reg_write(dbg__cpu(g, true), reg, buf);
+        }
+    }
+    dbg__error(r, 0);
+    return true;
+}
+
+static bool dbg__cmd_read_reg(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    uint64_t n;
+    const struct dbg__reg *reg = dbg__gethex(&args, &n) ? dbg__reg_at(g, n) : NULL;
+    uint8_t buf[16];
+
+    if (reg)
+        dbg__reg_read(dbg__cpu(g, false), reg, buf);
+    if (reg)
+        dbg__putbytes(r, buf, reg->bits / 8u);
+    else
+        dbg__error(r, DBG__EINVAL);
+    return true;
+}
+
+static bool dbg__cmd_write_reg(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    uint64_t n;
+    const struct dbg__reg *reg = dbg__gethex(&args, &n) ? dbg__reg_at(g, n) : NULL;
+    uint8_t buf[16] = {0};
+    bool ok = reg && dbg__getc(&args, '=') && dbg__getbytes(&args, buf, reg->bits / 8u);
+
+    if (ok)
+        dbg__reg_write(dbg__cpu(g, true), reg, buf);
+    dbg__error(r, ok ? 0 : DBG__EINVAL);
+    return true;
+}
+
+/* "addr,len" */
+static bool dbg__getrange(const char **p, uint64_t *addr, uint64_t *len)
+{
+    return dbg__gethex(p, addr) && dbg__getc(p, ',') && dbg__gethex(p, len);
+}
+
+static bool dbg__cmd_read(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    uint64_t addr, len;
+
+    if (!dbg__getrange(&args, &addr, &len))
+        dbg__error(r, DBG__EINVAL);
+    else if (!dbg__read(g, r, addr, len))
+        dbg__error(r, DBG__EFAULT);
+    return true;
+}
+
+/* M in hex, X in bytes. What was received is as good a place as any for the bytes. */
+static bool dbg__write_command(struct dbg_gdb *g, struct dbg__text *r, const char *args, bool hex)
+{
+    uint64_t addr, len;
+    uint8_t *buf = (uint8_t *)g->in;
+    bool ok = dbg__getrange(&args, &addr, &len) && dbg__getc(&args, ':');
+    size_t left = ok ? (size_t)(g->in + g->in_len - args) : 0;
+
+    if (!ok || (hex ? left / 2 : left) != len || (hex && left % 2))
+        dbg__error(r, DBG__EINVAL);
+    else if (hex && !dbg__getbytes(&args, buf, (size_t)len))
+        dbg__error(r, DBG__EINVAL);
+    else
+        dbg__error(r, dbg__write(g, addr, hex ? buf : buf + (args - g->in), (size_t)len)
+                          ? 0
+                          : DBG__EFAULT);
+    return true;
+}
+
+static bool dbg__cmd_write(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__write_command(g, r, args, true);
+}
+
+static bool dbg__cmd_write_binary(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__write_command(g, r, args, false);
+}
+
+/* "kind,addr,len" of Z and z. False: an empty reply or an error is made. */
+static bool dbg__getbreak(struct dbg__text *r, const char *args, struct dbg__watch *w)
+{
+    w->kind = *args++;
+    if (w->kind < '0' || w->kind > '4')
+        return false;
+    if (dbg__getc(&args, ',') && dbg__getrange(&args, &w->addr, &w->len))
+        return true;
+    dbg__error(r, DBG__EINVAL);
+    return false;
+}
+
+static bool dbg__cmd_insert(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    struct dbg__watch w;
+
+    if (dbg__getbreak(r, args, &w))
+        dbg__error(r, w.kind == '0' ? dbg__trap_add(g, w.addr) : dbg__watch_add(g, &w));
+    return true;
+}
+
+static bool dbg__cmd_remove(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    struct dbg__watch w;
+    struct dbg__trap *t;
+
+    if (!dbg__getbreak(r, args, &w))
+        return true;
+    t = w.kind == '0' ? dbg__trap_find(g, w.addr) : NULL;
+    if (t)
+        dbg__trap_del(g, t);
+    else if (w.kind != '0')
+        dbg__watch_del(g, dbg__watch_find(g, &w));
+    dbg__error(r, 0);
+    return true;
+}
+
+enum dbg__who { DBG__NOBODY, DBG__ONE, DBG__ALL }; /* of a thread-id */
+
+/* -1: all; 0: any, for which the current one is as good as others. */
+static enum dbg__who dbg__getthread(const struct dbg_gdb *g, const char **p, unsigned *cpu)
+{
+    uint64_t id;
+
+    *cpu = g->current;
+    if (dbg__getc(p, '-'))
+        return dbg__getc(p, '1') ? DBG__ALL : DBG__NOBODY;
+    if (!dbg__gethex(p, &id) || id > g->desc.ncpus)
+        return DBG__NOBODY;
+    if (id)
+        *cpu = (unsigned)id - 1;
+    return DBG__ONE;
+}
+
+static bool dbg__cmd_thread(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    char what = *args++;
+    unsigned cpu;
+
+    if ((what != 'g' && what != 'c') || dbg__getthread(g, &args, &cpu) == DBG__NOBODY) {
+        dbg__error(r, DBG__EINVAL);
+        return true;
+    }
+    *(what == 'g' ? &g->current : &g->stepper) = cpu;
+    dbg__error(r, 0);
+    return true;
+}
+
+static bool dbg__cmd_alive(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    unsigned cpu;
+
+    dbg__error(r, dbg__getthread(g, &args, &cpu) == DBG__ONE ? 0 : DBG__EINVAL);
+    return true;
+}
+
+/* c and s, which gdb sends to those who do not know vCont; C and S with a signal, of which a machine
+   has none. With an address, they go on there. */
+static bool dbg__go_on(struct dbg_gdb *g, struct dbg__text *r, const char *args, bool step)
+{
+    uint8_t pc[16] = {0};
+    uint64_t addr;
+    const struct dbg__reg *reg;
+
+    if (dbg__gethex(&args, &addr)) {
+        vmm_put64(pc, addr);
+        for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++)
+            if (reg->how == DBG__PC)
+                dbg__reg_write(g->desc.cpu(g->desc.ctx, g->stepper, true), reg, pc);
+    }
+    memset(g->go, step ? DBG_STAY : DBG_RUN, sizeof g->go);
+    if (step)
+        g->go[g->stepper] = DBG_STEP;
+    return dbg__resume(g, r);
+}
+
+static bool dbg__cmd_continue(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__go_on(g, r, args, false);
+}
+
+static bool dbg__cmd_step(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__go_on(g, r, args, true);
+}
+
+static const char *dbg__after_signal(const char *args)
+{
+    uint64_t signo;
+
+    if (dbg__gethex(&args, &signo) && *args == ';')
+        args++;
+    return args;
+}
+
+static bool dbg__cmd_continue_signal(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__go_on(g, r, dbg__after_signal(args), false);
+}
+
+static bool dbg__cmd_step_signal(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__go_on(g, r, dbg__after_signal(args), true);
+}
+
+#define DBG__UNDECIDED 0xff
+
+/* One action of vCont: for a thread, or for those for which none came before. */
+static bool dbg__vcont_action(struct dbg_gdb *g, const char **p)
+{
+    char what = *(*p)++;
+    uint8_t go = what == 's' || what == 'S' ? DBG_STEP : DBG_RUN;
+    enum dbg__who who = DBG__ALL;
+    uint64_t signo;
+    unsigned cpu = 0;
+
+    if (what != 'c' && what != 's' && what != 'C' && what != 'S')
+        return false;
+    if ((what == 'C' || what == 'S') && !dbg__gethex(p, &signo))
+        return false;
+    if (dbg__getc(p, ':'))
+        who = dbg__getthread(g, p, &cpu);
+    for (unsigned i = 0; i < g->desc.ncpus; i++)
+        if (g->go[i] == DBG__UNDECIDED && (who == DBG__ALL || (who == DBG__ONE && i == cpu)))
+            g->go[i] = go;
+    return who != DBG__NOBODY;
+}
+
+static bool dbg__cmd_vcont(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    bool ok = *args == ';', some = false;
+
+    memset(g->go, DBG__UNDECIDED, sizeof g->go);
+    while (ok && dbg__getc(&args, ';'))
+        ok = dbg__vcont_action(g, &args);
+    for (unsigned i = 0; i < g->desc.ncpus; i++) {
+        if (g->go[i] == DBG__UNDECIDED)
+            g->go[i] = DBG_STAY;
+        some |= g->go[i] != DBG_STAY;
+    }
+    if (ok && some && !*args)
+        return dbg__resume(g, r);
+    dbg__error(r, DBG__EINVAL);
+    return true;
+}
+
+static bool dbg__cmd_vcont_which(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)g;
+    (void)args;
+    dbg__puts(r, "vCont;c;C;s;S");
+    return true;
+}
+
+static bool dbg__cmd_detach(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    dbg__error(r, 0);
+    dbg__release(g);
+    return true;
+}
+
+static bool dbg__cmd_kill(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    g->desc.kill(g->desc.ctx);
+    dbg__error(r, 0);
+    return g->in[0] == 'v'; /* vKill has a reply, k has none */
+}
+
+static bool dbg__cmd_supported(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    g->tells_breaks = strstr(args, "swbreak+") && strstr(args, "hwbreak+");
+    dbg__puts(r, "PacketSize=");
+    dbg__puthex(r, DBG_PACKET_MAX, 1);
+    dbg__puts(r, ";QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;vContSupported+;"
+                 "swbreak+;hwbreak+");
+    return true;
+}
+
+static bool dbg__cmd_no_ack(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    g->no_ack_next = true;
+    dbg__error(r, 0);
+    return true;
+}
+
+static bool dbg__cmd_attached(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)g;
+    (void)args;
+    dbg__puts(r, "1"); /* so that gdb, when it leaves, detaches and does not kill */
+    return true;
+}
+
+static bool dbg__cmd_current(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    dbg__puts(r, "QC");
+    dbg__puthex(r, g->current + 1, 1);
+    return true;
+}
+
+/* For those who do not ask for the list in XML. */
+static bool dbg__threads_from(struct dbg_gdb *g, struct dbg__text *r, unsigned cpu)
+{
+    const unsigned many = 256; /* fit into a packet */
+
+    g->listed = cpu + many;
+    dbg__puts(r, cpu < g->desc.ncpus ? "m" : "l");
+    for (unsigned i = cpu; i < g->desc.ncpus && i < cpu + many; i++) {
+        dbg__puts(r, i > cpu ? "," : "");
+        dbg__puthex(r, i + 1, 1);
+    }
+    return true;
+}
+
+static bool dbg__cmd_threads(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    return dbg__threads_from(g, r, 0);
+}
+
+static bool dbg__cmd_more_threads(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    (void)args;
+    return dbg__threads_from(g, r, g->listed);
+}
+
+/* "annex:offset,length": a piece of a document, and whether it is the last. */
+static bool dbg__document(struct dbg_gdb *g, struct dbg__text *r, const char *args,
+                          void (*write)(const struct dbg_gdb *g, struct dbg__text *t))
+{
+    struct dbg__text part = {r->buf + 1, 0, 0, 0, false};
+    uint64_t len;
+
+    if (!dbg__getrange(&args, &part.skip, &len)) {
+        dbg__error(r, DBG__EINVAL);
+        return true;
+    }
+    part.room = len < r->room - 1 ? (size_t)len : r->room - 1;
+    write(g, &part);
+    r->buf[0] = part.more ? 'm' : 'l';
+    r->len = 1 + part.len;
+    return true;
+}
+
+static bool dbg__cmd_features(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__document(g, r, args, dbg__describe);
+}
+
+static bool dbg__cmd_thread_list(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    return dbg__document(g, r, args, dbg__list_threads);
+}
+
+/* >>gdb monitor: commands that gdb hands on as they are, for what it has no words for. */
+
+static void dbg__mon_help(struct dbg_gdb *g, struct dbg__text *t, const char *args)
+{
+    (void)g;
+    (void)args;
+    dbg__puts(t, "monitor help            this text\n"
+                 "monitor phys on|off     addresses are physical; or the CPU's own, as at first\n"
+                 "monitor regs            segments and descriptor tables of the current CPU\n"
+                 "monitor walk ADDRESS    what the CPU's page tables say of a linear address\n");
+}
+
+static void dbg__mon_phys(struct dbg_gdb *g, struct dbg__text *t, const char *args)
+{
+    if (!strcmp(args, "on") || !strcmp(args, "off"))
+        g->physical = args[1] == 'n';
+    else
+        dbg__puts(t, "say monitor phys on, or monitor phys off\n");
+}
+
+static void dbg__mon_segment(struct dbg__text *t, const char *name, const struct vmm_x86_seg *s)
+{
+    dbg__puts(t, name);
+    dbg__puts(t, " ");
+    dbg__puthex(t, s->selector, 4);
+    dbg__puts(t, " base ");
+    dbg__puthex(t, s->base, 16);
+    dbg__puts(t, " limit ");
+    dbg__puthex(t, s->limit, 8);
+    dbg__puts(t, " attributes ");
+    dbg__puthex(t, s->attr, 4);
+    dbg__puts(t, "\n");
+}
+
+static void dbg__mon_regs(struct dbg_gdb *g, struct dbg__text *t, const char *args)
+{
+    const struct vmm_x86_regs *r = &dbg__cpu(g, false)->regs;
+
+    (void)args;
+    dbg__mon_segment(t, "cs ", &r->cs);
+    dbg__mon_segment(t, "ss ", &r->ss);
+    dbg__mon_segment(t, "ds ", &r->ds);
+    dbg__mon_segment(t, "es ", &r->es);
+    dbg__mon_segment(t, "fs ", &r->fs);
+    dbg__mon_segment(t, "gs ", &r->gs);
+    dbg__mon_segment(t, "tr ", &r->tr);
+    dbg__mon_segment(t, "ldt", &r->ldt);
+    dbg__mon_segment(t, "gdt", &r->gdt);
+    dbg__mon_segment(t, "idt", &r->idt);
+}
+
+static void dbg__mon_walk(struct dbg_gdb *g, struct dbg__text *t, const char *args)
+{
+    struct dbg_page page;
+    uint64_t gva;
+
+    if (args[0] == '0' && (args[1] | 0x20) == 'x')
+        args += 2;
+    if (!dbg__gethex(&args, &gva) || *args) {
+        dbg__puts(t, "say monitor walk ADDRESS, in hex\n");
+        return;
+    }
+    if (dbg_x86_walk(g->desc.mem, &dbg__cpu(g, false)->regs, gva, &page)) {
+        dbg__puts(t, "not mapped\n");
+        return;
+    }
+    dbg__puts(t, "physical 0x");
+    dbg__puthex(t, page.gpa, 1);
+    dbg__puts(t, page.writable ? ", writable" : ", read-only");
+    dbg__puts(t, page.exec ? ", executable" : "");
+    dbg__puts(t, page.user ? ", user\n" : ", supervisor\n");
+}
+
+static const struct dbg__monitor {
+    const char *name;
+    void (*fn)(struct dbg_gdb *g, struct dbg__text *t, const char *args);
+} dbg__monitors[] = {
+    {"help", dbg__mon_help},
+    {"phys", dbg__mon_phys},
+    {"regs", dbg__mon_regs},
+    {"walk", dbg__mon_walk},
+};
+
+/* The text of a command, and then its output, are in hex. Both find room in what was received. */
+static bool dbg__cmd_monitor(struct dbg_gdb *g, struct dbg__text *r, const char *args)
+{
+    char line[64], text[DBG_PACKET_MAX / 2];
+    struct dbg__text t = {text, sizeof text, 0, 0, false};
+    size_t len = strlen(args) / 2;
+
+    if (len >= sizeof line || !dbg__getbytes(&args, (uint8_t *)line, len)) {
+        dbg__error(r, DBG__EINVAL);
+        return true;
+    }
+    line[len] = 0;
+    for (unsigned i = 0; i < sizeof dbg__monitors / sizeof dbg__monitors[0]; i++) {
+        const struct dbg__monitor *m = &dbg__monitors[i];
+        size_t n = strlen(m->name);
+        if (strncmp(line, m->name, n) || (line[n] && line[n] != ' '))
+            continue;
+        m->fn(g, &t, line + n + (line[n] == ' '));
+        if (t.len)
+            dbg__putbytes(r, text, t.len);
+        else
+            dbg__error(r, 0);
+        return true;
+    }
+    dbg__puts(&t, "no such command: see monitor help\n");
+    dbg__putbytes(r, text, t.len);
+    return true;
+}
+
+/* >>gdb dispatch */
+
+static const struct dbg__command {
+    const char *name;
+    bool (*fn)(struct dbg_gdb *g, struct dbg__text *r, const char *args);
+} dbg__commands[] = {
+    {"?", dbg__cmd_status},
+    {"g", dbg__cmd_read_regs},
+    {"G", dbg__cmd_write_regs},
+    {"p", dbg__cmd_read_reg},
+    {"P", dbg__cmd_write_reg},
+    {"m", dbg__cmd_read},
+    {"M", dbg__cmd_write},
+    {"X", dbg__cmd_write_binary},
+    {"Z", dbg__cmd_insert},
+    {"z", dbg__cmd_remove},
+    {"H", dbg__cmd_thread},
+    {"T", dbg__cmd_alive},
+    {"c", dbg__cmd_continue},
+    {"C", dbg__cmd_continue_signal},
+    {"s", dbg__cmd_step},
+    {"S", dbg__cmd_step_signal},
+    {"D", dbg__cmd_detach},
+    {"k", dbg__cmd_kill},
+    {"vCont?", dbg__cmd_vcont_which},
+    {"vCont", dbg__cmd_vcont},
+    {"vKill;", dbg__cmd_kill},
+    {"qSupported", dbg__cmd_supported},
+    {"QStartNoAckMode", dbg__cmd_no_ack},
+    {"qAttached", dbg__cmd_attached},
+    {"qC", dbg__cmd_current},
+    {"qfThreadInfo", dbg__cmd_threads},
+    {"qsThreadInfo", dbg__cmd_more_threads},
+    {"qXfer:features:read:target.xml:", dbg__cmd_features},
+    {"qXfer:threads:read::", dbg__cmd_thread_list},
+    {"qRcmd,", dbg__cmd_monitor},
+};
+
+/* Does the packet begin with this name? One that ends in a letter must be followed by none: qC is
+   not qCRC. */
+static bool dbg__is(const char *packet, const char *name)
+{
+    size_t n = strlen(name);
+    char last = name[n - 1], next = packet[strncmp(packet, name, n) ? 0 : n];
+
+    if (strncmp(packet, name, n))
+        return false;
+    return n == 1 || (last | 0x20) < 'a' || (last | 0x20) > 'z' || (next | 0x20) < 'a' ||
+           (next | 0x20) > 'z';
+}
+
+/* A packet is complete. While the guest runs, there is nothing to say but Ctrl-C. */
+static void dbg__packet(struct dbg_gdb *g)
+{
+    struct dbg__text r;
+    bool ack = !g->no_ack, reply = true;
+
+    if (g->sum != g->sum_told && ack)
+        dbg__send(g, '-');
+    if (g->sum != g->sum_told)
+        return;
+    if (!g->stopped) {
+        if (ack)
+            dbg__send(g, '+');
+        return;
+    }
+    g->in[g->in_len] = 0;
+    r = dbg__begin(g);
+    if (g->too_long)
+        dbg__error(&r, DBG__EINVAL);
+    for (unsigned i = 0; !g->too_long && i < sizeof dbg__commands / sizeof dbg__commands[0]; i++)
+        if (dbg__is(g->in, dbg__commands[i].name)) {
+            reply = dbg__commands[i].fn(g, &r, g->in + strlen(dbg__commands[i].name));
+            break;
+        }
+    if (reply)
+        dbg__end(g, &r, ack);
+    else if (ack)
+        dbg__send(g, '+');
+    g->no_ack |= g->no_ack_next;
+}
+
+static void dbg__rx_idle(struct dbg_gdb *g, char c)
+{
+    if (c == '$') {
+        g->state = DBG__BODY;
+        g->in_len = g->sum = 0;
+        g->too_long = false;
+    } else if (c == '-') {
+        dbg__again(g);
+    } else if (c == DBG__CTRL_C && g->awaits) {
+        g->asked = true;
+        g->desc.stop(g->desc.ctx);
+    }
+}
+
+static void dbg__rx_body(struct dbg_gdb *g, char c)
+{
+    if (c == '#') {
+        g->state = DBG__SUM1;
+        return;
+    }
+    g->sum += (uint8_t)c;
+    if (c == '}' && g->state == DBG__BODY) {
+        g->state = DBG__ESCAPED;
+        return;
+    }
+    if (g->in_len == DBG_PACKET_MAX)
+        g->too_long = true;
+    else
+        g->in[g->in_len++] = g->state == DBG__ESCAPED ? (char)(c ^ 0x20) : c;
+    g->state = DBG__BODY;
+}
+
+static void dbg__rx_byte(struct dbg_gdb *g, char c)
+{
+    switch (g->state) {
+    case DBG__IDLE:
+        dbg__rx_idle(g, c);
+        break;
+    case DBG__BODY:
+    case DBG__ESCAPED:
+        dbg__rx_body(g, c);
+        break;
+    case DBG__SUM1:
+        g->sum_told = (uint8_t)((dbg__digit(c) & 15) << 4);
+        g->state = DBG__SUM2;
+        break;
+    case DBG__SUM2:
+        g->sum_told |= (uint8_t)(dbg__digit(c) & 15);
+        g->state = DBG__IDLE;
+        dbg__packet(g);
+        break;
+    }
+}
+
+/* Not before the last reply is out, nor while the guest is about to stop. */
+static bool dbg__listens(const struct dbg_gdb *g)
+{
+    return dbg__flushed(g) && (g->free || g->stopped != g->awaits);
+}
+
+VMM_DEF size_t dbg_gdb_rx(struct dbg_gdb *g, const void *buf, size_t len)
+{
+    size_t n = 0;
+
+    while (n < len && dbg__listens(g))
+        dbg__rx_byte(g, ((const char *)buf)[n++]);
+    return n;
+}
+
+VMM_DEF void dbg_gdb_tx_ready(struct dbg_gdb *g)
+{
+    dbg__flush(g);
+    if (!dbg__flushed(g))
+        return;
+    if (g->stopped && g->awaits)
+        dbg__tell_stop(g);
+    if (g->desc.stream.rx_room)
+        g->desc.stream.rx_room(g->desc.stream.ctx);
+}
+
+VMM_DEF void dbg_gdb_peer(struct dbg_gdb *g, bool there)
+{
+    g->there = there;
+    g->state = DBG__IDLE;
+    g->out_len = g->out_at = 0;
+    g->no_ack = g->no_ack_next = g->tells_breaks = g->physical = g->awaits = g->asked = false;
+    if (there) {
+        g->held = g->free = false;
+        if (!g->stopped)
+            g->desc.stop(g->desc.ctx);
+    } else if (g->stopped) {
+        dbg__release(g);
+    } else if (!g->free) {
+        g->desc.stop(g->desc.ctx);
+    }
+}
+
+VMM_DEF void dbg_gdb_over(struct dbg_gdb *g, uint8_t status)
+{
+    struct dbg__text r;
+
+    if (!g->there || !g->awaits || !dbg__flushed(g))
+        return;
+    r = dbg__begin(g);
+    dbg__puts(&r, "W");
+    dbg__puthex(&r, status, 2);
+    dbg__end(g, &r, false);
+}
+
+VMM_DEF int dbg_gdb_init(struct dbg_gdb *g, const struct dbg_gdb_desc *desc)
+{
+    memset(g, 0, sizeof *g);
+    if (!desc->ncpus || desc->ncpus > DBG_CPUS_MAX ||
+        (unsigned)desc->machine >= sizeof dbg__machines / sizeof dbg__machines[0])
+        return -EINVAL;
+    g->desc = *desc;
+    g->machine = &dbg__machines[desc->machine];
+    g->held = desc->stopped;
+    g->free = !desc->stopped;
+    return 0;
 }
 #endif /* DBG__IMPLEMENTED */
 #endif /* DEBUG_IMPLEMENTATION */

@@ -398,6 +398,7 @@ VMM_DEF void host_disk_unwatch(struct host_disk_growth *w); /* also when all zer
        null        swallows everything
        file:PATH   output alone; the file is created or emptied
        unix:PATH   listens there, mode 0600, for one client at a time; others wait for their turn
+       tcp:PORT    the same on this host's loopback address alone, where every user may come
        pty         a new pseudo-terminal, pty_name says which
    Input is not lost: no more is read than there is room for, and it is offered until taken. The next
    client of a socket is let in once the device has taken what the last one sent, or
@@ -416,7 +417,8 @@ struct host_stream_desc {
        sends it once. Must not close the stream. */
     void (*escape)(void *ctx, char key);
     /* Somebody is at the other end from now on, or is gone and all that he sent was taken. At first
-       nobody is; host_stream_open tells of those who need not come (all but unix and pty). */
+       nobody is; host_stream_open tells of those who need not come (all but unix, tcp and
+       pty). */
     void (*peer)(void *ctx, bool there);
     void *ctx;
     const struct vmm_log *log;
@@ -586,6 +588,8 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
 
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -2279,7 +2283,7 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows)
 /* >>stream: each has an input end and an output end, with a watch each. The output ring is filled
    by any thread and drained by the loop; everything else belongs to the loop's thread. */
 
-enum host__kind { HOST__NULL, HOST__STDIO, HOST__FILE, HOST__UNIX, HOST__PTY };
+enum host__kind { HOST__NULL, HOST__STDIO, HOST__FILE, HOST__SOCKET, HOST__PTY };
 
 enum host__put {              /* how to write without blocking */
                  HOST__WRITE, /* the description is our own and O_NONBLOCK, or a file */
@@ -2414,7 +2418,7 @@ static void host__peer_gone(struct host_stream *s)
     if (s->left)
         return;
     s->left = true;
-    if (s->kind == HOST__UNIX) {
+    if (s->kind == HOST__SOCKET) {
         host__end_close(s, &s->out);
         host_watch_set(s->desc.loop, &s->door, HOST_IN);
     } else { /* the master would report a hang-up without end: look now and then */
@@ -2430,7 +2434,7 @@ static void host__peer_gone(struct host_stream *s)
 static void host__peer_done(struct host_stream *s)
 {
     s->left = false;
-    if (s->kind == HOST__UNIX) {
+    if (s->kind == HOST__SOCKET) {
         host__end_close(s, &s->in);
         s->in_eof = !s->desc.input;
         s->in_at = s->in_len = 0;
@@ -2447,7 +2451,7 @@ static void host__out_lost(struct host_stream *s, int err)
         host__peer_gone(s);
         return;
     }
-    if (s->kind != HOST__UNIX && err != EPIPE && err != EIO)
+    if (s->kind != HOST__SOCKET && err != EPIPE && err != EIO)
         vmm_say(s->desc.log, VMM_LOG_WARN, "console output is lost from now on: %s", strerror(err));
     host__end_close(s, &s->out);
     host__out_drop(s, true);
@@ -2588,13 +2592,14 @@ static size_t host__in_escapes(struct host_stream *s, uint8_t *buf, size_t n)
     return kept;
 }
 
-/* The end of the input, or an error. A socket's client may still want to read. */
+/* The end of the input, or an error. A Unix socket's client may still want to read, and is gone when
+   the socket hangs up; of one that came by TCP this is all that is heard. */
 static void host__in_ended(struct host_stream *s, int err)
 {
     if (err == EAGAIN || err == EWOULDBLOCK || err == EINTR)
         return;
     s->in_eof = s->kind != HOST__PTY;
-    if (s->kind == HOST__PTY || (s->kind == HOST__UNIX && err))
+    if (s->kind == HOST__PTY || (s->kind == HOST__SOCKET && (err || !s->path[0])))
         host__peer_gone(s);
 }
 
@@ -2628,7 +2633,7 @@ static unsigned host__in_wants(const struct host_stream *s)
         return 0;
     if (!s->in_eof && !s->in_asleep && s->in_len < sizeof s->in_buf)
         return HOST_IN;
-    return s->kind == HOST__UNIX && !s->left ? HOST_HUP : 0;
+    return s->kind == HOST__SOCKET && !s->left ? HOST_HUP : 0;
 }
 
 /* Offers what is there, parts with a client that left, and waits for more. */
@@ -2651,7 +2656,7 @@ static void host__in_event(void *ctx, unsigned events)
 {
     struct host_stream *s = (struct host_stream *)ctx;
 
-    if (s->kind == HOST__UNIX && (events & HOST_HUP))
+    if (s->kind == HOST__SOCKET && (events & HOST_HUP))
         host__peer_gone(s);
     host__in_read(s);
     host__in_turn(s);
@@ -2778,12 +2783,34 @@ static int host__unix_bind(int fd, const struct sockaddr_un *a, const struct vmm
     return 0;
 }
 
+/* An address that only this host reaches. The last one's connections do not keep the port. */
+static int host__tcp_open(struct host_stream *s, const char *port)
+{
+    const struct vmm_log *log = s->desc.log;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    unsigned long n = strspn(port, "0123456789") == strlen(port) ? strtoul(port, NULL, 10) : 0;
+    int on = 1;
+
+    s->kind = HOST__SOCKET;
+    if (!n || n > 65535)
+        return vmm_err(log, -EINVAL, "'%s' is no TCP port: give 1 to 65535", port);
+    a.sin_port = htons((uint16_t)n);
+    s->door.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->door.fd < 0)
+        return vmm_err(log, -errno, "no descriptor for a socket: %s", strerror(errno));
+    (void)setsockopt(s->door.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(s->door.fd, (const struct sockaddr *)&a, sizeof a) || listen(s->door.fd, 4))
+        return vmm_err(log, -errno, "TCP port %s cannot be had: %s; choose another", port,
+                       strerror(errno));
+    return host_watch_set(s->desc.loop, &s->door, HOST_IN);
+}
+
 /* Takes the next client and leaves the others in the queue; all of them, for a while, when the
    last one's input is not taken yet. */
-static void host__unix_knock(void *ctx, unsigned events)
+static void host__knock(void *ctx, unsigned events)
 {
     struct host_stream *s = (struct host_stream *)ctx;
-    int fd;
+    int fd, on = 1;
 
     (void)events;
     if (s->left) {
@@ -2800,6 +2827,7 @@ static void host__unix_knock(void *ctx, unsigned events)
         return;
     }
     s->put = HOST__SEND;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* unless it is a Unix socket */
     host__out_drop(s, false);
     host__peer_there(s, true);
     host__in_turn(s);
@@ -2813,7 +2841,7 @@ static int host__unix_open(struct host_stream *s, const char *path)
     struct stat st;
     int rc;
 
-    s->kind = HOST__UNIX;
+    s->kind = HOST__SOCKET;
     if (!len || len >= sizeof a.sun_path || len >= sizeof s->path)
         return vmm_err(log, -ENAMETOOLONG, "socket path '%s' must have 1 to %d bytes", path,
                        (int)sizeof s->path - 1);
@@ -2887,7 +2915,7 @@ static void host__stream_retry(void *ctx)
 {
     struct host_stream *s = (struct host_stream *)ctx;
 
-    if (s->kind == HOST__UNIX) {
+    if (s->kind == HOST__SOCKET) {
         if (s->left)
             host__peer_done(s);
         host_watch_set(s->desc.loop, &s->door, s->in.fd < 0 ? HOST_IN : 0);
@@ -2948,8 +2976,11 @@ static int host__kind_open(struct host_stream *s, const char *spec)
         return host__file_sink(s, path);
     if ((path = host__after(spec, "unix:")))
         return host__unix_open(s, path);
+    if ((path = host__after(spec, "tcp:")))
+        return host__tcp_open(s, path);
     return vmm_err(s->desc.log, -EINVAL,
-                   "unknown console '%s'; use stdio, null, file:PATH, unix:PATH or pty", spec);
+                   "unknown console '%s'; use stdio, null, file:PATH, unix:PATH, tcp:PORT or pty",
+                   spec);
 }
 
 VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_desc *d)
@@ -2962,7 +2993,7 @@ VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_des
     s->in_eof = !d->input;
     s->in = (struct host_watch){-1, 0, host__in_event, s, 0};
     s->out = (struct host_watch){-1, 0, host__out_event, s, 0};
-    s->door = (struct host_watch){-1, 0, host__unix_knock, s, 0};
+    s->door = (struct host_watch){-1, 0, host__knock, s, 0};
     host_mutex_init(&s->mutex);
     host_event_init(d->loop, &s->event, host__stream_event, s);
     rc = host__kind_open(s, d->spec);
@@ -2971,7 +3002,7 @@ VMM_DEF int host_stream_open(struct host_stream *s, const struct host_stream_des
         host_stream_close(s);
         return rc;
     }
-    if (s->kind != HOST__UNIX && s->kind != HOST__PTY)
+    if (s->kind != HOST__SOCKET && s->kind != HOST__PTY)
         host__peer_there(s, true);
     host__in_turn(s);
     return 0;

@@ -3,15 +3,15 @@
    vmm.h     the vocabulary and the hypervisor contract
    hv_kvm.h  the contract on /dev/kvm          host.h   loop, streams, terminal, files, threads
    boot.h    loaders and the guest's tables    dev_*.h  chips and devices, pure state machines
-   disk.h    raw and qcow2 images
+   disk.h    raw and qcow2 images              debug.h  page tables, symbols, gdb's stub
 
    The I/O thread is the loop: it serves streams, doorbells, timers and signals. What may wait for
    the host, a disk or a network card, has a loop and a thread of its own. Each vCPU has a thread
    (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
    Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>vfio >>pci
-             >>machine >>x86 >>arm64 >>boot >>cpus >>life >>report >>doctor >>main
+   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>vfio
+             >>pci >>machine >>x86 >>arm64 >>boot >>debug >>cpus >>life >>report >>doctor >>main
    What differs between architectures is in >>x86 and >>arm64, and in the constants at >>vm. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -30,6 +30,7 @@
 #include "dev_virtio.h"
 #include "dev_vfio.h"
 #include "disk.h"
+#include "debug.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -137,6 +138,9 @@ struct config {
     enum irqchip irqchip;
     unsigned features_need, features_want; /* arm64: bits of enum hyp_feature */
     const char *dtb, *dump_dtb;            /* arm64 */
+    const char *gdb;   /* where gdb comes, as for a stream; NULL: nowhere */
+    bool gdb_nowait;   /* the guest need not wait for it */
+    unsigned gdb_mode; /* 0: that of the guest's entry */
     bool debugcon, time, no_acpi, json;
     bool list_vfio; /* doctor: --vfio */
     unsigned timeout; /* seconds; 0: none */
@@ -637,30 +641,62 @@ static int set_addr(struct config *c, const char *name, const char *value)
     return parse_number(c, name, value, 0, MEM_MAX, load ? &c->load : &c->entry);
 }
 
-static int set_mode(struct config *c, const char *name, const char *value)
+static int parse_mode(struct config *c, const char *name, const char *value, unsigned *out)
 {
     uint64_t mode;
     int err = parse_number(c, name, value, 16, 64, &mode);
 
     if (!err && mode != 16 && mode != 32 && mode != 64)
-        err = vmm_err(&c->log, -EINVAL, "--mode: %s is unknown: give 64, 32 or 16", value);
-    c->mode = (unsigned)mode;
+        err = vmm_err(&c->log, -EINVAL, "--%s: %s is unknown: give 64, 32 or 16", name, value);
+    *out = (unsigned)mode;
     return err;
+}
+
+static int set_mode(struct config *c, const char *name, const char *value)
+{
+    return parse_mode(c, name, value, &c->mode);
 }
 
 /* Where host.h can find the other end of a stream of bytes. */
 static int check_where(struct config *c, const char *name, const char *value)
 {
     static const char *const plain[] = {"stdio", "null", "pty"};
-    bool known = strncmp(value, "file:", 5) == 0 || strncmp(value, "unix:", 5) == 0;
+    bool known = strncmp(value, "file:", 5) == 0 || strncmp(value, "unix:", 5) == 0 ||
+                 strncmp(value, "tcp:", 4) == 0;
 
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
         known |= strcmp(value, plain[i]) == 0;
     if (!known || (strchr(value, ':') && !strchr(value, ':')[1]))
         return vmm_err(&c->log, -EINVAL,
-                       "--%s: '%s' is unknown: give stdio, null, file:PATH, unix:PATH or pty", name,
-                       value);
+                       "--%s: '%s' is unknown: give stdio, null, file:PATH, unix:PATH, tcp:PORT or "
+                       "pty",
+                       name, value);
     return 0;
+}
+
+/* A port number alone is one of TCP. */
+static int set_gdb(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"mode", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    uint64_t n = 0;
+    int err = 0;
+
+    while (!err && kv_next(c, &kv)) {
+        if (kv.key) {
+            err = parse_mode(c, "gdb mode", kv.val, &c->gdb_mode);
+        } else if (kv.index > 1 && strcmp(kv.val, "nowait") == 0) {
+            c->gdb_nowait = true;
+        } else if (kv.index > 1) {
+            err = bad_segment(c, name, &kv);
+        } else if (strncmp(kv.val, "unix:", 5) == 0 && kv.val[5]) {
+            c->gdb = kv.val;
+        } else if (!(err = parse_number(c, name, kv.val, 1, 65535, &n))) {
+            char spec[16];
+            c->gdb = config_keep(c, spec, (size_t)snprintf(spec, sizeof spec, "tcp:%u", (unsigned)n));
+        }
+    }
+    return err;
 }
 
 static int set_serial(struct config *c, const char *name, const char *value)
@@ -845,7 +881,7 @@ static const struct option_def option_table[] = {
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
     {"mode", 0, ARG_ONE, "64|32|16", "CPU mode at entry of the flat code; default 64", set_mode},
-    {"serial", 0, ARG_ONE, "WHERE", "COM1: stdio, null, file:PATH, unix:PATH or pty; default stdio",
+    {"serial", 0, ARG_ONE, "WHERE", "COM1: stdio, null, file:, unix:PATH, tcp:PORT or pty; default stdio",
      set_serial},
     {"console", 0, ARG_MAYBE, "[serial|virtio|none]", "the guest's console; alone: debug ports too",
      set_console},
@@ -863,6 +899,8 @@ static const struct option_def option_table[] = {
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
+    {"gdb", 0, ARG_ONE, "PORT|unix:PATH",
+     "wait for gdb there before the guest starts; ,nowait: start it", set_gdb},
     {"timeout", 0, ARG_ONE, "SECONDS", "end the VM after that long, status 124", set_timeout},
     {"json", 0, ARG_NONE, NULL, "doctor: print JSON", set_flag},
     {"version", 0, ARG_NONE, NULL, "print the version", set_flag},
@@ -1056,10 +1094,12 @@ static int check_claims(struct config *c, const struct claim *claim, unsigned n)
 
 static int check_streams(struct config *c)
 {
-    struct claim claim[PORTS_MAX + 2];
+    struct claim claim[PORTS_MAX + 3];
     unsigned n = 0;
 
     claim[n++] = (struct claim){"--serial", "", serial_where(c)};
+    if (c->gdb)
+        claim[n++] = (struct claim){"--gdb", "", c->gdb};
     if (c->console == CONSOLE_VIRTIO)
         claim[n++] = (struct claim){"--console virtio", "", "stdio"};
     for (unsigned i = 0; i < c->nports; i++)
@@ -1348,12 +1388,31 @@ struct cpu {
     char name[16]; /* of the thread */
     bool open;     /* under vm->cpus_lock: may be kicked */
 
+    /* for a debugger */
+    struct dbg_x86_cpu state; /* the loop's while parked is true, else the thread's */
+    bool changed;             /* by gdb */
+    bool stepping;            /* one instruction, and no interrupt before it */
+    bool parked, step;        /* stands still; what it shall do then; under cpus_lock, as is: */
+    unsigned why;             /* it parked; 0: it was asked to, or gdb knows */
+
     /* with interrupt controllers of ours */
     bool inside;  /* runs, or is about to, and a kick gets it out; atomic, set under cpus_lock */
     bool halted;  /* by HLT */
     bool deaf;    /* with the interrupt flag off */
     unsigned cr8; /* when it last entered the guest */
     struct host_cond wake; /* what halts or waits for its start has something to do */
+};
+
+/* gdb, and what all CPUs do for it. */
+struct debugger {
+    struct host_stream stream;
+    struct dbg_gdb gdb; /* the loop's */
+    struct host_event stood;
+    bool attached;   /* gdb is there; atomic */
+    bool stop;       /* all CPUs shall park; set under cpus_lock, atomic */
+    unsigned nparked; /* under cpus_lock, as the rest */
+    unsigned first;  /* CPU that had a reason to stop */
+    struct vmm_debug want;
 };
 
 /* When each stage of the start was reached, host_now() or 0. */
@@ -1438,6 +1497,7 @@ struct vm {
     struct host_signals signals, resized;
     bool button_pressed;
 
+    struct debugger debug;
     struct cpu *cpu;   /* of them all */
     unsigned nthreads; /* of CPUs 1 and up that were started */
     struct host_mutex cpus_lock;
@@ -3263,7 +3323,11 @@ static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
         enum pc_todo todo = pc_irqchip_next(&vm->irqchip, c->id, ready, vector);
         bool idle = todo == PC_TODO_NOTHING || (todo == PC_TODO_WINDOW && c->deaf);
 
-        if (vm_over(vm) || !(todo == PC_TODO_WAIT || (c->halted && idle)))
+        if (!(todo == PC_TODO_WAIT || (c->halted && idle))) {
+            c->halted = false;
+            return todo;
+        }
+        if (vm_over(vm) || vm->debug.stop)
             return todo;
         host_cond_wait(&c->wake, &vm->cpus_lock);
     }
@@ -3280,16 +3344,15 @@ static int cpu_prepare(struct cpu *c)
 
     vmm_enter(&lock);
     do {
-        todo = cpu_next(c, hyp_ready(&c->hyp), &vector);
+        todo = cpu_next(c, hyp_ready(&c->hyp) && !c->stepping, &vector);
         if (todo == PC_TODO_INTERRUPT)
             err = hyp_inject(&c->hyp, vector);
         else if (todo == PC_TODO_NMI)
             err = hyp_inject_nmi(&c->hyp);
         else if (todo == PC_TODO_STARTUP)
             err = cpu_startup(c, vector);
-        c->halted = false;
     } while (!err && todo != PC_TODO_NOTHING && todo != PC_TODO_WINDOW && todo != PC_TODO_WAIT);
-    hyp_want_window(&c->hyp, todo == PC_TODO_WINDOW);
+    hyp_want_window(&c->hyp, todo == PC_TODO_WINDOW && !c->stepping);
     if (vm->lapic) {
         c->cr8 = vm->lapic[c->id].tpr >> 4;
         hyp_set_cr8(&c->hyp, c->cr8);
@@ -3758,6 +3821,267 @@ static int load_guest(struct vm *vm)
     return c->kernel ? load_kernel(vm) : c->bios ? load_firmware(vm) : load_binary(vm);
 }
 
+/* >>debug: gdb's stub (debug.h) on the loop, and CPUs that stand still for it. A CPU parks between
+   two stays in the guest, with nothing left to complete: when it was kicked out, when the debugger's
+   own exit came, or when it is dead. Then the loop may read and change its registers. */
+
+#if defined(__x86_64__)
+/* With cpus_lock held: all CPUs shall park. Once the last one has, the loop hears of it. */
+static void debug_stop_all(struct vm *vm)
+{
+    struct debugger *d = &vm->debug;
+
+    for (unsigned i = 0; i < vm->cfg->ncpus && !d->stop; i++) {
+        if (vm->cpu[i].open && !vm->cpu[i].parked)
+            hyp_kick(&vm->cpu[i].hyp);
+        host_cond_wake(&vm->cpu[i].wake);
+    }
+    __atomic_store_n(&d->stop, true, __ATOMIC_SEQ_CST);
+    if (d->nparked == vm->cfg->ncpus)
+        host_event_raise(&d->stood);
+}
+
+/* What gdb changed, and what it wants from now on. It may have asked for what no CPU can do. */
+static void debug_leave(struct cpu *c, const struct vmm_debug *want)
+{
+    struct vm *vm = c->vm;
+
+    if (c->changed &&
+        (hyp_set_regs(&c->hyp, &c->state.regs) || hyp_set_fpu(&c->hyp, &c->state.fpu)))
+        vmm_say(vm->log, VMM_LOG_WARN, "CPU %u cannot have the registers that gdb gave it", c->id);
+    c->changed = false;
+    c->stepping = want->step;
+    hyp_debug(&c->hyp, want);
+}
+
+/* Stands still until gdb lets this CPU go. */
+static void debug_park(struct cpu *c, unsigned why)
+{
+    struct vm *vm = c->vm;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+    struct vmm_debug want;
+
+    if (hyp_get_regs(&c->hyp, &c->state.regs) || hyp_get_fpu(&c->hyp, &c->state.fpu))
+        vm_end(vm, ST_FAILED);
+    vmm_enter(&lock);
+    c->why = why;
+    c->parked = true;
+    vm->debug.nparked++;
+    if (why && !vm->debug.stop)
+        vm->debug.first = c->id;
+    debug_stop_all(vm);
+    while (c->parked && !vm_over(vm))
+        host_cond_wait(&c->wake, &vm->cpus_lock);
+    want = vm->debug.want;
+    want.step = c->step;
+    vmm_leave(&lock);
+    debug_leave(c, &want);
+}
+
+/* Between two stays in the guest. */
+static void debug_pause(struct cpu *c)
+{
+    if (__atomic_load_n(&c->vm->debug.stop, __ATOMIC_SEQ_CST))
+        debug_park(c, 0);
+}
+
+/* The guest has breakpoint instructions of its own, and may single-step its programs. */
+static void debug_exit(struct cpu *c, const struct vmm_exit *e)
+{
+    struct vmm_regs regs;
+    bool ours = e->code;
+
+    if (e->code & VMM_DEBUG_TRAP)
+        ours = !hyp_get_regs(&c->hyp, &regs) && dbg_gdb_owns(&c->vm->debug.gdb, &regs, e->addr);
+    if (ours)
+        debug_park(c, (unsigned)e->code);
+    else
+        hyp_debug_pass(&c->hyp);
+}
+
+/* HLT is stepped over, and the CPU asleep. */
+static void debug_halted(struct cpu *c)
+{
+    if (c->stepping)
+        debug_park(c, VMM_DEBUG_STEP);
+}
+
+/* Before the end, gdb may look at what is left. */
+static void debug_died(struct cpu *c, const struct vmm_exit *e)
+{
+    if (__atomic_load_n(&c->vm->debug.attached, __ATOMIC_SEQ_CST) && !vm_over(c->vm))
+        debug_park(c, e->kind == VMM_EXIT_SHUTDOWN ? DBG_WHY_SHUTDOWN : DBG_WHY_FAULT);
+}
+
+/* On the loop: all CPUs stand still, unless the stub has let them go meanwhile. */
+static void on_stood(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+    unsigned n = vm->cfg->ncpus;
+    bool stand;
+
+    vmm_enter(&lock);
+    stand = vm->debug.stop && vm->debug.nparked == n;
+    for (unsigned i = 0; i < n && stand; i++) {
+        struct cpu *c = &vm->cpu[(vm->debug.first + i) % n];
+        if (c->why)
+            dbg_gdb_why(&vm->debug.gdb, c->id, c->why);
+        c->why = 0;
+    }
+    vmm_leave(&lock);
+    if (stand)
+        dbg_gdb_stopped(&vm->debug.gdb);
+}
+
+static struct dbg_x86_cpu *on_gdb_cpu(void *ctx, unsigned cpu, bool write)
+{
+    struct vm *vm = ctx;
+
+    vm->cpu[cpu].changed |= write;
+    return &vm->cpu[cpu].state;
+}
+
+static void on_gdb_stop(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+
+    vmm_enter(&lock);
+    debug_stop_all(vm);
+    vmm_leave(&lock);
+}
+
+static void on_gdb_resume(void *ctx, const uint8_t *go, const struct vmm_debug *want)
+{
+    struct vm *vm = ctx;
+    struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
+
+    vmm_enter(&lock);
+    vm->debug.want = *want;
+    __atomic_store_n(&vm->debug.stop, false, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < vm->cfg->ncpus; i++) {
+        struct cpu *c = &vm->cpu[i];
+        if (go[i] == DBG_STAY || !c->parked)
+            continue;
+        c->step = go[i] == DBG_STEP;
+        c->parked = false;
+        vm->debug.nparked--;
+        host_cond_wake(&c->wake);
+    }
+    vmm_leave(&lock);
+}
+
+static void on_gdb_kill(void *ctx)
+{
+    vm_end(ctx, ST_SIGNAL + SIGKILL);
+}
+
+static size_t on_gdb_input(void *ctx, const void *buf, size_t len)
+{
+    return dbg_gdb_rx(&((struct vm *)ctx)->debug.gdb, buf, len);
+}
+
+static void on_gdb_writable(void *ctx)
+{
+    dbg_gdb_tx_ready(&((struct vm *)ctx)->debug.gdb);
+}
+
+static void on_gdb_peer(void *ctx, bool there)
+{
+    struct vm *vm = ctx;
+
+    __atomic_store_n(&vm->debug.attached, there, __ATOMIC_SEQ_CST);
+    dbg_gdb_peer(&vm->debug.gdb, there);
+}
+
+/* How gdb shall disassemble: for Linux, whatever mode it is entered in. */
+static enum dbg_machine debug_machine(const struct config *c)
+{
+    unsigned mode = c->gdb_mode ? c->gdb_mode : c->bios ? 16 : c->kernel ? 64 : c->mode;
+
+    return mode == 64 ? DBG_X86_64 : mode == 32 ? DBG_X86_32 : DBG_X86_16;
+}
+
+/* Before the first CPU runs. */
+static int debug_open(struct vm *vm)
+{
+    const struct config *cfg = vm->cfg;
+    struct debugger *d = &vm->debug;
+    struct host_stream_desc stream = {.loop = &vm->loop,
+                                      .spec = cfg->gdb,
+                                      .input = on_gdb_input,
+                                      .writable = on_gdb_writable,
+                                      .peer = on_gdb_peer,
+                                      .ctx = vm,
+                                      .log = vm->log};
+    struct dbg_gdb_desc desc = {.machine = debug_machine(cfg),
+                                .mem = &vm->mem,
+                                .ncpus = cfg->ncpus,
+                                .stopped = !cfg->gdb_nowait,
+                                .stream = host_stream_port(&d->stream),
+                                .cpu = on_gdb_cpu,
+                                .stop = on_gdb_stop,
+                                .resume = on_gdb_resume,
+                                .kill = on_gdb_kill,
+                                .ctx = vm};
+    int err;
+
+    if (!vm_can(vm, HYP_CAP_DEBUG))
+        return vmm_err(vm->log, -ENOTSUP,
+                       "--gdb: this host's hypervisor cannot stop CPUs at breakpoints: leave it out");
+    host_event_init(&vm->loop, &d->stood, on_stood, vm);
+    d->stop = desc.stopped;
+    err = dbg_gdb_init(&d->gdb, &desc);
+    if (!err)
+        err = host_stream_open(&d->stream, &stream);
+    if (!err && desc.stopped)
+        fprintf(stderr, "vmm: the guest waits for gdb: target remote %s%s\n",
+                *cfg->gdb == 't' ? ":" : "", strchr(cfg->gdb, ':') + 1);
+    return err;
+}
+
+static void debug_close(struct vm *vm)
+{
+    if (!vm->debug.stream.desc.loop)
+        return;
+    dbg_gdb_over(&vm->debug.gdb, (uint8_t)vm->status);
+    host_stream_close(&vm->debug.stream);
+}
+#else
+static void debug_pause(struct cpu *c)
+{
+    (void)c;
+}
+
+static void debug_exit(struct cpu *c, const struct vmm_exit *e)
+{
+    (void)c;
+    (void)e;
+}
+
+static void debug_halted(struct cpu *c)
+{
+    (void)c;
+}
+
+static void debug_died(struct cpu *c, const struct vmm_exit *e)
+{
+    (void)c;
+    (void)e;
+}
+
+static int debug_open(struct vm *vm)
+{
+    return vmm_err(vm->log, -ENOTSUP, "--gdb: not yet on this architecture: leave it out");
+}
+
+static void debug_close(struct vm *vm)
+{
+    (void)vm;
+}
+#endif
+
 /* >>cpus ------------------------------------------------------------------------------------ */
 
 static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
@@ -3813,11 +4137,15 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
         break;
     case VMM_EXIT_MSR:
     case VMM_EXIT_EOI:
+        machine_exit(c, e);
+        break;
     case VMM_EXIT_HALT:
         machine_exit(c, e);
+        debug_halted(c);
         break;
     case VMM_EXIT_SHUTDOWN:
     case VMM_EXIT_FAULT:
+        debug_died(c, e);
         cpu_died(c, e);
         break;
     case VMM_EXIT_OFF:
@@ -3827,7 +4155,10 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
         vm_end(c->vm, ST_RESET);
         break;
     case VMM_EXIT_DEBUG:
+        debug_exit(c, e);
+        break;
     case VMM_EXIT_AGAIN:
+        debug_pause(c);
         break;
     }
 }
@@ -3872,6 +4203,8 @@ static void *cpu_main(void *ctx)
 
     if (err)
         vm_end(vm, ST_UNFIT);
+    else
+        debug_pause(c);
     while (!err && !vm_over(vm)) {
         err = cpu_run(c, &e);
         if (!err)
@@ -4623,6 +4956,8 @@ static int run(struct config *cfg)
     if (!err)
         err = open_streams(&vm);
     cfg->log.level = cfg->level;
+    if (!err && cfg->gdb)
+        err = debug_open(&vm);
     if (!err)
         err = run_cpus(&vm);
     if (err)
@@ -4633,6 +4968,7 @@ static int run(struct config *cfg)
         host_passt_close(&vm.net[i].passt);
     close_vfio(&vm);
     close_streams(&vm);
+    debug_close(&vm);
     vm_stamp(&vm, STAGE_EXIT);
     if (cfg->time)
         print_times(&vm);

@@ -1103,6 +1103,9 @@ static void test_specs(void)
              {"file:", "does not exist", -ENOENT},
              {"file:/", "cannot be opened", -EISDIR},
              {"unix:", "1 to 107 bytes", -ENAMETOOLONG},
+             {"tcp:", "is no TCP port", -EINVAL},
+             {"tcp:65536", "is no TCP port", -EINVAL},
+             {"tcp:1x", "is no TCP port", -EINVAL},
              {"unix:/nonexistent/s", "cannot be made", -ENOENT}};
     char longer[160] = "unix:";
 
@@ -1428,6 +1431,63 @@ static void test_unix_clients(void)
     CHECK(dev.s.in.fd < 0 && dev.s.drop);
     host_stream_close(&dev.s);
     CHECK(stat(in_dir("sock"), &st) && errno == ENOENT);
+}
+
+/* A port of the loopback address, as nobody else has it now; 0: there is none. */
+static unsigned free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) || getsockname(fd, (struct sockaddr *)&a, &len))
+        a.sin_port = 0;
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static int dial_tcp(unsigned port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    a.sin_port = htons((uint16_t)port);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* The same by TCP; who ends his input there is gone. */
+static void test_tcp(void)
+{
+    struct sockaddr_in name;
+    socklen_t len = sizeof name;
+    unsigned port = free_port();
+    char spec[32], buf[64];
+    int a, b;
+
+    snprintf(spec, sizeof spec, "tcp:%u", port);
+    CHECK(port && !dev_open(spec));
+    CHECK(!getsockname(dev.s.door.fd, (struct sockaddr *)&name, &len));
+    CHECK_EQ(ntohl(name.sin_addr.s_addr), INADDR_LOOPBACK);
+    a = dial_tcp(port);
+    b = dial_tcp(port);
+    CHECK(a >= 0 && b >= 0 && write(a, "hello", 5) == 5 && write(b, "later", 5) == 5);
+    CHECK(reaches(&dev.ngot, 5));
+    CHECK_EQ(host_stream_write(&dev.s, "for a", 5), 5);
+    turn(3);
+    CHECK(slurp(a, buf, sizeof buf) == 5 && !memcmp(buf, "for a", 5));
+    CHECK(dev.came == 1 && dev.went == 0);
+    close(a);
+    CHECK(reaches(&dev.ngot, 10));
+    CHECK(!memcmp(dev.got, "hellolater", 10));
+    CHECK(dev.came == 2 && dev.went == 1);
+    close(b);
+    turn(5);
+    CHECK_EQ(dev.went, 2);
+    host_stream_close(&dev.s);
 }
 
 /* A client leaves while the device takes nothing, and has sent more than the buffer holds. */
@@ -2118,6 +2178,7 @@ int main(void)
     test_file_sink();
     test_close_bounded();
     test_unix_clients();
+    test_tcp();
     test_unix_leftovers();
     test_unix_unread();
     test_unix_path();

@@ -280,6 +280,12 @@ static void test_ports(void)
     CHECK(!strcmp(c.port[1].name, "x") && !strcmp(c.port[1].where, "stdio"));
     CHECK_EQ(c.rng_rate, 4096);
     config_free(&c);
+    CHECK_EQ(parse(&c, "-k|k|--gdb|1234|--serial|tcp:1235"), 0);
+    CHECK(!strcmp(c.gdb, "tcp:1234") && !c.gdb_nowait && !c.gdb_mode);
+    config_free(&c);
+    CHECK_EQ(parse(&c, "-k|k|--gdb|unix:a,nowait,mode=32"), 0);
+    CHECK(!strcmp(c.gdb, "unix:a") && c.gdb_nowait && c.gdb_mode == 32);
+    config_free(&c);
     CHECK_EQ(parse(&c, "-k|k|--serial|null|--console|virtio|--port|a=null|--port|b=null"), 0);
     CHECK(!strcmp(serial_where(&c), "null"));
     CHECK_EQ(c.rng_rate, 0);
@@ -326,6 +332,12 @@ static void test_bad(void)
         {"--kernel|k,foo", "does not know 'foo'"},
         {"--kernel|k,entry=7", "give 64 or pvh"},
         {"-k|k|--serial|tty", "unix:PATH"},
+        {"-k|k|--gdb|unix:", "is not a number"},
+        {"-k|k|--gdb|65536", "1 to 65535"},
+        {"-k|k|--gdb|1234,wait", "does not know 'wait'"},
+        {"-k|k|--gdb|1234,mode=8", "--gdb mode: 8 is out of range"},
+        {"-k|k|--gdb|unix:x|--serial|unix:x", "both take unix:x"},
+        {"-k|k|--gdb|1234|--serial|tcp:1234", "both take tcp:1234"},
         {"-k|k|--serial|unix:", "unix:PATH"},
         {"-k|k|--console=vga", "serial, virtio or none"},
         {"-k|k|--log|5", "warn"},
