@@ -440,8 +440,9 @@ VMM_DEF int vfiodev_adopt(struct vfiodev_config *v, struct pci_dev *d, const uin
 
     memset(v, 0, sizeof *v);
     v->pass[PCI_STATUS] = PCI_STATUS_INTERRUPT;
-    for (unsigned i = VFIODEV__HEADER; i < VFIODEV__STD; i++) /* vendors have more than capabilities */
-        v->pass[i] = d->in_cap[i / 8] & 1 << i % 8 ? 0 : 0xff; /* MSI and MSI-X are in */
+    /* vendors have more than capabilities; MSI and MSI-X are in already */
+    for (unsigned i = VFIODEV__HEADER; i < VFIODEV__STD; i++)
+        v->pass[i] = d->in_cap[i / 8] & 1 << i % 8 ? 0 : 0xff;
     for (unsigned i = 0; i < n && !err; i++)
         err = vfiodev__adopt_cap(v, d, config, at[i], vfiodev__cap_end(at, n, at[i]));
     if (!err && len == VFIODEV_CONFIG_LEN && vfiodev__find_cap(config, PCI_CAP_ID_EXP))
@@ -598,9 +599,9 @@ static int vfiodev__not_bound(struct vfiodev_finding *f, const char *driver)
     return vfiodev__no(f, -ENODEV,
                        "%s %s%s: %secho vfio-pci > /sys/bus/pci/devices/%s/driver_override; echo "
                        "%s | tee %s/sys/bus/pci/drivers_probe, as root",
-                       f->address, *driver ? "is still the host's, by its driver " : "has no driver",
-                       driver, loaded ? "" : "modprobe vfio-pci; ", f->address, f->address,
-                       unbind);
+                       f->address,
+                       *driver ? "is still the host's, by its driver " : "has no driver", driver,
+                       loaded ? "" : "modprobe vfio-pci; ", f->address, f->address, unbind);
 }
 
 /* A virtual function works as long as the driver of its physical one does. */
@@ -645,8 +646,7 @@ static void vfiodev__in_the_way(char *text, size_t size, unsigned group)
 static int vfiodev__group_refused(struct vfiodev_finding *f, const char *path, int err)
 {
     if (err == -EBUSY)
-        return vfiodev__no(f, err,
-                           "%s is in use: end the program that has %s open (fuser -v %s)",
+        return vfiodev__no(f, err, "%s is in use: end the program that has %s open (fuser -v %s)",
                            f->address, path, path);
     if (err == -EACCES || err == -EPERM)
         return vfiodev__no(f, err,
@@ -675,10 +675,11 @@ static int vfiodev__group_open(struct vfiodev_finding *f)
         return fd;
     close(fd);
     vfiodev__in_the_way(who, sizeof who, f->group);
-    return vfiodev__no(f, -EPERM,
-                       "%s shares its IOMMU group %u with devices that the host uses: bind these to "
-                       "vfio-pci too, or unbind them:%s",
-                       f->address, f->group, who);
+    return vfiodev__no(
+        f, -EPERM,
+        "%s shares its IOMMU group %u with devices that the host uses: bind these to "
+        "vfio-pci too, or unbind them:%s",
+        f->address, f->group, who);
 }
 
 /* All but opening the group. */
@@ -688,7 +689,8 @@ static int vfiodev__look_sys(struct vfiodev_finding *f)
 
     snprintf(path, sizeof path, VFIODEV_SYS "/bus/pci/devices/%s", f->address);
     if (access(path, F_OK))
-        return vfiodev__no(f, -ENOENT, "there is no PCI device %s: lspci -D lists them", f->address);
+        return vfiodev__no(f, -ENOENT, "there is no PCI device %s: lspci -D lists them",
+                           f->address);
     vfiodev__link(driver, sizeof driver, f->address, "driver");
     snprintf(f->what, sizeof f->what, "%04x:%04x, class %06x, %s%s",
              vfiodev__number(f->address, "vendor"), vfiodev__number(f->address, "device"),
@@ -765,8 +767,9 @@ VMM_DEF int vfiodev_host_init(struct vfiodev_host *h, const struct vfiodev_host_
         ioctl(h->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) == 1)
         return 0;
     if (h->container < 0 && errno == EACCES)
-        return vmm_err(desc->log, -EACCES, "no permission to open " VFIODEV_DEV
-                                           "/vfio: run as root, or 'chmod 666' it");
+        return vmm_err(desc->log, -EACCES,
+                       "no permission to open " VFIODEV_DEV
+                       "/vfio: run as root, or 'chmod 666' it");
     return vmm_err(desc->log, -ENOTSUP,
                    VFIODEV_DEV "/vfio does not work here: modprobe vfio_iommu_type1 and vfio-pci, "
                                "as root ('vmm doctor --vfio' tells more)");
@@ -781,12 +784,13 @@ static int vfiodev__host_ready(struct vfiodev_host *h, const char *address)
     if (h->ready)
         return 0;
     if (errno == EPERM)
-        return vmm_err(h->desc.log, -EPERM,
-                       "this host does not remap interrupts, so that a guest could have %s raise any "
-                       "interrupt of the host: switch interrupt remapping on in the firmware, or "
-                       "accept that by echo 1 > "
-                       "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts, as root",
-                       address);
+        return vmm_err(
+            h->desc.log, -EPERM,
+            "this host does not remap interrupts, so that a guest could have %s raise any "
+            "interrupt of the host: switch interrupt remapping on in the firmware, or "
+            "accept that by echo 1 > "
+            "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts, as root",
+            address);
     return vmm_err(h->desc.log, -errno, "the IOMMU does not take the group of %s: %s", address,
                    strerror(errno));
 }
@@ -823,8 +827,9 @@ static int vfiodev__dma_map(struct vfiodev_host *h, uint64_t gpa, uint64_t len, 
                             unsigned prot)
 {
     struct vfio_iommu_type1_dma_map map = {.argsz = sizeof map,
-                                           .flags = (prot & VMM_READ ? VFIO_DMA_MAP_FLAG_READ : 0) |
-                                                    (prot & VMM_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0),
+                                           .flags =
+                                               (prot & VMM_READ ? VFIO_DMA_MAP_FLAG_READ : 0) |
+                                               (prot & VMM_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0),
                                            .vaddr = (uintptr_t)hva,
                                            .iova = gpa,
                                            .size = len};
@@ -1064,7 +1069,7 @@ static uint64_t vfiodev__bar_read(void *ctx, unsigned bar, uint64_t off, unsigne
         return val;
     }
     return pread(d->fd, &val, len, (off_t)(d->bar[bar].off + off)) == (ssize_t)len ? val
-                                                                                     : vmm_ones(len);
+                                                                                   : vmm_ones(len);
 }
 
 static void vfiodev__bar_write(void *ctx, unsigned bar, uint64_t off, unsigned len, uint64_t val)
@@ -1161,7 +1166,8 @@ static bool vfiodev__config_read(void *ctx, unsigned off, unsigned len, uint32_t
     return true;
 }
 
-static void vfiodev__config_put(const struct vfiodev *d, unsigned off, const void *val, unsigned len)
+static void vfiodev__config_put(const struct vfiodev *d, unsigned off, const void *val,
+                                unsigned len)
 {
     if (pwrite(d->fd, val, len, (off_t)(d->config_off + off)) < 0)
         return; /* the kernel does not let the guest: as if the bits were read-only */
@@ -1188,7 +1194,8 @@ static bool vfiodev__config_write(void *ctx, unsigned off, unsigned len, uint32_
 static void vfiodev__command(struct vfiodev *d)
 {
     uint16_t guest = vmm_get16(d->pci.config + PCI_COMMAND);
-    uint16_t command = (guest & (PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)) | PCI_COMMAND_MEMORY;
+    uint16_t command =
+        (guest & (PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)) | PCI_COMMAND_MEMORY;
 
     if (command == d->command)
         return;
@@ -1239,7 +1246,8 @@ static int vfiodev__region(struct vfiodev *d, unsigned index, struct vfio_region
 }
 
 /* The areas that the kernel allows: those of its list, else all. */
-static void vfiodev__sparse(struct vfiodev_bar *b, const struct vfio_region_info *info, uint64_t page)
+static void vfiodev__sparse(struct vfiodev_bar *b, const struct vfio_region_info *info,
+                            uint64_t page)
 {
     const uint8_t *base = (const uint8_t *)info;
     uint32_t at = info->flags & VFIO_REGION_INFO_FLAG_CAPS ? info->cap_offset : 0;
@@ -1273,8 +1281,8 @@ static void vfiodev__mmap(struct vfiodev *d, struct vfiodev_bar *b)
     int prot = (b->prot & VMM_READ ? PROT_READ : 0) | (b->prot & VMM_WRITE ? PROT_WRITE : 0);
 
     for (unsigned i = 0; i < b->nareas; i++) {
-        b->mem[i] = mmap(NULL, b->area[i].len, prot, MAP_SHARED, d->fd,
-                         (off_t)(b->off + b->area[i].off));
+        b->mem[i] =
+            mmap(NULL, b->area[i].len, prot, MAP_SHARED, d->fd, (off_t)(b->off + b->area[i].off));
         if (b->mem[i] == MAP_FAILED) {
             b->area[i] = b->area[b->nareas - 1];
             b->nareas--, i--;
@@ -1371,7 +1379,8 @@ static int vfiodev__open_rom(struct vfiodev *d, const char *path, const struct v
     d->rom_map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (d->rom_map == MAP_FAILED)
-        return vmm_err(log, -errno, "cannot map rom '%s' of %s: %s", path, d->name, strerror(errno));
+        return vmm_err(log, -errno, "cannot map rom '%s' of %s: %s", path, d->name,
+                       strerror(errno));
     d->rom = d->rom_map;
     d->rom_len = (uint64_t)st.st_size;
     return 0;
@@ -1471,4 +1480,3 @@ VMM_DEF void vfiodev_close(struct vfiodev *d)
 
 #endif /* VFIODEV__IMPLEMENTED */
 #endif /* DEV_VFIO_IMPLEMENTATION */
-

@@ -124,6 +124,9 @@ in_lab() {
         ln -s "$PWD/build/initramfs-$k.cpio" "$dir/t/build/"
     done
     stall=$(sed -n 's/^# stall: //p' "tests/$name.sh")
+    export DRIVES="$(sed -n 's/^# drives: //p' "tests/$name.sh")"
+    export QEMU_ARGS="$(sed -n 's/^# devices: //p' "tests/$name.sh" | tr '\n' ' ')"
+    export KERNEL_ARGS="$(sed -n 's/^# kernel: //p' "tests/$name.sh")"
     TIMEOUT=1800 STALL=${stall:-120} MEM=3072 script "$name${args:+-$args}" \
         sh tests/lab/x86-lab.sh run "$dir" "cd /t && sh tests/$name.sh $args"
     rm -rf "$dir"
@@ -131,7 +134,8 @@ in_lab() {
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
 # its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "build:" line what else
-# of the build it needs, its "stall:" line how many seconds it may say nothing (else 120).
+# of the build it needs, its "stall:" line how many seconds it may say nothing (else 120). Its "devices:" lines are for
+# the machine's QEMU, "drives:" says how many empty drives they find, and "kernel:" is for the machine's kernel.
 jobs() {
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "guest_boot $k"

@@ -88,9 +88,12 @@ static void test_dumps(void)
         bool is32, bare;
         const char *caps, *ext;
     } known[] = {
-        {"nvme", &dump_nvme, 0x00101b36, 0, 65, 0x2000, 1, false, false, "11@40 10@80 01@60", "00@100"},
-        {"pf", &dump_nvme_pf, 0x00101b36, 0, 3, 0x2000, 1, false, false, "11@40 10@80 01@60", "00@100"},
-        {"vf", &dump_nvme_vf, 0x00101b36, 0, 1, 0x2000, 0, false, false, "11@40 10@80 01@60", "00@100"},
+        {"nvme", &dump_nvme, 0x00101b36, 0, 65, 0x2000, 1, false, false, "11@40 10@80 01@60",
+         "00@100"},
+        {"pf", &dump_nvme_pf, 0x00101b36, 0, 3, 0x2000, 1, false, false, "11@40 10@80 01@60",
+         "00@100"},
+        {"vf", &dump_nvme_vf, 0x00101b36, 0, 1, 0x2000, 0, false, false, "11@40 10@80 01@60",
+         "00@100"},
         {"virtio", &dump_virtio_net, 0x10411af4, 0, 4, 0, 1, false, false,
          "11@dc 09@c8 09@b4 09@a4 09@94 09@84 01@7c 10@40", NULL},
         {"e1000e", &dump_e1000e, 0x10d38086, 1, 5, 0, 1, false, true, "05@d0 11@a0 01@c8 10@e0",
@@ -268,8 +271,7 @@ static int fake_answer(unsigned long request, void *arg)
     case VFIO_CHECK_EXTENSION:
         return 1;
     case VFIO_GROUP_GET_STATUS:
-        ((struct vfio_group_status *)arg)->flags =
-            kernel.not_viable ? 0 : VFIO_GROUP_FLAGS_VIABLE;
+        ((struct vfio_group_status *)arg)->flags = kernel.not_viable ? 0 : VFIO_GROUP_FLAGS_VIABLE;
         return 0;
     case VFIO_SET_IOMMU:
         return fail(kernel.iommu_errno);
@@ -322,14 +324,15 @@ static void host_has(const char *driver)
     char command[1024];
 
     sh("rm -rf " VFIODEV_SYS " " VFIODEV_DEV);
-    snprintf(command, sizeof command,
-             "set -e; mkdir -p %s/bus/pci/devices/0000:01:00.0 %s/bus/pci/drivers/vfio-pci "
-             "%s/kernel/iommu_groups/7/devices/0000:01:00.0 %s; touch %s/vfio %s/7; "
-             "cd %s/bus/pci/devices/0000:01:00.0; ln -s ../../../../kernel/iommu_groups/7 iommu_group; "
-             "echo 0x1b36 >vendor; echo 0x0010 >device; echo 0x010802 >class; "
-             "[ -z '%s' ] || ln -s ../../drivers/%s driver",
-             VFIODEV_SYS, VFIODEV_SYS, VFIODEV_SYS, VFIODEV_DEV, VFIODEV_DEV, VFIODEV_DEV,
-             VFIODEV_SYS, driver, driver);
+    snprintf(
+        command, sizeof command,
+        "set -e; mkdir -p %s/bus/pci/devices/0000:01:00.0 %s/bus/pci/drivers/vfio-pci "
+        "%s/kernel/iommu_groups/7/devices/0000:01:00.0 %s; touch %s/vfio %s/7; "
+        "cd %s/bus/pci/devices/0000:01:00.0; ln -s ../../../../kernel/iommu_groups/7 iommu_group; "
+        "echo 0x1b36 >vendor; echo 0x0010 >device; echo 0x010802 >class; "
+        "[ -z '%s' ] || ln -s ../../drivers/%s driver",
+        VFIODEV_SYS, VFIODEV_SYS, VFIODEV_SYS, VFIODEV_DEV, VFIODEV_DEV, VFIODEV_DEV, VFIODEV_SYS,
+        driver, driver);
     sh(command);
 }
 
@@ -354,10 +357,11 @@ static void test_refusals(void)
     check_said(vfiodev_look("1:0", &f), -EINVAL, f.said, "is no PCI address: give one like");
     check_said(vfiodev_look("0000:09:00.0", &f), -ENOENT, f.said, "there is no PCI device");
     kernel.not_viable = true;
-    snprintf(command, sizeof command,
-             "mkdir -p %s/bus/pci/devices/0000:01:00.1 %s/kernel/iommu_groups/7/devices/0000:01:00.1; "
-             "ln -s ../../drivers/snd %s/bus/pci/devices/0000:01:00.1/driver",
-             VFIODEV_SYS, VFIODEV_SYS, VFIODEV_SYS);
+    snprintf(
+        command, sizeof command,
+        "mkdir -p %s/bus/pci/devices/0000:01:00.1 %s/kernel/iommu_groups/7/devices/0000:01:00.1; "
+        "ln -s ../../drivers/snd %s/bus/pci/devices/0000:01:00.1/driver",
+        VFIODEV_SYS, VFIODEV_SYS, VFIODEV_SYS);
     sh(command);
     check_said(vfiodev_look(a, &f), -EPERM, f.said, "unbind them: 0000:01:00.1 (snd)");
     kernel.not_viable = false;
@@ -379,7 +383,8 @@ static void test_refusals(void)
     host_has("vfio-pci");
     snprintf(command, sizeof command, "ln -s ../0000:01:00.9 %s/physfn", at);
     sh(command);
-    check_said(vfiodev_look(a, &f), -ENODEV, f.said, "virtual function of 0000:01:00.9, which has no");
+    check_said(vfiodev_look(a, &f), -ENODEV, f.said,
+               "virtual function of 0000:01:00.9, which has no");
 }
 
 static void host_open(struct vfiodev_host *h, unsigned ndevices)
@@ -644,8 +649,8 @@ static void test_rom(void)
     CHECK_EQ(vfiodev__rom_read(&m.d, 2998, 4), 0xffff0000);
     CHECK_EQ(vfiodev__rom_read(&m.d, 4092, 4), 0xffffffff);
     vfiodev_close(&m.d);
-    check_said(vfiodev_open(&m.d, &m.host, "0000:01:00.0", "/nonexistent", &log_here), -ENOENT, said,
-               "rom '/nonexistent' of 0000:01:00.0");
+    check_said(vfiodev_open(&m.d, &m.host, "0000:01:00.0", "/nonexistent", &log_here), -ENOENT,
+               said, "rom '/nonexistent' of 0000:01:00.0");
     machine_end();
     unlink(path);
 }

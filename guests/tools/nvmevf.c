@@ -26,6 +26,7 @@ int main(int argc, char **argv)
     cmd.cdw11 = (unsigned)atoi(argv[5]);
     status = ioctl(fd, (int)NVME_IOCTL_ADMIN_CMD, &cmd);
     if (status)
-        fprintf(stderr, "nvmevf: status 0x%x: %s\n", (unsigned)status, status < 0 ? strerror(errno) : "");
+        fprintf(stderr, "nvmevf: status 0x%x: %s\n", (unsigned)status,
+                status < 0 ? strerror(errno) : "");
     return status != 0;
 }

@@ -6,6 +6,7 @@
 #   x86-lab.sh shell DIR COMMAND   the same on the terminal: keys and screen belong to COMMAND
 # Environment: ICOUNT=shift=0,sleep=off   instructions are the clock: repeatable, dependable, half as fast; empty: real time
 #              MEM=MiB  TIMEOUT=seconds, STALL=seconds without a word  CPU=QEMU-cpu-model  APPEND=kernel-arguments
+#              KERNEL_ARGS=more of these
 #              DRIVES=N: N empty drives of 64 MiB, drive0 and so on   QEMU_ARGS=more of QEMU's, such as devices for them
 # Bugs of QEMU's (7.2) SVM decide the defaults: XSETBV of a guest is not intercepted, so that guest and machine disagree
 # about XCR0 (a model without XSAVE avoids that); a CMPXCHG16B that faults on nested paging corrupts flags (hence -cx16);
@@ -63,7 +64,7 @@ machine() { # KERNEL-ARGS QEMU-ARG...: becomes QEMU
     done
     exec timeout --foreground "${TIMEOUT:-180}" "$qemu" -accel tcg -M q35 -cpu "${CPU:-qemu64,+svm,+npt,-cx16}" -m "${MEM:-2048}" \
         -nodefaults -display none -monitor none -no-reboot -kernel "$kernel/vmlinuz" -initrd "$t/initrd" \
-        -append "console=ttyS0 quiet panic=-1 ${APPEND-nohz=off highres=off} $args" "$@"
+        -append "console=ttyS0 quiet panic=-1 ${APPEND-nohz=off highres=off} ${KERNEL_ARGS:-} $args" "$@"
 }
 
 [ $# = 3 ] || { sed -n 2,10p "$0"; exit 2; }

@@ -1,0 +1,164 @@
+#!/bin/sh
+# guest_vfio.sh: devices of the host in guests, behind an emulated IOMMU: NVMe with its MSI-X table among its registers
+# and in a BAR of its own, two virtual functions, a network card, and one that interrupts by a line.
+# needs: cloud
+# modules: vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci
+# stall: 400
+# drives: 3
+# kernel: intel_iommu=on iommu=pt
+# devices: -device intel-iommu,intremap=on -device edu
+# devices: -device pcie-root-port,id=rp1,chassis=1,slot=1 -device nvme,serial=shared,drive=drive0,bus=rp1
+# devices: -device pcie-root-port,id=rp2,chassis=2,slot=2
+# devices: -device nvme,serial=own,drive=drive1,bus=rp2,msix-exclusive-bar=on
+# devices: -device pcie-root-port,id=rp3,chassis=3,slot=3 -device nvme-subsys,id=sub
+# devices: -device nvme,serial=pf,subsys=sub,bus=rp3,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,msix_qsize=5
+# devices: -device nvme-ns,drive=drive2,shared=on
+# devices: -device pcie-root-port,id=rp4,chassis=4,slot=4 -netdev user,id=net,restrict=on
+# devices: -device virtio-net-pci,netdev=net,bus=rp4,iommu_platform=on,disable-legacy=on
+. tests/cases.sh
+if [ ! -d /lab ] || [ ! -e /sys/kernel/iommu_groups/0 ]; then
+    skip "devices of the host" "only in the lab, whose machine has some to give away"
+    exit 0
+fi
+k=$(first_kernel '[cg]*-*')
+cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
+(cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
+for m in vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core; do insmod build/lab/$m.ko; done
+pci=/sys/bus/pci edu=
+for d in $pci/devices/*; do
+    [ "$(cat "$d/vendor")" != 0x1234 ] || edu=${d##*/}
+done
+shared=0000:01:00.0 own=0000:02:00.0 pf=0000:03:00.0 vf1=0000:03:00.1 vf2=0000:03:00.2 net=0000:04:00.0
+
+# give DEVICE: as vmm's own sentence says it is done; take DEVICE DRIVER: back
+give() {
+    echo vfio-pci >$pci/devices/$1/driver_override
+    [ ! -e $pci/devices/$1/driver ] || echo $1 >$pci/devices/$1/driver/unbind
+    echo $1 >$pci/drivers_probe
+}
+take() {
+    echo $1 >$pci/devices/$1/driver/unbind
+    echo $2 >$pci/devices/$1/driver_override
+    echo $1 >$pci/drivers_probe
+}
+node() { # DEVICE: the host's name of its namespace, once it is there
+    until set -- $1 $pci/devices/$1/nvme/nvme*/nvme*n1 && [ -e "$2" ]; do sleep 0.1; done
+    echo "${2##*/}" | sed 's/c[0-9]*n/n/'
+}
+guest() { # COMMANDS OPTION...
+    commands=$1
+    shift
+    linux "$k/vmlinuz" "$commands" --initrd "$T/initrd" --mem 256M "$@"
+}
+boot() { # the same in the background, with standard input
+    commands=$1
+    shift
+    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --mem 256M --append "run=\"$commands\"" "$@"
+}
+load() { echo "ioload /dev/nvme0n1 $1 block=65536 span=16777216 $2"; }
+irqs="grep nvme0q /proc/interrupts | tr -s ' '"
+
+vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $edu
+check "no vfio-pci yet: one sentence" 3 "$edu has no driver: modprobe vfio-pci; echo vfio-pci >"
+insmod build/lab/vfio-pci.ko
+vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $shared
+check "still the host's: the commands that bind it" 3 "$shared is still the host's, by its driver nvme: echo vfio-pci > .*driver_override; echo"
+give $edu
+rc=0
+"$VMM" doctor --vfio >"$out" || rc=$?
+check "doctor: what could be passed" 0 "^fine  $edu   1234:11e8, class 00ff00, driver vfio-pci"
+check "doctor: what not, and why" 0 "^less  $shared   .* by its driver nvme: echo vfio-pci"
+for n in first second; do
+    vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $edu
+    check "line, MSI and DMA, the $n time" 0 '^edu: line, messages and DMA work$'
+done
+
+# Without privileges: the device's group and enough locked memory are all it takes.
+user() {
+    rc=0
+    (ulimit -l $1 && exec start-stop-daemon -S -c user -x "$VMM" -- --timeout 60 --mem 32M \
+        --binary build/guests/edu64.bin --entry 0x1000 --vfio $edu) </dev/null >"$out" 2>&1 || rc=$?
+}
+mkdir -p /etc
+echo 'user:x:1000:1000::/:/bin/sh' >/etc/passwd
+chmod 666 /dev/kvm
+group=/dev/vfio/$(basename "$(readlink $pci/devices/$edu/iommu_group)")
+user 65536
+check "no permission: one sentence" 3 "no permission to open $group, the group of $edu: run as root, or 'chown USER"
+chown 1000 "$group" && chmod 666 /dev/vfio/vfio
+user 1024
+check "too little lockable memory: how much it takes" 3 'all 32 MiB of guest RAM locked, and the limit is 1024 KiB: ulimit -l 32768'
+user 65536
+check "without privileges" 0 '^edu: line, messages and DMA work$'
+
+# A life that ends by a reset, one that is killed, and the next ones find what was promised.
+works() { # NAME DEVICE
+    give $2
+    guest "$(load write); $(load read verify); $irqs; reboot -f" --vfio $2
+    check "$1: written, read back" 4 '^requests=256 .* errors=0 wrong=0 '
+    n=$(sed -n 's/^ *[0-9]*: \([0-9]*\) .*nvme0q1.*/\1/p' "$out")
+    [ "${n:-0}" -ge 512 ] && ok "$1: an interrupt for each request" || not_ok "$1: an interrupt for each request" "${n:-none}"
+}
+lives() { # NAME DEVICE
+    boot "$(load read verify); echo READY; while :; do $(load randwrite seed=1); done" --vfio $2
+    await '^READY' || :
+    sleep 1
+    kill -9 $pid
+    stop
+    check "$1: found after the reset" 137 '^requests=256 .* errors=0 wrong=0 '
+    guest "$(load read verify)" --vfio $2
+    check "$1: found after a kill" 0 '^requests=256 .* errors=0 wrong=0 '
+}
+returns() { # NAME DEVICE
+    take $2 nvme
+    rc=0
+    "$T/bin/ioload" /dev/"$(node $2)" read block=65536 span=16777216 verify >"$out" 2>&1 || rc=$?
+    check "$1: the host has it back" 0 '^requests=256 .* errors=0 wrong=0 '
+}
+works "NVMe, table among registers" $shared
+lives "NVMe, table among registers" $shared
+returns "NVMe, table among registers" $shared
+works "NVMe, table in its own BAR" $own
+returns "NVMe, table in its own BAR" $own
+
+# Virtual functions get queues and interrupts from the physical one ("NVM Express Base Specification", 5.28), of whose
+# namespace all have a part.
+functions() {
+    c=/dev/$(ls $pci/devices/$pf/nvme)
+    "$T/bin/nvmevf" "$c" 0 1 1 0 && "$T/bin/nvmevf" "$c" 0 0 1 0
+    echo 1 >$pci/devices/$pf/reset
+    echo 0 >$pci/devices/$pf/sriov_drivers_autoprobe
+    echo 2 >$pci/devices/$pf/sriov_numvfs
+    for i in 1 2; do
+        "$T/bin/nvmevf" "$c" $i 1 8 1 && "$T/bin/nvmevf" "$c" $i 0 8 2 && "$T/bin/nvmevf" "$c" $i 0 9 0
+    done
+    disk=/dev/$(node $pf)
+}
+functions
+give $vf1
+echo nvme >$pci/devices/$vf2/driver_override
+echo $vf2 >$pci/drivers_probe
+guest "$(load write); $irqs" --vfio $vf1
+check "a virtual function in the guest, another the host's: written" 0 '^requests=256 .* errors=0 '
+rc=0
+"$T/bin/ioload" "$disk" read block=65536 span=16777216 verify >"$out" 2>&1 || rc=$?
+check "... and read by the host" 0 '^requests=256 .* errors=0 wrong=0 '
+take $vf2 vfio-pci
+boot "$(load read verify); echo READY; read go; $(load read verify)" --vfio $vf2
+await '^READY' || :
+mv "$T/raw" "$T/other" # whose it is goes on writing there
+guest "$(load read verify)" --vfio $vf1
+check "one in each of two guests: this one reads" 0 '^requests=256 .* errors=0 wrong=0 '
+vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $vf2
+check "what another guest has: one sentence" 3 "$vf2 is in use: end the program that has"
+mv "$T/other" "$T/raw"
+echo >&3
+stop
+n=$(grep -c '^requests=256 .* errors=0 wrong=0 ' "$out")
+[ "$rc $n" = '0 2' ] && ok "... and that one, before and after" || not_ok "... and that one, before and after" "status $rc, $n times"
+
+give $net
+guest 'ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 3 10.0.2.2; grep virtio1 /proc/interrupts' --vfio $net --vfio $edu
+check "network card, and a second device beside it" 0 '^3 packets transmitted, 3 packets received'
+check "network card: it interrupts" 0 '[1-9][0-9]* +PCI-MSI .*virtio1-input'
+exit $failed
