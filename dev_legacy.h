@@ -447,8 +447,8 @@ struct pc_lapic;
 struct pc_lapic_desc {
     uint32_t id;
     struct vmm_timer timer;     /* calls pc_lapic_tick */
-    uint64_t (*tsc)(void *ctx); /* of the guest; NULL: no TSC-deadline mode */
-    uint64_t tsc_hz;
+    /* The TSC of this CPU, and how fast it is; hz 0: unknown. NULL: no TSC-deadline mode. */
+    uint64_t (*tsc)(void *ctx, uint32_t id, uint64_t *hz);
     void (*ipi)(void *ctx, const struct pc_lapic *from, const struct pc_apic_msg *m);
     void (*eoi)(void *ctx, uint8_t vector); /* of a level-triggered interrupt */
     void *ctx;
@@ -510,6 +510,7 @@ struct pc_irqchip_desc {
     struct pc_lapic *lapic; /* ncpus of them, the caller's; NULL: the hypervisor has LAPICs */
     unsigned ncpus;         /* at most PC_LAPICS_MAX */
     struct vmm_timer timer; /* calls pc_irqchip_tick */
+    uint64_t (*tsc)(void *ctx, unsigned cpu, uint64_t *hz); /* as a LAPIC's */
     /* CPU `cpu` has to call pc_irqchip_next again: ends its run or its sleep. */
     void (*kick)(void *ctx, unsigned cpu);
     struct vmm_msi msi; /* without LAPICs: where interrupts go; vector: the IOAPIC's pin */
@@ -4038,10 +4039,10 @@ static uint32_t pc__lapic_current(const struct pc_lapic *l)
     return left < l->initial ? (uint32_t)left : l->initial;
 }
 
-/* The guest's TSC reaches the deadline in so many ns: parts of a second apart, for no overflow. */
+/* So many ticks of the TSC in ns, at most 1e18: parts of a second apart, for no overflow. */
 static uint64_t pc__tsc_ns(uint64_t ticks, uint64_t hz)
 {
-    uint64_t s = ticks / hz;
+    uint64_t s = hz < 1000000 ? UINT64_MAX : ticks / hz;
 
     return s > 1000000000 ? 1000000000000000000
                           : s * 1000000000 + ticks % hz * 1000 / (hz / 1000000);
@@ -4050,18 +4051,18 @@ static uint64_t pc__tsc_ns(uint64_t ticks, uint64_t hz)
 /* Only in its mode; 0 disarms. */
 static void pc__lapic_set_deadline(struct pc_lapic *l, uint64_t deadline)
 {
-    uint64_t tsc;
+    uint64_t tsc, hz;
 
     if (!pc__timer_is(l, PC__TIMER_DEADLINE))
         return;
-    tsc = l->desc.tsc(l->desc.ctx);
+    tsc = l->desc.tsc(l->desc.ctx, l->desc.id, &hz);
     l->owed = 0;
     l->deadline = deadline;
     l->fire_at = pc__lapic_now(l);
     if (!deadline)
         l->fire_at = UINT64_MAX;
     else if (deadline > tsc)
-        l->fire_at += pc__tsc_ns(deadline - tsc, l->desc.tsc_hz);
+        l->fire_at += pc__tsc_ns(deadline - tsc, hz);
     pc_lapic_tick(l);
 }
 
@@ -4447,6 +4448,13 @@ static uint64_t pc__irqchip_now(void *ctx)
     return vmm_timer_now(&((struct pc_irqchip *)ctx)->desc.timer);
 }
 
+static uint64_t pc__irqchip_tsc(void *ctx, uint32_t id, uint64_t *hz)
+{
+    const struct pc_irqchip_desc *d = &((struct pc_irqchip *)ctx)->desc;
+
+    return d->tsc(d->ctx, id, hz);
+}
+
 /* One timer serves all chips: it is set to the earliest wish. A wish that is taken back leaves it as
    it is, for a tick that finds nothing to do costs less than a search at each wish. */
 static void pc__irqchip_wake(void *ctx, uint64_t at)
@@ -4475,7 +4483,7 @@ VMM_DEF void pc_irqchip_init(struct pc_irqchip *c, const struct pc_irqchip_desc 
     struct vmm_timer timer = {pc__irqchip_now, pc__irqchip_wake, c};
     struct pc_pit_desc pit = {timer, pc__irqchip_rise, c};
     struct pc_ioapic_desc ioapic = {pc__irqchip_send, pc__irqchip_route, c};
-    struct pc_lapic_desc lapic = {0, timer, NULL, 0, pc__irqchip_ipi, pc__irqchip_eoi, c};
+    struct pc_lapic_desc lapic = {0, timer, NULL, pc__irqchip_ipi, pc__irqchip_eoi, c};
 
     memset(c, 0, sizeof *c);
     c->desc = *desc;
@@ -4483,6 +4491,7 @@ VMM_DEF void pc_irqchip_init(struct pc_irqchip *c, const struct pc_irqchip_desc 
     pc_pic_init(&c->pic, &intr);
     pc_pit_init(&c->pit, &pit);
     pc_ioapic_init(&c->ioapic, &ioapic);
+    lapic.tsc = desc->tsc ? pc__irqchip_tsc : NULL;
     for (; desc->lapic && lapic.id < desc->ncpus; lapic.id++)
         pc_lapic_init(&desc->lapic[lapic.id], &lapic);
 }

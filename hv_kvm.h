@@ -98,6 +98,7 @@ struct hyp_cpu {
     int fd;
     int tid; /* of the thread that runs it, for kicks */
     unsigned id;
+    unsigned tsc_khz;       /* 0: unknown */
     uint8_t insn[16];       /* bytes at the instruction pointer of a fault */
     struct vmm_debug debug; /* what hyp_debug asked for */
 };
@@ -862,7 +863,8 @@ static void kvm__cpuid_1(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
     e->ecx |= 1u << 31;                               /* a hypervisor is present */
     e->ecx = kvm__field(e->ecx, 21, 1, h->caps & HYP_CAP_LAPIC || h->msr_exits); /* x2APIC */
     e->ecx = kvm__field(e->ecx, 24, 1, /* TSC-deadline timer */
-                        h->caps & HYP_CAP_LAPIC && kvm__cap(h, KVM_CAP_TSC_DEADLINE_TIMER));
+                        h->caps & HYP_CAP_LAPIC ? kvm__cap(h, KVM_CAP_TSC_DEADLINE_TIMER) > 0
+                                                : h->msr_exits && c->tsc_khz);
 }
 
 /* KVM's own features: those of its LAPICs go with them. */
@@ -938,7 +940,7 @@ static void kvm__cpuid_clock(struct kvm_cpuid_entry2 *e, unsigned tsc_khz)
     }
 }
 
-static void kvm__cpuid_patch(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e, unsigned tsc_khz)
+static void kvm__cpuid_patch(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e)
 {
     if (e->function == 1)
         kvm__cpuid_1(c, e);
@@ -950,8 +952,8 @@ static void kvm__cpuid_patch(const struct hyp_cpu *c, struct kvm_cpuid_entry2 *e
         kvm__cpuid_kvm(c, e);
     else if (e->function >= 0x80000000)
         kvm__cpuid_amd(c, e);
-    else if (tsc_khz)
-        kvm__cpuid_clock(e, tsc_khz);
+    else if (c->tsc_khz)
+        kvm__cpuid_clock(e, c->tsc_khz);
 }
 
 /* KVM reports only the first sub-leaf of 0xb and 0x1f on some hosts: these are made whole here. */
@@ -974,8 +976,8 @@ static int kvm__set_cpuid(struct hyp_cpu *c)
     const struct kvm_cpuid2 *host = (const struct kvm_cpuid2 *)(const void *)c->hyp->cpuid;
     struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)(void *)buf;
     int khz = kvm__number(c->fd, KVM_GET_TSC_KHZ, 0);
-    unsigned tsc_khz = khz > 0 ? (unsigned)khz : 0;
 
+    c->tsc_khz = khz > 0 ? (unsigned)khz : 0;
     cpuid->nent = cpuid->padding = 0;
     for (unsigned i = 0; i < host->nent; i++) {
         struct kvm_cpuid_entry2 e = host->entries[i];
@@ -983,13 +985,13 @@ static int kvm__set_cpuid(struct hyp_cpu *c)
             continue;
         for (unsigned sub = 0; sub < (kvm__cpuid_is_topology(&e) ? 3 : 1); sub++) {
             e.index = kvm__cpuid_is_topology(&e) ? sub : e.index;
-            kvm__cpuid_patch(c, &e, tsc_khz);
+            kvm__cpuid_patch(c, &e);
             kvm__cpuid_add(cpuid, e);
         }
     }
-    if (tsc_khz)
+    if (c->tsc_khz)
         kvm__cpuid_add(cpuid, (struct kvm_cpuid_entry2){.function = KVM__LEAF_TSC_KHZ,
-                                                        .eax = tsc_khz,
+                                                        .eax = c->tsc_khz,
                                                         .ebx = KVM__APIC_BUS_KHZ});
     return kvm__ioctl(c->fd, KVM_SET_CPUID2, cpuid);
 }
@@ -1272,6 +1274,17 @@ VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8)
 VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
 {
     ((struct kvm_run *)c->run)->msr.error = 1;
+}
+
+VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz)
+{
+    uint64_t buf[(sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)) / sizeof(uint64_t)] = {0};
+    struct kvm_msrs *msrs = (struct kvm_msrs *)(void *)buf;
+
+    msrs->nmsrs = 1;
+    msrs->entries[0].index = 0x10; /* TIME_STAMP_COUNTER */
+    *hz = kvm__ioctl(c->fd, KVM_GET_MSRS, msrs) == 1 ? c->tsc_khz * 1000ull : 0;
+    return msrs->entries[0].data;
 }
 
 /* >>debug ------------------------------------------------------------------------- */

@@ -2940,6 +2940,12 @@ static void irq_kick(void *ctx, unsigned id)
         host_cond_wake(&c->wake);
 }
 
+/* Only a CPU that is setting its own timer asks, on its thread. */
+static uint64_t irq_tsc(void *ctx, unsigned cpu, uint64_t *hz)
+{
+    return hyp_tsc(&((struct vm *)ctx)->cpu[cpu].hyp, hz);
+}
+
 /* The hypervisor's LAPICs get what our IOAPIC sends, and learn whose EOIs it waits for. */
 static void irq_message(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
 {
@@ -2964,6 +2970,7 @@ static int plug_irqchip(struct vm *vm)
 {
     unsigned n = vm->cfg->ncpus;
     struct pc_irqchip_desc desc = {.timer = wake_timer(&vm->irq_wake),
+                                   .tsc = irq_tsc,
                                    .kick = irq_kick,
                                    .msi = {irq_message, vm},
                                    .route = irq_route,

@@ -670,6 +670,9 @@ VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c);
 VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8);
 /* The access of a VMM_EXIT_MSR ends in a general protection fault. */
 VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
+/* The guest's TSC now, and how fast it is; hz 0: nobody knows, and CPUID announces no timer by TSC
+   without HYP_CAP_LAPIC. */
+VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz);
 #endif
 
 #ifdef __cplusplus

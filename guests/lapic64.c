@@ -92,7 +92,7 @@ static void dividers(void)
 {
     static const uint8_t code[] = {11, 0, 1, 2, 3, 8, 9, 10};
     uint32_t leaf[4];
-    uint64_t t0, t1;
+    uint64_t t0, done;
 
     cpuid(0x40000010, leaf);
     within("TSC as CPUID tells it, kHz", SHARED.tsc_khz, leaf[0] - leaf[0] / 100,
@@ -105,13 +105,12 @@ static void dividers(void)
     }
     lapic_write(DIVIDE, BY_1);
     t0 = tsc();
-    lapic_write(INITIAL, (uint32_t)(HZ / 10));
-    t1 = tsc();
+    lapic_write(INITIAL, 0xffffffff);
     pit_program(2, 0, 11932); /* 10 ms by the PIT */
     while (!(inb(0x61) & 0x20))
         ;
-    within("timer against PIT, 1/10 ms", 1000 - lapic_read(CURRENT) / (HZ / 10000), 99,
-           102 + microseconds(tsc() - t1 - (t1 - t0)) / 100 - 99);
+    done = 0xffffffff - lapic_read(CURRENT);
+    within("timer against PIT", done, HZ / 101, units(tsc() - t0, HZ, 101));
     lapic_write(INITIAL, 0);
 }
 
@@ -133,8 +132,10 @@ static void periodic(void)
     settle();
     us = microseconds(tsc() - start);
     within("periodic, not too many", COUNT(V_TIMER), 20, us / 990);
-    if (!kvm) /* which forgets those that a guest does not take in time */
-        within("periodic, none lost", COUNT(V_TIMER), us / 1010 - 1, us / 990);
+    while (!kvm && COUNT(V_TIMER) < us / 1010 - 1 && microseconds(tsc() - start) < 5000000)
+        settle(); /* those that a guest does not take in time come later; KVM forgets them */
+    if (!kvm)
+        within("periodic, none lost", COUNT(V_TIMER), us / 1010 - 1, ~0u);
     lapic_write(TIMER, PERIODIC | MASKED | V_TIMER);
     settle();
     forget();
@@ -171,14 +172,14 @@ static void deadline(void)
     expect("deadline to come", rdmsr(MSR_DEADLINE), at);
     lapic_write(INITIAL, 1000);
     expect("no count in this mode", lapic_read(CURRENT), 0);
-    wrmsr(MSR_DEADLINE, tsc() + SHARED.tsc_khz);
+    wrmsr(MSR_DEADLINE, tsc() + 40 * SHARED.tsc_khz);
     wrmsr(MSR_DEADLINE, 0);
-    wait_us(1500);
+    wait_us(41000);
     settle();
     expect("no deadline any more", COUNT(V_TIMER), 2);
-    wrmsr(MSR_DEADLINE, tsc() + SHARED.tsc_khz);
+    wrmsr(MSR_DEADLINE, tsc() + 40 * SHARED.tsc_khz);
     lapic_write(TIMER, V_TIMER);
-    wait_us(1500);
+    wait_us(41000);
     settle();
     expect("another mode ends it", COUNT(V_TIMER), 2);
     lapic_write(TIMER, MASKED);

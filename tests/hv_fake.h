@@ -202,6 +202,13 @@ VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
     fake.refused++;
 }
 
+VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz)
+{
+    (void)c;
+    *hz = 1000000000;
+    return 5000;
+}
+
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
 {
     (void)h;

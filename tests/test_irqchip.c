@@ -6,7 +6,7 @@
 
 /* The world around a chip: a clock, and what it was told. */
 static struct {
-    uint64_t now, wake_at, tsc;
+    uint64_t now, wake_at, tsc, tsc_hz;
     bool intr;
     unsigned rises, refused; /* of PIT output 0 */
     bool refuse;
@@ -521,9 +521,11 @@ static void test_ioapic(void)
 /* >>lapic */
 static struct pc_lapic lapic;
 
-static uint64_t tell_tsc(void *ctx)
+static uint64_t tell_tsc(void *ctx, uint32_t id, uint64_t *hz)
 {
     (void)ctx;
+    CHECK_EQ(id, lapic.desc.id);
+    *hz = w.tsc_hz;
     return w.tsc;
 }
 
@@ -554,7 +556,7 @@ static void lapic_out(unsigned off, uint32_t val)
 
 static void lapic_new(unsigned id)
 {
-    struct pc_lapic_desc desc = {id, timer, tell_tsc, 2000000000, note_ipi, note_eoi, NULL};
+    struct pc_lapic_desc desc = {id, timer, tell_tsc, note_ipi, note_eoi, NULL};
 
     memset(&w, 0, sizeof w);
     w.now = 1000;
@@ -591,7 +593,7 @@ static void lapic_reset(void)
              {0x180, 0},       {0x200, 0},         {0x280, 0},       {0x300, 0},
              {0x320, 0x10000}, {0x350, 0x700},     {0x360, 0x10000}, {0x370, 0x10000},
              {0x380, 0},       {0x390, 0},         {0x3e0, 0}};
-    struct pc_lapic_desc desc = {0, timer, NULL, 0, note_ipi, note_eoi, NULL};
+    struct pc_lapic_desc desc = {0, timer, NULL, note_ipi, note_eoi, NULL};
 
     pc_lapic_init(&lapic, &desc);
     for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
@@ -829,6 +831,7 @@ static void lapic_deadline(void)
 {
     lapic_new(0);
     w.tsc = 1000000;
+    w.tsc_hz = 2000000000;
     CHECK(wrmsr(0x6e0, 2000000)); /* not in this mode */
     CHECK_EQ(rdmsr(0x6e0), 0);
     lapic_out(0x320, 0x40040);
@@ -852,6 +855,10 @@ static void lapic_deadline(void)
     CHECK(wrmsr(0x6e0, 9000000));
     lapic_out(0x320, 0x40); /* leaving the mode disarms */
     CHECK(w.wake_at == UINT64_MAX);
+    lapic_out(0x320, 0x40040);
+    w.tsc_hz = 0; /* nobody knows how fast it is */
+    CHECK(wrmsr(0x6e0, 9000000));
+    CHECK(w.wake_at > w.now + 100000000000);
 }
 
 /* >>irqchip: three CPUs */

@@ -106,6 +106,9 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
         return 0;
     case KVM_SET_MSRS:
         return (int)((struct kvm_msrs *)arg)->nmsrs;
+    case KVM_GET_MSRS:
+        ((struct kvm_msrs *)arg)->entries[0].data = 0x123456789;
+        return ((struct kvm_msrs *)arg)->entries[0].index == 0x10;
     case KVM_GET_TSC_KHZ:
         return 2500000;
     case KVM_GET_SREGS:
@@ -583,6 +586,7 @@ static void test_injection(struct hyp_cpu *c)
 {
     struct kvm_run *run = c->run;
     struct vmm_exit e;
+    uint64_t hz;
 
     run->exit_reason = KVM_EXIT_X86_WRMSR;
     run->msr.index = 0x830;
@@ -613,6 +617,7 @@ static void test_injection(struct hyp_cpu *c)
     CHECK(hyp_inject_nmi(c) == 0 && kvm.nmis == 1);
     hyp_set_cr8(c, 9);
     CHECK(run->cr8 == 9 && hyp_cr8(c) == 9);
+    CHECK(hyp_tsc(c, &hz) == 0x123456789 && hz == 2500000000);
 }
 
 /* Without LAPICs in the kernel, guests get what works: x2APIC where its MSRs come out. */
@@ -628,7 +633,7 @@ static void test_no_irqchip(void)
     CHECK_EQ(kvm.enabled.args[0], KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER);
     CHECK(kvm.filter.ranges[0].base == 0x1b && kvm.filter.ranges[1].base == 0x6e0);
     CHECK(kvm.filter.ranges[0].nmsrs == 1 && kvm.filter.ranges[2].nmsrs == 0);
-    CHECK_EQ(leaf(1, 0)->ecx & (1u << 24 | 1u << 21), 1u << 21);
+    CHECK_EQ(leaf(1, 0)->ecx & (1u << 24 | 1u << 21), 1u << 24 | 1u << 21);
     CHECK_EQ(leaf(0x40000001, 0)->eax, 0x132f); /* nothing that its LAPICs do */
     test_injection(&c);
     hyp_cpu_close(&c);

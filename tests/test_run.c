@@ -172,7 +172,7 @@ static const struct chip_life {
               0,
               "--irqchip=user",
               {RDMSR(0x802, 0), WRMSR(0x1b, 0xfee00d00), WRMSR(0x808, 0x30), RDMSR(0x808, 0x30),
-               RDMSR(0x6e0, 0), IN32(0xfee00020, 0xffffffff), OUT(0xf4, 9)}},
+               RDMSR(0x2ff, 0), IN32(0xfee00020, 0xffffffff), OUT(0xf4, 9)}},
      .seen = {.refused = 2}},
     {.life = {"the end of a level-triggered interrupt brings it again",
               "",
