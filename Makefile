@@ -54,14 +54,18 @@ CROSS_LIBS += $(B)/zstd-aarch64.a
 endif
 
 PREFIX  ?= /usr/local
+ifeq ($(HOST),x86_64)
+BOOTS   := $(B)/minibios $(B)/guest
+endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
+GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c))
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
 ifeq ($(ARCH),$(HOST))
-all: vmm
+all: vmm $(BOOTS)
 else
 all: vmm-$(ARCH)
 endif
@@ -108,9 +112,14 @@ $(B)/tests/fuzz_packed $(B)/tests/fuzz_virtio_pci: tests/fuzz_virtio.c
 
 $(B)/tests/test_bios: | $(B)/minibios
 
-# the mini BIOS; dev_bios.h holds the same bytes, which guests/bios/embed writes there
+# the mini BIOS; dev_bios.h holds the same bytes, which guests/bios/embed writes there. And what it can boot.
+SECTOR = gcc -nostdlib -static -no-pie -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=
 $(B)/minibios: guests/bios/minibios.S | $(B)/flags
-	gcc -nostdlib -static -no-pie -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0xfc00 $< -o $@
+	$(SECTOR)0xfc00 $< -o $@
+$(B)/guest: guests/boot/hello.S | $(B)/flags
+	$(SECTOR)0x7c00 $< -o $@
+$(B)/guests/%.img: guests/boot/%.S | $(B)/flags
+	$(SECTOR)0x7c00 $< -o $@
 
 GUEST_FLAGS := -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-sse -mno-red-zone \
 	-fcf-protection=none -nostdlib -static -Wl,--build-id=none,--oformat=binary,-e,0,-Ttext=0x1000

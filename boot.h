@@ -240,6 +240,31 @@ enum { BOOT_ROM_MAX = 0x40000 }; /* what KVM leaves free below 4 GiB */
 VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_regs *regs);
 #endif
 
+/* A machine without firmware that starts in real mode, at segment 0xf000: what its guest may look for
+   in memory. The code is the caller's: from `rom` to BOOT_HIGH, ACPI and MP tables lie below it. */
+struct boot_real_desc {
+    struct boot_machine machine;
+    uint64_t rom;   /* BOOT_TABLES or above */
+    uint16_t entry; /* in segment 0xf000 */
+    const struct vmm_log *log;
+};
+
+/* A range of the memory map. */
+struct boot_range {
+    uint64_t gpa, len;
+    uint32_t type; /* 1: RAM, 2: reserved */
+};
+
+struct boot_real_result {
+    struct vmm_x86_regs regs;
+    struct boot_range map[VMM_MEM_MAX + 4]; /* what INT 15h, AX=E820h is to say */
+    unsigned nmap;
+};
+
+#ifndef BOOT_NO_X86
+VMM_DEF int boot_real(const struct boot_real_desc *desc, struct boot_real_result *out);
+#endif
+
 /* What firmware asks its host for, to build upon: files of QEMU's fw_cfg (dev_legacy.h has it),
    by their names there. */
 struct boot_firmware_files {
@@ -341,12 +366,6 @@ struct boot__job {
     uint64_t initrd_gpa; /* 0: none */
     uint64_t rsdp;
     const char *name;
-};
-
-/* A range of the memory map. */
-struct boot__e820 {
-    uint64_t gpa, len;
-    uint32_t type; /* 1: RAM, 2: reserved */
 };
 
 static uint64_t boot__down(uint64_t v)
@@ -928,28 +947,28 @@ static void boot__place_all(const struct boot__job *j)
 }
 
 /* >>e820: the memory map, for both entries. Linux uses ECAM only where it is reserved. */
-static unsigned boot__memory_map(const struct boot_machine *m, struct boot__e820 *e)
+static unsigned boot__memory_map(const struct boot_machine *m, struct boot_range *e)
 {
     const struct vmm_mem *mem = m->mem;
     uint64_t ecam = m->pci.ecam;
     unsigned n = 0;
 
-    e[n++] = (struct boot__e820){0, BOOT_EBDA, 1};
-    e[n++] = (struct boot__e820){BOOT_EBDA, 0xa0000 - BOOT_EBDA, 2};
-    e[n++] = (struct boot__e820){BOOT_BIOS, BOOT_HIGH - BOOT_BIOS, 2};
+    e[n++] = (struct boot_range){0, BOOT_EBDA, 1};
+    e[n++] = (struct boot_range){BOOT_EBDA, 0xa0000 - BOOT_EBDA, 2};
+    e[n++] = (struct boot_range){BOOT_BIOS, BOOT_HIGH - BOOT_BIOS, 2};
     for (unsigned i = 0; i < mem->nranges; i++) {
         const struct vmm_range *r = &mem->range[i];
         if (ecam && r->gpa > ecam) {
-            e[n++] = (struct boot__e820){ecam, BOOT__ECAM_LEN, 2};
+            e[n++] = (struct boot_range){ecam, BOOT__ECAM_LEN, 2};
             ecam = 0;
         }
         if (r->gpa)
-            e[n++] = (struct boot__e820){r->gpa, r->len, 1};
+            e[n++] = (struct boot_range){r->gpa, r->len, 1};
         else if (r->len > BOOT_HIGH)
-            e[n++] = (struct boot__e820){BOOT_HIGH, r->len - BOOT_HIGH, 1};
+            e[n++] = (struct boot_range){BOOT_HIGH, r->len - BOOT_HIGH, 1};
     }
     if (ecam)
-        e[n++] = (struct boot__e820){ecam, BOOT__ECAM_LEN, 2};
+        e[n++] = (struct boot_range){ecam, BOOT__ECAM_LEN, 2};
     return n;
 }
 
@@ -957,7 +976,7 @@ static unsigned boot__memory_map(const struct boot_machine *m, struct boot__e820
 static void boot__zero_page(const struct boot__job *j)
 {
     const struct boot_desc *d = j->desc;
-    struct boot__e820 map[BOOT__E820_MAX];
+    struct boot_range map[BOOT__E820_MAX];
     unsigned n = boot__memory_map(&d->machine, map);
     uint8_t *zp = j->low + BOOT_ZERO_PAGE;
 
@@ -988,7 +1007,7 @@ static void boot__zero_page(const struct boot__job *j)
 static void boot__pvh_info(const struct boot__job *j)
 {
     enum { MODULE = 64, MEMMAP = 96 }; /* behind the start info of 56 bytes */
-    struct boot__e820 map[BOOT__E820_MAX];
+    struct boot_range map[BOOT__E820_MAX];
     unsigned n = boot__memory_map(&j->desc->machine, map);
     uint8_t *info = j->low + BOOT_PVH_INFO;
 
@@ -1570,6 +1589,8 @@ static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, ui
     boot__fix(o, at + 109, rtc ? NO_VGA : NO_VGA | NO_RTC, 2);
     boot__fix(o, at + 112, boot__fadt_flags(m), 4);
     boot__fix(o, at + 131, 3, 1); /* minor revision */
+    boot__fix(o, at + 40, dsdt, 4); /* GRUB's halt looks for it here alone */
+    boot__points(o, at + 40, 4);
     boot__fix(o, at + 140, dsdt, 8);
     boot__points(o, at + 140, 8);
     if (m->reset_port) {
@@ -1686,21 +1707,20 @@ static int boot__too_many(const struct boot_machine *m, const struct vmm_log *lo
                    m->ndevs);
 }
 
-/* They start on the last page from which they surely fit: with few CPUs that is the very last. */
-static int boot__tables(struct boot__job *j)
+/* They start on the last page below `end` from which they surely fit: with few CPUs that is the very
+   last. */
+static int boot__tables(const struct boot_machine *m, uint8_t *low, uint64_t end, uint64_t *rsdp,
+                        const struct vmm_log *log)
 {
-    const struct boot_machine *m = &j->desc->machine;
     uint64_t pci = m->pci.ecam ? 512 + 4 * (BOOT__PCI_SLOTS - 1) * (8 + 13) : 0;
     uint64_t guess = 2304 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
-    uint64_t gpa = guess < BOOT_RESET - BOOT_TABLES ? boot__down(BOOT_RESET - guess) : BOOT_TABLES;
-    struct boot__out o = {j->low + gpa, gpa, 0, (uint32_t)(BOOT_RESET - gpa), NULL};
+    uint64_t gpa = guess < end - BOOT_TABLES ? boot__down(end - guess) : BOOT_TABLES;
+    struct boot__out o = {low + gpa, gpa, 0, (uint32_t)(end - gpa), NULL};
 
-    if (m->reset_port)
-        boot__reset_code(j->low + BOOT_RESET, m);
     boot__mp_table(&o, m);
     if (!m->no_acpi)
-        j->rsdp = boot__rsdp(&o, boot__acpi(&o, m));
-    return o.len > o.cap ? boot__too_many(m, j->desc->log) : 0;
+        *rsdp = boot__rsdp(&o, boot__acpi(&o, m));
+    return o.len > o.cap ? boot__too_many(m, log) : 0;
 }
 
 /* >>registers */
@@ -1778,9 +1798,11 @@ static int boot__x86_linux(const struct boot_desc *desc, struct boot_result *out
     if (!err)
         err = boot__fit(&j);
     if (!err)
-        err = boot__tables(&j);
+        err = boot__tables(&desc->machine, j.low, BOOT_RESET, &j.rsdp, desc->log);
     if (err)
         return err;
+    if (desc->machine.reset_port)
+        boot__reset_code(j.low + BOOT_RESET, &desc->machine);
     boot__place_all(&j);
     if (j.img.format == BOOT_PVH)
         boot__pvh_info(&j);
@@ -1920,7 +1942,30 @@ VMM_DEF int boot_firmware(const struct boot_firmware_desc *desc, struct vmm_x86_
     return 0;
 }
 
-static void boot__put_e820(struct boot__out *o, const struct boot__e820 *e)
+VMM_DEF int boot_real(const struct boot_real_desc *desc, struct boot_real_result *out)
+{
+    uint8_t *low = (uint8_t *)vmm_at(desc->machine.mem, 0, BOOT_HIGH);
+    uint64_t rsdp;
+    int err = boot__check_machine(&desc->machine, desc->log);
+
+    if (!err && !low)
+        return vmm_err(desc->log, -ENOMEM, "real mode needs RAM below 1 MiB: give --mem 1M or more");
+    if (!err && (desc->rom < BOOT_TABLES || desc->rom >= BOOT_HIGH))
+        return vmm_err(desc->log, -EINVAL, "a ROM at 0x%llx is outside its segment",
+                       (unsigned long long)desc->rom);
+    if (!err)
+        err = boot__tables(&desc->machine, low, desc->rom, &rsdp, desc->log);
+    if (err)
+        return err;
+    out->nmap = boot__memory_map(&desc->machine, out->map);
+    boot__regs_real(&out->regs, 0xf0000);
+    boot__set_data(&out->regs, (struct vmm_x86_seg){0, 0xffff, 0, 0x93});
+    out->regs.rip = desc->entry;
+    out->regs.gpr[VMM_RSP] = 0;
+    return 0;
+}
+
+static void boot__put_e820(struct boot__out *o, const struct boot_range *e)
 {
     boot__num(o, e->gpa, 8);
     boot__num(o, e->len, 8);
@@ -1931,12 +1976,12 @@ static void boot__put_e820(struct boot__out *o, const struct boot__e820 *e)
 static void boot__firmware_e820(struct boot__out *o, const struct boot_machine *m)
 {
     enum { RAM = 1, RESERVED = 2 };
-    static const struct boot__e820 kvm = {0xfffbc000, 0x4000, RESERVED};
-    const struct boot__e820 ecam = {m->pci.ecam, BOOT__ECAM_LEN, RESERVED};
+    static const struct boot_range kvm = {0xfffbc000, 0x4000, RESERVED};
+    const struct boot_range ecam = {m->pci.ecam, BOOT__ECAM_LEN, RESERVED};
 
     for (unsigned i = 0; i < m->mem->nranges; i++) {
         const struct vmm_range *r = &m->mem->range[i];
-        boot__put_e820(o, &(struct boot__e820){r->gpa, r->len, RAM});
+        boot__put_e820(o, &(struct boot_range){r->gpa, r->len, RAM});
     }
     boot__put_e820(o, &kvm);
     if (m->pci.ecam)

@@ -30,7 +30,8 @@
    DEPENDS ON      vmm.h and <string.h>. desc.ports has a 16550 at 0x3f8 and a clock at 0x70.
 
    THREADS         pc_bios_call is for the thread of the CPU that wrote to the port, between two runs
-                   of it; one CPU at a time. pc_bios_room may be called by anybody.
+                   of it; one CPU at a time, and not together with pc_bios_redraw: bring a lock if
+                   you call that. pc_bios_room may be called by anybody.
    MEMORY          The caller owns struct pc_bios; nothing is allocated. Its fields are private.
    ERRORS          None. What the host's disk says becomes a status for the guest.
    GUEST TRUST     Calls are ignored unless they come from the ROM, in real mode. Every buffer that a
@@ -105,8 +106,10 @@ struct pc_bios {
     uint16_t shown[80 * 25]; /* what it shows: character and attribute */
     uint16_t cursor;         /* where its cursor is: row and column */
     uint8_t attr;
+    bool on;            /* there has been a power-on */
     bool hidden;        /* its cursor */
-    bool told;          /* a call has done its work, and only waits for the terminal */
+    bool told;          /* a call has done its work, and only waits for the terminal: ... */
+    uint8_t function;   /* ... this one */
     uint32_t string_at; /* of a string that it shows in parts */
 };
 
@@ -114,12 +117,14 @@ VMM_DEF void pc_bios_init(struct pc_bios *b, const struct pc_bios_desc *desc);
 /* A write to port PC_BIOS_PORT + n, whatever the value, by the CPU with these registers; they are as
    the guest shall go on with them. */
 VMM_DEF void pc_bios_call(struct pc_bios *b, unsigned port, struct vmm_x86_regs *regs);
+/* Somebody new looks at the terminal: shows him the screen. */
+VMM_DEF void pc_bios_redraw(struct pc_bios *b);
 /* Has the guest's keyboard buffer room for a key? Only a hint. */
 VMM_DEF bool pc_bios_room(const struct pc_bios *b);
 
-/* The keystrokes (scan codes of set 1, up to 6) for text that was typed on a terminal, US layout:
-   returns how many bytes of the text the first key takes, 0 for none; *n may be 0. */
-VMM_DEF size_t pc_bios_keystrokes(const char *text, size_t len, uint8_t codes[6], unsigned *n);
+/* The key (its code of set 1, with 0xe000 for the prefix) that a terminal sends as ESC [ or ESC O and
+   a letter, or as ESC [ digit ~, and how many bytes that takes; 0: the text begins with none. */
+VMM_DEF uint16_t pc_bios_escape(const char *text, size_t len, size_t *taken);
 
 #ifdef __cplusplus
 }
@@ -424,6 +429,18 @@ static void pc__term_attr(struct pc_bios *b, uint8_t attr)
     pc__term_byte(b, 'm');
 }
 
+/* Are there but a few cells to a place on the same line, and of the colour that is set? */
+static bool pc__term_gap(const struct pc_bios *b, unsigned row, unsigned col)
+{
+    unsigned at = b->cursor & 0xff;
+
+    if (row != b->cursor >> 8 || col < at || col - at > 4)
+        return false;
+    while (at < col && b->shown[row * PC__COLS + at] >> 8 == b->attr)
+        at++;
+    return at == col;
+}
+
 /* Plain control characters where they do, for they are right on any terminal. */
 static void pc__term_move(struct pc_bios *b, unsigned row, unsigned col)
 {
@@ -439,6 +456,9 @@ static void pc__term_move(struct pc_bios *b, unsigned row, unsigned col)
             pc__term_byte(b, '\n');
     } else if (row == at_row && col + 1 == at_col && at_col < PC__COLS) {
         pc__term_byte(b, '\b');
+    } else if (pc__term_gap(b, row, col)) {
+        for (; at_col < col; at_col++)
+            pc__term_char(b, (uint8_t)b->shown[row * PC__COLS + at_col]);
     } else {
         pc__term_text(b, "\33[");
         pc__term_number(b, row + 1);
@@ -595,6 +615,8 @@ static bool pc__screen_type(struct pc_bios *b, uint8_t ch, int attr)
     } else if (ch != '\n') {
         screen[2 * i] = ch;
         screen[2 * i + 1] = attr < 0 ? screen[2 * i + 1] : (uint8_t)attr;
+        b->shown[i] =
+            (uint16_t)~vmm_get16(screen + 2 * i); /* what is written is sent, blanks too */
         col++;
     }
     if (ch == '\n' || col == PC__COLS) {
@@ -719,16 +741,28 @@ static bool pc__int10_do(struct pc__bios_call *c)
     return true;
 }
 
+/* A teletype's cursor is where it writes. Others move it about for each character: the terminal's
+   follows when somebody waits for a key. */
+static bool pc__screen_tell(struct pc_bios *b, unsigned function)
+{
+    bool follows = function == 0x01 || function == 0x0e || function == 0x13;
+
+    return (follows ? pc__screen_show(b) : pc__screen_cells(b)) && pc__term_flush(b);
+}
+
 /* Done, and told again only because the terminal was slow: then the guest's registers are already
    what they are to be. */
 static enum pc__bios_todo pc__int10(struct pc__bios_call *c)
 {
     struct pc_bios *b = c->b;
+    unsigned function = pc__hi(c->r, VMM_RAX);
 
     if (!b->told && !pc__int10_do(c))
         return PC__BIOS_AGAIN;
+    if (!b->told)
+        b->function = (uint8_t)function;
     b->told = true;
-    if (!pc__screen_show(b) || !pc__term_flush(b))
+    if (!pc__screen_tell(b, b->function))
         return PC__BIOS_AGAIN;
     b->told = false;
     return PC__BIOS_DONE;
@@ -1364,6 +1398,8 @@ static enum pc__bios_todo pc__int16(struct pc__bios_call *c)
     case 0x01:
     case 0x10:
     case 0x11:
+        if (pc__screen_show(c->b))
+            pc__term_flush(c->b);
         return pc__int16_get(c, function);
     case 0x02:
     case 0x12:
@@ -1380,34 +1416,15 @@ static enum pc__bios_todo pc__int16(struct pc__bios_call *c)
     return PC__BIOS_DONE;
 }
 
-/* The key for a character, and how it is to be held: PC__SHIFT, PC__CTRL or 0. 0: no such key. */
-static unsigned pc__key_for(char ch, unsigned *held)
-{
-    for (unsigned shift = 0; shift < 2; shift++)
-        for (unsigned code = 1; code < 0x3a; code++)
-            if (pc__keys[shift][code] == ch && code != 0x37) {
-                *held = shift ? PC__SHIFT : 0;
-                return code;
-            }
-    if ((uint8_t)ch == 0x7f)
-        return *held = 0, 0x0eu;
-    if (ch == '\n')
-        return *held = 0, 0x1cu;
-    if (ch < 1 || ch > 26)
-        return 0;
-    *held = PC__CTRL;
-    return pc__key_for((char)(ch + 'a' - 1), &(unsigned){0});
-}
-
-/* A key that a terminal sends as ESC [ or ESC O and a letter, or as ESC [ digit ~. */
-static unsigned pc__key_escape(const char *text, size_t len, size_t *taken)
+VMM_DEF uint16_t pc_bios_escape(const char *text, size_t len, size_t *taken)
 {
     static const char letters[] = "ABCDHFPQRS", digits[] = "123456";
-    static const uint8_t codes[] = {0x48, 0x50, 0x4d, 0x4b, 0x47, 0x4f, 0x3b, 0x3c, 0x3d, 0x3e};
-    static const uint8_t numbered[] = {0x47, 0x52, 0x53, 0x4f, 0x49, 0x51};
+    static const uint16_t codes[] = {0xe048, 0xe050, 0xe04d, 0xe04b, 0xe047,
+                                     0xe04f, 0x3b,   0x3c,   0x3d,   0x3e};
+    static const uint16_t numbered[] = {0xe047, 0xe052, 0xe053, 0xe04f, 0xe049, 0xe051};
     const char *at;
 
-    if (len < 3 || (text[1] != '[' && text[1] != 'O'))
+    if (len < 3 || text[0] != 27 || (text[1] != '[' && text[1] != 'O'))
         return 0;
     *taken = 3;
     at = (const char *)memchr(letters, text[2], sizeof letters - 1);
@@ -1418,36 +1435,6 @@ static unsigned pc__key_escape(const char *text, size_t len, size_t *taken)
         return 0;
     *taken = 4;
     return numbered[at - digits];
-}
-
-VMM_DEF size_t pc_bios_keystrokes(const char *text, size_t len, uint8_t codes[6], unsigned *n)
-{
-    size_t taken = 1;
-    unsigned held = 0, code = len && *text == 27 ? pc__key_escape(text, len, &taken) : 0;
-    bool grey = code >= 0x47;
-    uint8_t with = 0;
-
-    *n = 0;
-    if (!len)
-        return 0;
-    if (!code) {
-        taken = 1;
-        code = pc__key_for(*text, &held);
-    }
-    if (!code)
-        return taken;
-    with = held == PC__SHIFT ? 0x2a : 0x1d;
-    if (held)
-        codes[(*n)++] = with;
-    if (grey)
-        codes[(*n)++] = 0xe0;
-    codes[(*n)++] = (uint8_t)code;
-    if (grey)
-        codes[(*n)++] = 0xe0;
-    codes[(*n)++] = (uint8_t)(code | 0x80);
-    if (held)
-        codes[(*n)++] = with | 0x80;
-    return taken;
 }
 
 /* >>serial: INT 14h, AH=00h to 03h, for COM1 */
@@ -1588,6 +1575,8 @@ static void pc__power_on(struct pc_bios *b)
     uint8_t *bda = pc__bda(b), *screen = pc__screen(b);
     uint8_t *ebda = (uint8_t *)vmm_at(b->desc.mem, 0x9fc00, 0x400);
 
+    if (!bda || !screen || !ebda)
+        return;
     memset(bda, 0, 0x100);
     vmm_put16(bda + PC__BDA_COM1, PC__COM1);
     vmm_put16(bda + PC__BDA_EBDA, 0x9fc0);
@@ -1607,8 +1596,7 @@ static void pc__power_on(struct pc_bios *b)
     bda[PC__BDA_DISKS] = (uint8_t)pc__disk_count(b, false);
     bda[PC__BDA_ROWS] = PC__ROWS - 1;
     bda[PC__BDA_KBD] = 0x10;
-    if (ebda)
-        ebda[0] = 1; /* KiB */
+    ebda[0] = 1; /* KiB */
     for (unsigned i = 0; i < PC__CELLS; i++) {
         vmm_put16(screen + 2 * i, PC__BLANK);
         b->shown[i] = PC__BLANK;
@@ -1616,6 +1604,7 @@ static void pc__power_on(struct pc_bios *b)
     b->attr = 7;
     b->cursor = 0;
     b->hidden = b->told = false;
+    b->on = true;
     b->string_at = 0;
     b->until = 0;
 }
@@ -1639,6 +1628,21 @@ static enum pc__bios_todo pc__no_boot(struct pc__bios_call *c)
     if (c->b->desc.failed)
         c->b->desc.failed(c->b->desc.ctx);
     return PC__BIOS_HALT;
+}
+
+/* What does not fit now comes with the next call. */
+VMM_DEF void pc_bios_redraw(struct pc_bios *b)
+{
+    if (!b->on || !pc__term_room(b))
+        return;
+    pc__term_text(b, "\33[0m\33[2J\33[H");
+    for (unsigned i = 0; i < PC__CELLS; i++)
+        b->shown[i] = PC__BLANK;
+    b->attr = 7;
+    b->cursor = 0;
+    b->hidden = false;
+    if (pc__screen_show(b))
+        pc__term_flush(b);
 }
 
 static enum pc__bios_todo pc__bios_serve(struct pc__bios_call *c, unsigned port)

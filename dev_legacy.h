@@ -81,7 +81,8 @@ struct pc_uart {
     bool thre_event; /* a THRE interrupt is due, enabled or not */
     bool irq_level;  /* what the line was last told */
     bool modem;      /* the guest has raised DTR or RTS once: RTS low means "do not send" */
-    bool listens;    /* the guest has looked for input */
+    bool listens;    /* the guest has looked for input ... */
+    bool heard;      /* ... and has taken some */
     bool rx_refused; /* pc_uart_rx could not take all: rx_room is owed */
 };
 
@@ -793,6 +794,7 @@ static uint8_t pc__uart_receive(struct pc_uart *u)
         return 0;
     u->rx_head = (u->rx_head + 1) % sizeof u->rx;
     u->nrx--;
+    u->heard = true;
     return byte;
 }
 

@@ -25,6 +25,7 @@
 #include VMM_BACKEND
 #include "host.h"
 #include "boot.h"
+#include "dev_bios.h"
 #include "dev_legacy.h"
 #include "dev_pci.h"
 #include "dev_virtio.h"
@@ -102,6 +103,8 @@ struct config {
     size_t text_used;
 
     const char *kernel, *initrd, *cmdline, *binary, *bios;
+    bool guest;           /* --guest: the first disk is booted from */
+    bool mini_bios;       /* by the services of dev_bios.h, and not by firmware */
     char *append;         /* every --append, joined by spaces; NULL: none */
     uint64_t kernel_load; /* 0: the kernel's own preference */
     uint64_t himem_start; /* the kernel must not lie below it */
@@ -501,12 +504,11 @@ static int set_disk_key(struct config *c, struct disk_config *d, const char *nam
     return err;
 }
 
-static int set_disk(struct config *c, const char *name, const char *value)
+static int parse_disk(struct config *c, const char *name, const char *value, struct disk_config *d)
 {
     static const char *const keys[] = {"path", "format", "overlay", "serial", "cache",
                                        "bps",  "iops",   "queues",  NULL};
     struct kv kv = {.rest = value, .keys = keys};
-    struct disk_config *d = &c->disk[c->ndisks];
     int err = 0;
 
     if (c->ndisks == DISKS_MAX)
@@ -521,8 +523,34 @@ static int set_disk(struct config *c, const char *name, const char *value)
                       "--%s: ro and overlay exclude each other: with overlay the guest can write, "
                       "but not to the file",
                       name);
-    c->ndisks += !err;
     return err;
+}
+
+static int set_disk(struct config *c, const char *name, const char *value)
+{
+    struct disk_config d = {0};
+    int err = parse_disk(c, name, value, &d);
+
+    if (!err)
+        c->disk[c->ndisks++] = d;
+    return err;
+}
+
+/* The disk that is booted from comes first, wherever the option stands. */
+static int set_guest(struct config *c, const char *name, const char *value)
+{
+    struct disk_config d = {0};
+    int err = parse_disk(c, name, value, &d);
+
+    if (!err && c->guest)
+        err = vmm_err(&c->log, -EINVAL, "--guest is given twice: the second disk is a --disk");
+    if (err)
+        return err;
+    memmove(&c->disk[1], &c->disk[0], c->ndisks * sizeof d);
+    c->disk[0] = d;
+    c->ndisks++;
+    c->guest = true;
+    return 0;
 }
 
 /* Six pairs of hex digits with colons; no multicast address. */
@@ -699,10 +727,16 @@ static int set_gdb(struct config *c, const char *name, const char *value)
     return err;
 }
 
+/* A path alone is a socket's. */
 static int set_serial(struct config *c, const char *name, const char *value)
 {
-    c->serial = config_keep(c, value, strlen(value));
-    return check_where(c, name, value);
+    c->serial = c->text + c->text_used;
+    if (*value == '/' || *value == '.') {
+        config_keep(c, "unix:", 5);
+        c->text_used--; /* the path goes on where its NUL is */
+    }
+    config_keep(c, value, strlen(value));
+    return check_where(c, name, c->serial);
 }
 
 /* It becomes a file's name in the guest. */
@@ -875,6 +909,9 @@ static const struct option_def option_table[] = {
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
     {"bios", 0, ARG_ONE, "FILE", "firmware instead of a kernel: boots from a disk", set_text},
+    {"guest", 0, ARG_ONE, "FILE[,KEY=VALUE]...",
+     "a disk to boot from: boot sector or image, keys of --disk; without --bios by a mini BIOS",
+     set_guest},
     {"vfio", 0, ARG_MAYBE, "ADDRESS[,rom=FILE]",
      "PCI device of the host, 0000:01:00.0; repeatable; doctor: list", set_vfio},
     {"binary", 0, ARG_ONE, "FILE", "flat code instead of a kernel", set_text},
@@ -913,7 +950,7 @@ static const struct option_def option_table[] = {
 static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb"};
 #define FOREIGN "arm64"
 #else
-static const char *const foreign_options[] = {"bios", "irqchip", "mode", "no-acpi"};
+static const char *const foreign_options[] = {"bios", "guest", "irqchip", "mode", "no-acpi"};
 #define FOREIGN "x86"
 #endif
 
@@ -1110,17 +1147,21 @@ static int check_streams(struct config *c)
 /* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
-    if (!c->kernel && !c->binary && !c->bios)
+    bool disk = c->bios || c->guest;
+
+    if (!c->kernel && !c->binary && !disk)
         return vmm_err(&c->log, -EINVAL,
-                       "nothing to run: give --kernel FILE, --bios FILE or --binary FILE (vmm "
-                       "--help)");
-    if (!!c->kernel + !!c->binary + !!c->bios > 1)
+                       "nothing to run: give --kernel FILE, --guest FILE, --bios FILE or --binary "
+                       "FILE (vmm --help)");
+    if (!!c->kernel + !!c->binary + disk > 1)
+        return vmm_err(&c->log, -EINVAL, "--kernel, --%s and --binary exclude each other: give one",
+                       c->bios ? "bios" : "guest");
+    if (disk && (c->initrd || c->cmdline || c->append))
         return vmm_err(&c->log, -EINVAL,
-                       "--kernel, --bios and --binary exclude each other: give one");
-    if (c->bios && (c->initrd || c->cmdline || c->append))
-        return vmm_err(&c->log, -EINVAL,
-                       "--bios takes no initrd and no command line, for it boots what is on a "
-                       "disk: leave them out");
+                       "--%s takes no initrd and no command line, for it boots what is on a "
+                       "disk: leave them out",
+                       c->bios ? "bios" : "guest");
+    c->mini_bios = c->guest && !c->bios;
     if (c->bios && c->transport == TRANSPORT_MMIO)
         return vmm_err(&c->log, -EINVAL,
                        "--bios needs PCI, by which firmware finds disks: leave out --transport");
@@ -1334,6 +1375,7 @@ struct disk {
     struct vio_blk blk;
     struct host_disk file;
     struct disk_image *image; /* what is in the file; NULL: the file is the disk */
+    struct host_mutex image_lock; /* the disk's thread, and a CPU in INT 13h */
     struct disk_op {
         struct host_disk_op op;
         struct disk *disk;
@@ -1436,9 +1478,10 @@ enum stage {
      disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
      irqchip, cpu[i].open           under cpus_lock
+     the mini BIOS                  under bios_lock
      status, bell.rung, stage       anybody, atomically
 
-   Locks are taken in the order PCI bus, device, CPUs, then stream, interrupt line or messages, which
+   Locks are taken in the order PCI bus, mini BIOS, COM1, device, CPUs, then stream, interrupt line or messages, which
    are leaves. */
 struct vm {
     struct config *cfg;
@@ -1468,6 +1511,8 @@ struct vm {
         uint16_t ncpus;
     } *firmware;        /* what fwcfg tells; with --bios */
     struct pci_isa isa; /* with --bios */
+    struct pc_bios bios; /* without, for --guest */
+    struct host_mutex bios_lock;
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
@@ -1551,6 +1596,9 @@ static void machine_describe(const struct vm *vm, struct boot_machine *m, struct
 static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at);
 static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc);
 static int machine_boot_firmware(struct vm *vm, const struct boot_file *file);
+static int machine_boot_disk(struct vm *vm); /* by the mini BIOS */
+/* Somebody has come to the serial console. */
+static void machine_watched(struct vm *vm);
 /* CPU 0 gets the registers that the loader chose. */
 static int machine_enter(struct cpu *c);
 /* One stay in the guest, and what only this architecture has of exits. */
@@ -1659,8 +1707,11 @@ static void line_peer(void *ctx, bool there)
 {
     struct line *l = ctx;
 
-    if (!l->console)
-        return; /* COM1's cable is always plugged in */
+    if (!l->console) { /* COM1's cable is always plugged in */
+        if (there)
+            machine_watched(l->vm);
+        return;
+    }
     vmm_enter(&l->lock);
     vio_console_open(l->console, l->port, there);
     vmm_leave(&l->lock);
@@ -1749,12 +1800,10 @@ static void disk_done(struct host_disk_op *op, int err)
     vmm_leave(&lock);
 }
 
-/* A request for an image, on the thread of the disk's loop: one at a time. */
-static int disk_call(struct host_disk_op *op)
+/* A request for an image, one at a time. */
+static int image_request(struct disk_image *image, const struct vio_blk_req *req)
 {
-    const struct vio_blk_req *req = op->ctx;
     const struct disk_iov *iov = (const struct disk_iov *)(const void *)req->iov;
-    struct disk_image *image = ((struct disk_op *)op)->disk->image;
     int err;
 
     if (req->op == VIO_BLK_READ)
@@ -1768,6 +1817,19 @@ static int disk_call(struct host_disk_op *op)
     else
         err = disk_zero(image, req->off, req->len, req->unmap);
     return !err && req->durable ? disk_flush(image) : err;
+}
+
+/* On the thread of the disk's loop. */
+static int disk_call(struct host_disk_op *op)
+{
+    struct disk *d = ((struct disk_op *)op)->disk;
+    struct vmm_lock lock = host_mutex_lock(&d->image_lock);
+    int err;
+
+    vmm_enter(&lock);
+    err = image_request(d->image, op->ctx);
+    vmm_leave(&lock);
+    return err;
 }
 
 /* With the device's lock held, on the thread of its loop. */
@@ -2995,13 +3057,63 @@ static int plug_irqchip(struct vm *vm)
     return err;
 }
 
+/* The keyboard or the buffer that its keys go to may have room again. */
+static void on_key_room(void *ctx)
+{
+    host_stream_poke(&((struct vm *)ctx)->serial.stream);
+}
+
+/* One key of a text; returns how many bytes it takes, 0: there is no room for it. */
+static size_t type_key(struct vm *vm, const char *text, size_t len)
+{
+    size_t taken = 1;
+    uint16_t key = pc_bios_escape(text, len, &taken);
+
+    if (!pc_bios_room(&vm->bios))
+        return 0;
+    if (!key)
+        return pc_kbc_type(&vm->kbc, *text) ? 1 : 0;
+    return pc_kbc_key(&vm->kbc, key, true) && pc_kbc_key(&vm->kbc, key, false) ? taken : 0;
+}
+
+/* Text as it is typed, as much as there is room for; returns how many bytes that was. */
+static size_t type_keys(struct vm *vm, const char *text, size_t len)
+{
+    struct vmm_lock lock = host_mutex_lock(&vm->chips_lock);
+    size_t at = 0, taken = 1;
+
+    vmm_enter(&lock);
+    for (; at < len && taken; at += taken)
+        taken = type_key(vm, text + at, len - at);
+    vmm_leave(&lock);
+    return at;
+}
+
+/* With the mini BIOS, what comes by the serial line is typed on the keyboard and goes to COM1 too.
+   Whichever the guest reads says how fast; the other gets what it has room for. */
+static size_t keys_rx(struct line *l, const void *buf, size_t len)
+{
+    struct pc_uart *com1 = &l->vm->com1;
+    bool serial = com1->heard;
+    size_t n = serial ? pc_uart_rx(com1, buf, len) : type_keys(l->vm, buf, len);
+
+    if (serial)
+        type_keys(l->vm, buf, n);
+    else if (n)
+        pc_uart_rx(com1, buf, n);
+    return n;
+}
+
 static void init_chips(struct vm *vm)
 {
     uint64_t mem = vm->cfg->mem;
     struct pc_uart_desc com1 = {
         .irq = vm_irq(vm, COM1_GSI), .out = line_stream(&vm->serial), .log = vm->log};
-    struct pc_kbc_desc kbc = {
-        .kbd = vm_irq(vm, 1), .aux = vm_irq(vm, 12), .reset = on_reset, .ctx = vm};
+    struct pc_kbc_desc kbc = {.kbd = vm_irq(vm, 1),
+                              .aux = vm_irq(vm, 12),
+                              .reset = on_reset,
+                              .room = on_key_room,
+                              .ctx = vm};
     struct pc_rtc_desc rtc = {.now = rtc_now,
                               .ram_low = mem < HOLE_START ? mem : HOLE_START,
                               .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START,
@@ -3015,7 +3127,9 @@ static void init_chips(struct vm *vm)
 
     host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
-    vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
+    host_mutex_init(&vm->bios_lock);
+    vm->serial = (struct line){
+        .vm = vm, .rx = vm->cfg->mini_bios ? keys_rx : com1_rx, .tx_ready = com1_tx_ready};
     vm->serial.lock = host_mutex_lock(&vm->com1_lock);
     pc_uart_init(&vm->com1, &com1);
     pc_kbc_init(&vm->kbc, &kbc);
@@ -3205,6 +3319,117 @@ static int machine_boot_firmware(struct vm *vm, const struct boot_file *file)
     return err ? err : plug_fwcfg(vm);
 }
 
+/* Sectors for INT 13h, on the thread of the CPU that waits for them. What an image lacks of its last
+   sector is zeroes. */
+static int bios_disk(void *ctx, unsigned disk, bool write, void *buf, uint64_t sector, unsigned n)
+{
+    struct disk *d = &((struct vm *)ctx)->disk[disk];
+    struct vmm_lock lock = host_mutex_lock(&d->image_lock);
+    uint64_t off = sector * 512, len = n * 512ull;
+    struct host_iov iov = {buf, len};
+    struct disk_iov piece = {buf, len};
+    int err;
+
+    if (!d->image)
+        return host_disk_rw(&d->file, write, &iov, 1, off);
+    if (len > d->image->len - off)
+        piece.len = d->image->len - off;
+    vmm_enter(&lock);
+    err = write ? disk_write(d->image, &piece, 1, off) : disk_read(d->image, &piece, 1, off);
+    vmm_leave(&lock);
+    if (!write && !err)
+        memset((char *)buf + piece.len, 0, len - piece.len);
+    return err;
+}
+
+static void on_no_boot(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    if (vm_end(vm, ST_RESET))
+        vmm_say(vm->log, VMM_LOG_ERROR,
+                "the guest found nothing to boot from, and left it to the BIOS (INT 18h)");
+}
+
+static uint64_t bios_now(void *ctx)
+{
+    (void)ctx;
+    return host_now();
+}
+
+/* A file that is no boot disk is better refused now than by a guest that does not start. */
+static int check_boot_sector(struct vm *vm)
+{
+    uint8_t sector[512];
+    int err = bios_disk(vm, 0, false, sector, 0, 1);
+
+    if (err)
+        return vmm_err(vm->log, err, "disk '%s': its first sector cannot be read: %s",
+                       vm->disk[0].path, strerror(-err));
+    if (vmm_get16(sector + 510) != 0xaa55)
+        return vmm_err(vm->log, -ENOEXEC,
+                       "disk '%s' is no boot disk: its first sector does not end with 0x55, 0xaa",
+                       vm->disk[0].path);
+    return 0;
+}
+
+/* The ROM and what its services know of the machine, which stays with vm->bios. */
+static void plug_bios(struct vm *vm, const struct boot_real_result *real)
+{
+    static struct pc_bios_range map[sizeof real->map / sizeof real->map[0]];
+    struct pc_bios_desc desc = {.mem = &vm->mem,
+                                .ports = &vm->ports,
+                                .map = map,
+                                .nmap = real->nmap,
+                                .ndisks = vm->cfg->ndisks,
+                                .disk = bios_disk,
+                                .now = bios_now,
+                                .off = on_poweroff,
+                                .failed = on_no_boot,
+                                .key_room = on_key_room,
+                                .ctx = vm};
+
+    for (unsigned i = 0; i < real->nmap; i++)
+        map[i] = (struct pc_bios_range){real->map[i].gpa, real->map[i].len, real->map[i].type};
+    for (unsigned i = 0; i < desc.ndisks; i++)
+        desc.disk_len[i] = vm->disk[i].image ? vm->disk[i].image->len : vm->disk[i].file.len;
+    pc_bios_rom(vmm_at(&vm->mem, PC_BIOS_GPA, PC_BIOS_LEN));
+    pc_bios_init(&vm->bios, &desc);
+}
+
+/* He sees the screen, unless the guest speaks to COM1 itself. */
+static void machine_watched(struct vm *vm)
+{
+    struct vmm_lock lock = host_mutex_lock(&vm->bios_lock);
+
+    if (!vm->cfg->mini_bios || vm->com1.heard)
+        return;
+    vmm_enter(&lock);
+    pc_bios_redraw(&vm->bios);
+    vmm_leave(&lock);
+}
+
+static int machine_boot_disk(struct vm *vm)
+{
+    struct boot_dev dev[4 + SLOTS_MAX];
+    struct boot_real_desc desc = {
+        .machine = {.mem = &vm->mem, .ncpus = vm->cfg->ncpus, .pci = boot_pci(vm)},
+        .rom = PC_BIOS_GPA,
+        .entry = pc_bios_entry(),
+        .log = vm->log};
+    struct boot_real_result real;
+    int err = check_boot_sector(vm);
+
+    machine_describe(vm, &desc.machine, dev);
+    if (!err)
+        err = boot_real(&desc, &real);
+    if (err)
+        return err;
+    vm->entry = real.regs;
+    plug_bios(vm, &real);
+    return 0;
+}
+
 static int machine_enter(struct cpu *c)
 {
     return hyp_set_regs(&c->hyp, &c->vm->entry);
@@ -3294,9 +3519,36 @@ static void cpu_halt(struct cpu *c)
     c->deaf = !hyp_ready(&c->hyp) && !hyp_get_regs(&c->hyp, &regs) && !(regs.rflags & 0x200);
 }
 
+/* A handler of the mini BIOS asks for its service. One CPU boots. */
+static bool is_bios_call(const struct cpu *c, const struct vmm_exit *e)
+{
+    return c->vm->cfg->mini_bios && c->id == 0 && e->write && e->addr >= PC_BIOS_PORT &&
+           e->addr < PC_BIOS_PORT + PC_BIOS_PORTS;
+}
+
+static void cpu_bios(struct cpu *c, unsigned port)
+{
+    struct vmm_lock lock = host_mutex_lock(&c->vm->bios_lock);
+    struct vmm_regs regs;
+    int err = hyp_get_regs(&c->hyp, &regs);
+
+    if (!err) {
+        vmm_enter(&lock);
+        pc_bios_call(&c->vm->bios, port, &regs);
+        vmm_leave(&lock);
+        err = hyp_set_regs(&c->hyp, &regs);
+    }
+    if (err)
+        vm_end(c->vm, ST_HYPERVISOR);
+}
+
 static void machine_exit(struct cpu *c, const struct vmm_exit *e)
 {
-    if (e->kind == VMM_EXIT_MSR)
+    if (e->kind == VMM_EXIT_PIO && is_bios_call(c, e))
+        cpu_bios(c, (unsigned)e->addr);
+    else if (e->kind == VMM_EXIT_PIO)
+        vmm_bus_exit(&c->vm->ports, e);
+    else if (e->kind == VMM_EXIT_MSR)
         cpu_msr(c, e);
     else if (e->kind == VMM_EXIT_EOI)
         cpu_eoi(c, (uint8_t)e->addr);
@@ -3608,6 +3860,16 @@ static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot
     return err || !vm->cfg->dump_dtb ? err : dump_dtb(vm, at);
 }
 
+static int machine_boot_disk(struct vm *vm)
+{
+    return vmm_err(vm->log, -ENOTSUP, "--guest is for " FOREIGN " machines alone: leave it out");
+}
+
+static void machine_watched(struct vm *vm)
+{
+    (void)vm; /* what it missed is gone */
+}
+
 static int machine_boot_firmware(struct vm *vm, const struct boot_file *file)
 {
     (void)file;
@@ -3821,11 +4083,36 @@ static int load_firmware(struct vm *vm)
     return err;
 }
 
+/* The mini BIOS may also be given as a file: then it is not firmware, and needs no chipset. Before the
+   machine is built. */
+static int choose_bios(struct vm *vm)
+{
+    struct config *c = vm->cfg;
+    struct host_file file;
+    int err = 0;
+
+    if (c->bios) {
+        err = host_file_open(&file, "firmware", c->bios, vm->log);
+        c->mini_bios = !err && pc_bios_is_rom(file.data, file.len);
+        host_file_close(&file);
+    }
+    if (err || !c->mini_bios)
+        return err;
+    c->bios = NULL;
+    if (!c->ndisks)
+        return vmm_err(vm->log, -EINVAL, "a BIOS without a disk has nothing to boot: give --guest");
+    return 0;
+}
+
 static int load_guest(struct vm *vm)
 {
     const struct config *c = vm->cfg;
 
-    return c->kernel ? load_kernel(vm) : c->bios ? load_firmware(vm) : load_binary(vm);
+    if (c->kernel)
+        return load_kernel(vm);
+    if (c->mini_bios)
+        return machine_boot_disk(vm);
+    return c->bios ? load_firmware(vm) : load_binary(vm);
 }
 
 /* >>debug: gdb's stub (debug.h) on the loop, and CPUs that stand still for it. A CPU parks between
@@ -4136,12 +4423,10 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
 static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
 {
     switch (e->kind) {
-    case VMM_EXIT_PIO:
-        vmm_bus_exit(&c->vm->ports, e);
-        break;
     case VMM_EXIT_MMIO:
         cpu_mmio(c, e);
         break;
+    case VMM_EXIT_PIO:
     case VMM_EXIT_MSR:
     case VMM_EXIT_EOI:
         machine_exit(c, e);
@@ -4205,7 +4490,7 @@ static void *cpu_main(void *ctx)
 {
     struct cpu *c = ctx;
     struct vm *vm = c->vm;
-    struct vmm_exit e;
+    struct vmm_exit e = {.kind = VMM_EXIT_AGAIN};
     int err = cpu_open(c);
 
     if (err)
@@ -4591,6 +4876,7 @@ static int open_disk(struct vm *vm, struct disk *d, const struct disk_config *c)
 
     if (c->format == DISK_RAW && !c->overlay)
         return host_disk_open(&d->file, c->path, flags, vm->log);
+    host_mutex_init(&d->image_lock);
     d->image = calloc(1, sizeof *d->image);
     if (!d->image)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
@@ -4671,7 +4957,10 @@ static int open_hypervisor(struct vm *vm)
 /* Everything up to the first vCPU; order: cheap refusals first, images after RAM is mapped. */
 static int vm_build(struct vm *vm)
 {
-    int err = open_disks(vm);
+    int err = choose_bios(vm);
+
+    if (!err)
+        err = open_disks(vm);
 
     if (!err)
         err = open_nets(vm);

@@ -103,8 +103,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
                              .disk = move,
                              .now = now};
     struct vmm_x86_regs r = {.rip = 0xfe00};
-    uint8_t codes[6];
-    unsigned n;
     uint8_t *ram;
 
     if (!len)
@@ -120,9 +118,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     pc_bios_call(&bios, 0x1f, &r);
     for (size_t i = 1; i + 16 <= len; i += 16)
         one_call(&bios, data + i);
-    for (size_t i = 0, taken = 1; i < len && taken; i += taken) {
-        taken = pc_bios_keystrokes((const char *)data + i, len - i, codes, &n);
-        must(taken && taken <= len - i && n <= 6);
+    for (size_t i = 0, taken = 1; i < len; i += taken) {
+        taken = 1;
+        (void)pc_bios_escape((const char *)data + i, len - i, &taken);
+        must(taken && taken <= len - i);
     }
     free(ram);
     return 0;

@@ -89,6 +89,39 @@ for t in mmio pci; do
         not_ok "lies cost no memory, $t" "peak of $first KiB after the first pass, $last KiB at the end"
 done
 
+# real mode, by the mini BIOS
+typed() { # TEXT OPTION...: types it once the guest says that it echoes, then q
+    text=$1
+    shift
+    start "$@"
+    await 'keys are echoed' && printf "$text" >&3 && sleep 1 && printf q >&3
+    stop
+}
+for bios in '' '--bios build/minibios'; do
+    for chips in kernel user; do
+        typed 'ab\rC!' --guest build/guest $bios --irqchip $chips
+        check "boot sector, keys, power off, ${bios:-built in}, --irqchip $chips" 0 '^hello from a boot sector, drive 80$'
+        grep -q '^ab$' "$out" && grep -q '^C!' "$out" && ok "its keys" || not_ok "its keys" "what was typed is not echoed"
+    done
+done
+{ cat build/guest; head -c 1474048 /dev/zero; } >"$T/floppy"
+typed x --guest "$T/floppy"
+check "diskette" 0 'drive 00$'
+cp build/guests/disk.img "$T/boot"
+vm --guest "$T/boot"
+check "disk by INT 13h" 5 '^read by packet'
+grep -q '^read by cylinder, head and sector$' "$out" &&
+    dd if="$T/boot" bs=512 skip=3 count=1 2>/dev/null | grep -q 'read by packet' &&
+    ok "disk written by INT 13h" || not_ok "disk written by INT 13h" "sector 4 is not sector 3"
+vm --guest build/guests/disk.img,ro
+check "read-only disk" 1 '^the BIOS refused'
+vm --guest build/guests/disk.img,overlay
+check "overlay disk" 5 '^read by packet'
+vm --guest build/guests/pmode.img --mem 64M
+check "memory map, protected mode" 32 '^00000000 00100000 00000000 03F00000 00000001'
+vm --guest build/guests/hello64.bin
+check "no boot sector" 3
+
 tiny off64
 check "power off" 0
 tiny reset64

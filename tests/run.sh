@@ -105,7 +105,7 @@ in_lab() {
     chmod 755 "$dir" # it becomes /, which passt wants to see without being root
     mkdir -p "$dir/t/build/kernels"
     ln -s "$PWD/vmm" "$PWD/tests" "$PWD/guests" "$dir/t/"
-    ln -s "$PWD/build/guests" "$dir/t/build/"
+    ln -s "$PWD/build/guests" "$PWD/build/guest" "$PWD/build/minibios" "$dir/t/build/"
     mkdir "$dir/bin"
     for program in $(sed -n 's/^# programs: //p' "tests/$name.sh"); do
         with_libraries "$program" "$dir"

@@ -270,18 +270,26 @@ static void test_teletype(void)
     CHECK(heard("\xc3\xbc\xe2\x95\x90\xe2\x98\xba"));
 }
 
+/* What the terminal is told by a call, and then where the cursor is. */
+static bool shows(unsigned function, const char *cells, const char *cursor)
+{
+    bool same;
+
+    CHECK_EQ(call(0x10, function), 0);
+    same = heard(cells);
+    CHECK_EQ(call(0x16, 0x0100), 0);
+    return heard(cursor) && same;
+}
+
 static void test_screen(void)
 {
     start(1 << 20);
-    CHECK_EQ(call(0x10, 0x0003), 0);
-    CHECK(heard("\33[2J\33[H"));
+    CHECK(shows(0x0003, "\33[2J\33[H", ""));
     set(VMM_RDX, 0x0a14);
-    call(0x10, 0x0200);
-    CHECK(heard("\33[11;21H"));
+    CHECK(shows(0x0200, "", "\33[11;21H"));
     set(VMM_RBX, 0x1e);
     set(VMM_RCX, 3);
-    call(0x10, 0x0941); /* the cursor stays where it was */
-    CHECK(heard("\33[0;1;33;44mAAA\33[11;21H"));
+    CHECK(shows(0x0941, "\33[0;1;33;44mAAA", "\33[11;21H")); /* it stays where it was */
     call(0x10, 0x0800);
     CHECK_EQ(ax(), 0x1e41);
     call(0x10, 0x0300);
@@ -290,24 +298,45 @@ static void test_screen(void)
     call(0x10, 0x0f00);
     CHECK_EQ(ax(), 0x5003);
     set(VMM_RCX, 0x2000);
-    call(0x10, 0x0100);
-    CHECK(heard("\33[?25l"));
+    CHECK(shows(0x0100, "\33[?25l", ""));
     set(VMM_RCX, 0x0607);
-    call(0x10, 0x0100);
-    CHECK(heard("\33[?25h"));
+    CHECK(shows(0x0100, "\33[?25h", ""));
     set(VMM_RCX, 0x0a14); /* a window of two cells, blanked */
     set(VMM_RDX, 0x0a15);
     set(VMM_RBX, 0x0700);
-    call(0x10, 0x0600);
-    CHECK(heard("\33[0m  \33[11;21H"));
+    CHECK(shows(0x0600, "\33[0m  ", "\33[11;21H"));
     call(0x10, 0x1a00);
     CHECK_EQ(ax(), 0x1a1a);
     ram[0xb8000] = 'D'; /* the guest's own hand */
-    call(0x10, 0x0f00);
-    CHECK(heard("\33[1;1HD\33[11;21H"));
+    CHECK(shows(0x0f00, "\33[1;1HD", "\33[11;21H"));
     call(0x10, 0x0013); /* no graphics */
     call(0x10, 0x0f00);
     CHECK_EQ(ax() & 0xff, 3);
+    for (unsigned i = 0; i < 3; i++) { /* as GRUB writes: a character, and then the cursor */
+        set(VMM_RCX, 1);
+        set(VMM_RBX, 7);
+        CHECK_EQ(call(0x10, 0x0958), 0);
+        set(VMM_RDX, 0x0a15 + i);
+        CHECK_EQ(call(0x10, 0x0200), 0);
+    }
+    CHECK(heard("XXX"));
+}
+
+static void test_redraw(void)
+{
+    start(1 << 20);
+    type("one\r\n two\r\n");
+    nsaid = 0;
+    pc_bios_redraw(&bios);
+    CHECK(heard("\33[0m\33[2J\33[Hone\33[2;2Htwo\r\n"));
+    room = 0;
+    pc_bios_redraw(&bios); /* nobody reads: it is told later */
+    room = sizeof said;
+    type("3");
+    CHECK(heard("\33[0m\33[2J\33[Hone\33[2;2Htwo\r\n3"));
+    memset(&bios.on, 0, sizeof bios.on);
+    pc_bios_redraw(&bios);
+    CHECK(heard(""));
 }
 
 static void test_scroll(void)
@@ -677,55 +706,51 @@ static void test_power_off(void)
     CHECK_EQ(off, 1);
 }
 
-/* Text, the scan codes that it is typed with, and what INT 16h then says. */
+/* Scan codes as a keyboard sends them, and what INT 16h then says. */
 static void test_keys(void)
 {
     static const struct {
-        const char *text;
-        unsigned taken;
         const char *codes;
         unsigned old, grey; /* what AH=00h and AH=10h return */
     } rows[] = {
-        {"a", 1, "\x1e\x9e", 0x1e61, 0x1e61},
-        {"A", 1, "\x2a\x1e\x9e\xaa", 0x1e41, 0x1e41},
-        {"!x", 1, "\x2a\x02\x82\xaa", 0x0221, 0x0221},
-        {"\r", 1, "\x1c\x9c", 0x1c0d, 0x1c0d},
-        {"\n", 1, "\x1c\x9c", 0x1c0d, 0x1c0d},
-        {"\x7f", 1, "\x0e\x8e", 0x0e08, 0x0e08},
-        {"\3", 1, "\x1d\x2e\xae\x9d", 0x2e03, 0x2e03},
-        {"\33", 1, "\x01\x81", 0x011b, 0x011b},
-        {"\33[A", 3, "\xe0\x48\xe0\xc8", 0x4800, 0x48e0},
-        {"\33[3~", 4, "\xe0\x53\xe0\xd3", 0x5300, 0x53e0},
-        {"\33OP", 3, "\x3b\xbb", 0x3b00, 0x3b00},
-        {"\33[", 1, "\x01\x81", 0x011b, 0x011b},
-        {" ", 1, "\x39\xb9", 0x3920, 0x3920},
-        {"\t", 1, "\x0f\x8f", 0x0f09, 0x0f09},
-        {"*", 1, "\x2a\x09\x89\xaa", 0x092a, 0x092a},
-        {"\xc3", 1, "", 0, 0},
+        {"\x1e\x9e", 0x1e61, 0x1e61},         {"\x2a\x1e\x9e\xaa", 0x1e41, 0x1e41},
+        {"\x2a\x02\x82\xaa", 0x0221, 0x0221}, {"\x1c\x9c", 0x1c0d, 0x1c0d},
+        {"\x0e\x8e", 0x0e08, 0x0e08},         {"\x1d\x2e\xae\x9d", 0x2e03, 0x2e03},
+        {"\x01\x81", 0x011b, 0x011b},         {"\xe0\x48\xe0\xc8", 0x4800, 0x48e0},
+        {"\xe0\x53\xe0\xd3", 0x5300, 0x53e0}, {"\x3b\xbb", 0x3b00, 0x3b00},
+        {"\x39\xb9", 0x3920, 0x3920},         {"\x0f\x8f", 0x0f09, 0x0f09},
     };
 
     start(1 << 20);
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
         for (unsigned old = 0; old < 2; old++) {
-            uint8_t codes[6];
-            unsigned n;
-            CHECK_EQ(pc_bios_keystrokes(rows[i].text, strlen(rows[i].text), codes, &n),
-                     rows[i].taken);
-            if (!CHECK(n == strlen(rows[i].codes) && !memcmp(codes, rows[i].codes, n)))
-                fprintf(stderr, "  row %u\n", i);
-            for (unsigned k = 0; k < n; k++)
-                call(0x1e, codes[k]);
+            for (const char *p = rows[i].codes; *p; p++)
+                call(0x1e, (uint8_t)*p);
             CHECK_EQ(ram[0x417], 0); /* nothing is held any more */
-            if (!rows[i].old)
-                continue;
             CHECK_EQ(call(0x16, old ? 0x0100 : 0x1100), 0);
             CHECK(!(vmm_get16(ram + STACK - 2) & 0x40));
             CHECK_EQ(ax(), old ? rows[i].old : rows[i].grey);
             CHECK_EQ(call(0x16, old ? 0x0000 : 0x1000), 0);
-            CHECK_EQ(ax(), old ? rows[i].old : rows[i].grey);
+            if (!CHECK_EQ(ax(), old ? rows[i].old : rows[i].grey))
+                fprintf(stderr, "  row %u\n", i);
             CHECK_EQ(call(0x16, 0x0100), 0);
             CHECK(vmm_get16(ram + STACK - 2) & 0x40);
         }
+}
+
+static void test_escapes(void)
+{
+    static const struct {
+        const char *text;
+        unsigned key, taken;
+    } rows[] = {{"\33[A", 0xe048, 3}, {"\33[3~x", 0xe053, 4}, {"\33OPq", 0x3b, 3}, {"\33[", 0, 0},
+                {"\33", 0, 0},        {"\33[3", 0, 0},        {"\33[z", 0, 0},     {"a[A", 0, 0}};
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t taken = 0;
+        CHECK_EQ(pc_bios_escape(rows[i].text, strlen(rows[i].text), &taken), rows[i].key);
+        CHECK(!rows[i].key || taken == rows[i].taken);
+    }
 }
 
 /* Keys that no terminal sends. */
@@ -866,6 +891,7 @@ int main(void)
     test_strangers();
     test_teletype();
     test_screen();
+    test_redraw();
     test_scroll();
     test_string();
     test_slow_terminal();
@@ -877,6 +903,7 @@ int main(void)
     test_wait();
     test_power_off();
     test_keys();
+    test_escapes();
     test_scan_codes();
     test_ring();
     test_time();

@@ -272,6 +272,7 @@ static void test_truncated(void)
             struct boot_desc d = desc_of(&mem, len);
             struct boot_result out;
             uint8_t *cut = malloc(len ? len : 1);
+            bool complete = len + (kind ? 0 : 15) >= whole; /* a paragraph may lack its end */
             int err;
 
             memcpy(cut, file, len);
@@ -279,7 +280,7 @@ static void test_truncated(void)
             d.entry = entries[kind];
             err = boot_linux(&d, &out);
             free(cut);
-            if (len == whole ? err != 0 : err != -ENOEXEC || sentences != 1)
+            if (complete ? err != 0 : err != -ENOEXEC || sentences != 1)
                 CHECK_EQ(len, whole); /* says which */
         }
         CHECK_EQ(boot_probe(&(struct boot_file){file, whole, NULL}, NULL),
