@@ -60,6 +60,13 @@ VMM_DEF size_t dbg_x86_read(const struct vmm_mem *mem, const struct vmm_x86_regs
                             uint64_t gva, void *buf, size_t len);
 VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
                              uint64_t gva, const void *buf, size_t len);
+/* The same for arm64 (EL1 and EL0): granules of 4, 16 and 64 KiB, 48 bits of physical address. */
+VMM_DEF int dbg_arm64_walk(const struct vmm_mem *mem, const struct vmm_arm64_regs *regs,
+                           uint64_t gva, struct dbg_page *page);
+VMM_DEF size_t dbg_arm64_read(const struct vmm_mem *mem, const struct vmm_arm64_regs *regs,
+                              uint64_t gva, void *buf, size_t len);
+VMM_DEF size_t dbg_arm64_write(const struct vmm_mem *mem, const struct vmm_arm64_regs *regs,
+                               uint64_t gva, const void *buf, size_t len);
 
 /* >>disasm: what an instruction is called, in the manuals' (Intel's) notation. */
 #define DBG_INSN_MAX 15 /* bytes of the longest one */
@@ -70,6 +77,9 @@ VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_reg
    with "?" as text: it goes on behind len, is no instruction, or one that is not known here. */
 VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, uint64_t rip,
                                 char text[DBG_TEXT_MAX]);
+/* The same for an instruction of arm64, at pc; few have names here: those that wait, trap, branch and
+   touch system registers, and the commonest loads and stores. */
+VMM_DEF unsigned dbg_arm64_disasm(uint32_t insn, uint64_t pc, char text[DBG_TEXT_MAX]);
 
 /* >>symbols: which function an address belongs to. All sources hold symbols by ascending or any
    address; a search looks at all of them, for what is asked for is a dozen addresses of a report. */
@@ -112,6 +122,10 @@ VMM_DEF bool dbg_symbol_at(const struct dbg_symbols *s, uint64_t addr, struct db
    most n addresses, the innermost first, and returns how many. */
 VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
                              uint64_t *addr, size_t n);
+/* By frame records (AAPCS64, 6.4.6): of the function under way, x30, then what the chain at x29
+   holds. Codes of pointer authentication are removed. */
+VMM_DEF size_t dbg_arm64_stack(const struct vmm_mem *mem, const struct vmm_arm64_regs *regs,
+                               uint64_t *addr, size_t n);
 /* 16, 32 or 64: how code at regs->cs is decoded. */
 VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
 
@@ -345,48 +359,134 @@ VMM_DEF int dbg_x86_walk(const struct vmm_mem *mem, const struct vmm_x86_regs *r
     return 0;
 }
 
+/* arm64: VMSAv8-64, "Arm ARM" D8.2 and D8.3. Addresses with bit 55 set have tables of their own. */
+static bool dbg__arm64_paging(const struct vmm_arm64_regs *r, uint64_t gva, struct dbg__paging *p,
+                              unsigned *granule, uint64_t *index)
+{
+    static const uint8_t low[] = {12, 16, 14, 0}, high[] = {0, 14, 12, 16}; /* TG0, TG1 */
+    bool top = gva >> 55 & 1;
+    unsigned size = 64 - (unsigned)(r->tcr_el1 >> (top ? 16 : 0) & 63);
+
+    *granule = top ? high[r->tcr_el1 >> 30 & 3] : low[r->tcr_el1 >> 14 & 3];
+    if (!*granule || r->tcr_el1 >> (top ? 23 : 7) & 1 || size < *granule + 4 || size > 52)
+        return false;
+    if (((gva ^ (top ? ~(uint64_t)0 : 0)) & 0xffffffffffffff) >> size)
+        return false; /* the top byte may be a tag */
+    *index = gva & (((uint64_t)1 << size) - 1);
+    p->bits = *granule - 3;
+    p->levels = (size - *granule + p->bits - 1) / p->bits;
+    p->size = 8;
+    p->large = *granule == 12 ? 2 : 1;
+    p->root = (top ? r->ttbr1_el1 : r->ttbr0_el1) & 0xfffffffffffe;
+    return true;
+}
+
+enum { DBG__ARM64_TABLE = 2, DBG__ARM64_EL0 = 1 << 6, DBG__ARM64_READ_ONLY = 1 << 7 };
+
+VMM_DEF int dbg_arm64_walk(const struct vmm_mem *mem, const struct vmm_arm64_regs *r, uint64_t gva,
+                           struct dbg_page *page)
+{
+    struct dbg__paging p = {0, 0, 0, 0, 0};
+    unsigned granule = 12, shift = 12;
+    uint64_t entry = 0, within, index;
+
+    page->writable = page->user = page->exec = true;
+    page->gpa = gva;
+    page->left = 4096 - (gva & 4095);
+    if (!(r->sctlr_el1 & 1))
+        return 0;
+    if (!dbg__arm64_paging(r, gva, &p, &granule, &index))
+        return -EFAULT;
+    for (unsigned level = p.levels; level-- > 0;) {
+        shift = granule + level * p.bits;
+        if (!dbg__entry(mem, &p, p.root, index, shift, &entry))
+            return -EFAULT;
+        if (!(entry & DBG__ARM64_TABLE)) {
+            if (!level || level > p.large)
+                return -EFAULT;
+            break;
+        }
+        p.root = entry & 0xfffffffff000 & ~(((uint64_t)1 << granule) - 1);
+    }
+    within = ((uint64_t)1 << shift) - 1;
+    page->gpa = (entry & 0xfffffffff000 & ~within) | (gva & within);
+    page->left = within + 1 - (gva & within);
+    page->writable = !(entry & DBG__ARM64_READ_ONLY);
+    page->user = entry & DBG__ARM64_EL0;
+    page->exec = (entry >> 53 & 3) != 3; /* PXN, UXN: not at EL1, not at EL0 */
+    return 0;
+}
+
+/* A guest's linear addresses, whatever its architecture. */
+struct dbg__space {
+    const struct vmm_mem *mem;
+    const struct vmm_x86_regs *x86; /* or, if NULL: */
+    const struct vmm_arm64_regs *arm64;
+};
+
 /* The host's view of the bytes at gva, *n of at most len; NULL: there are none. */
-static uint8_t *dbg__x86_at(const struct vmm_mem *mem, const struct vmm_x86_regs *r, uint64_t gva,
-                            size_t len, size_t *n)
+static uint8_t *dbg__space_at(const struct dbg__space *s, uint64_t gva, size_t len, size_t *n)
 {
     struct dbg_page page;
     uint64_t left;
 
-    if (dbg_x86_walk(mem, r, gva, &page))
+    if (s->x86 ? dbg_x86_walk(s->mem, s->x86, gva, &page)
+               : dbg_arm64_walk(s->mem, s->arm64, gva, &page))
         return NULL;
     left = 4096 - (page.gpa & 4095); /* memory need not go on to the end of a large page */
     *n = len < left ? len : (size_t)left;
-    return (uint8_t *)vmm_at(mem, page.gpa, *n);
+    return (uint8_t *)vmm_at(s->mem, page.gpa, *n);
+}
+
+/* Copies from the guest to `to`, or from `from` to the guest. */
+static size_t dbg__copy(const struct dbg__space *s, uint64_t gva, uint8_t *to, const uint8_t *from,
+                        size_t len)
+{
+    size_t done = 0, n;
+
+    while (done < len) {
+        uint8_t *at = dbg__space_at(s, gva + done, len - done, &n);
+        if (!at)
+            break;
+        if (to)
+            memcpy(to + done, at, n);
+        else
+            memcpy(at, from + done, n);
+        done += n;
+    }
+    return done;
 }
 
 VMM_DEF size_t dbg_x86_read(const struct vmm_mem *mem, const struct vmm_x86_regs *r, uint64_t gva,
                             void *buf, size_t len)
 {
-    size_t done = 0, n;
+    const struct dbg__space s = {mem, r, NULL};
 
-    while (done < len) {
-        const uint8_t *at = dbg__x86_at(mem, r, gva + done, len - done, &n);
-        if (!at)
-            break;
-        memcpy((uint8_t *)buf + done, at, n);
-        done += n;
-    }
-    return done;
+    return dbg__copy(&s, gva, (uint8_t *)buf, NULL, len);
 }
 
 VMM_DEF size_t dbg_x86_write(const struct vmm_mem *mem, const struct vmm_x86_regs *r, uint64_t gva,
                              const void *buf, size_t len)
 {
-    size_t done = 0, n;
+    const struct dbg__space s = {mem, r, NULL};
 
-    while (done < len) {
-        uint8_t *at = dbg__x86_at(mem, r, gva + done, len - done, &n);
-        if (!at)
-            break;
-        memcpy(at, (const uint8_t *)buf + done, n);
-        done += n;
-    }
-    return done;
+    return dbg__copy(&s, gva, NULL, (const uint8_t *)buf, len);
+}
+
+VMM_DEF size_t dbg_arm64_read(const struct vmm_mem *mem, const struct vmm_arm64_regs *r,
+                              uint64_t gva, void *buf, size_t len)
+{
+    const struct dbg__space s = {mem, NULL, r};
+
+    return dbg__copy(&s, gva, (uint8_t *)buf, NULL, len);
+}
+
+VMM_DEF size_t dbg_arm64_write(const struct vmm_mem *mem, const struct vmm_arm64_regs *r,
+                               uint64_t gva, const void *buf, size_t len)
+{
+    const struct dbg__space s = {mem, NULL, r};
+
+    return dbg__copy(&s, gva, NULL, (const uint8_t *)buf, len);
 }
 
 /* >>disasm ---------------------------------------------------------------------------------- */
@@ -1049,6 +1149,130 @@ VMM_DEF unsigned dbg_x86_disasm(const uint8_t *code, size_t len, unsigned bits, 
     return 0;
 }
 
+/* arm64: "Arm ARM" C4.1. Operands by letters: j and c branch targets of 26 and 19 bits, t Rt, n Rn,
+   T, L and w Rt with 32 bits if bit 31, if bit 30 is clear, and always; s a system register, i and I
+   immediates, m an offset scaled by the width, b a condition. */
+static const struct {
+    uint32_t mask, value;
+    const char *text;
+} dbg__arm64[] = {
+    {0xffffffff, 0xd503201f, "nop"},
+    {0xffffffff, 0xd503203f, "yield"},
+    {0xffffffff, 0xd503205f, "wfe"},
+    {0xffffffff, 0xd503207f, "wfi"},
+    {0xffffffff, 0xd503209f, "sev"},
+    {0xffffffff, 0xd69f03e0, "eret"},
+    {0xffffffff, 0xd503233f, "paciasp"},
+    {0xffffffff, 0xd50323bf, "autiasp"},
+    {0xfffff0ff, 0xd50330bf, "dmb"},
+    {0xfffff0ff, 0xd503309f, "dsb"},
+    {0xfffff0ff, 0xd50330df, "isb"},
+    {0xffe0001f, 0xd4000001, "svc @i"},
+    {0xffe0001f, 0xd4000002, "hvc @i"},
+    {0xffe0001f, 0xd4000003, "smc @i"},
+    {0xffe0001f, 0xd4200000, "brk @i"},
+    {0xfffffc1f, 0xd65f0000, "ret @n"},
+    {0xfffffc1f, 0xd61f0000, "br @n"},
+    {0xfffffc1f, 0xd63f0000, "blr @n"},
+    {0xfc000000, 0x14000000, "b @j"},
+    {0xfc000000, 0x94000000, "bl @j"},
+    {0xff000010, 0x54000000, "b.@b @c"},
+    {0x7f000000, 0x34000000, "cbz @T, @c"},
+    {0x7f000000, 0x35000000, "cbnz @T, @c"},
+    {0xfff00000, 0xd5300000, "mrs @t, @s"},
+    {0xfff00000, 0xd5100000, "msr @s, @t"},
+    {0xbfc00000, 0xb9400000, "ldr @L, [@n@m]"},
+    {0xbfc00000, 0xb9000000, "str @L, [@n@m]"},
+    {0xffc00000, 0x39400000, "ldrb @w, [@n@m]"},
+    {0xffc00000, 0x39000000, "strb @w, [@n@m]"},
+    {0xff800000, 0xd2800000, "movz @t, @I"},
+};
+
+static void dbg__put_x(struct dbg__insn *i, unsigned reg, bool wide)
+{
+    const char name[4] = {wide ? 'x' : 'w', reg > 9 ? (char)('0' + reg / 10) : (char)('0' + reg),
+                          reg > 9 ? (char)('0' + reg % 10) : 0};
+
+    dbg__put(i, reg != 31 ? name : wide ? "xzr" : "wzr");
+}
+
+/* op0, op1, CRn, CRm, op2, as assemblers take registers without a name. */
+static void dbg__put_sysreg(struct dbg__insn *i, uint32_t insn)
+{
+    static const uint8_t at[] = {19, 16, 12, 8, 5}, mask[] = {1, 7, 15, 15, 7};
+
+    for (unsigned n = 0; n < 5; n++) {
+        unsigned v = (insn >> at[n] & mask[n]) + (n == 0 ? 2 : 0);
+        const char digits[3] = {v > 9 ? '1' : (char)('0' + v), v > 9 ? (char)('0' + v - 10) : 0, 0};
+        dbg__put(i, n == 0 ? "s" : n == 2 ? "_c" : n == 3 ? "_c" : "_");
+        dbg__put(i, digits);
+    }
+}
+
+static void dbg__arm64_operand(struct dbg__insn *i, char letter, uint32_t insn)
+{
+    static const char *const conds[] = {"eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc",
+                                        "hi", "ls", "ge", "lt", "gt", "le", "al", "nv"};
+    unsigned scale = insn >> 30;
+
+    switch (letter) {
+    case 'j':
+        dbg__put_hex(i, i->rip + (((uint64_t)(insn & 0x3ffffff) ^ 0x2000000) - 0x2000000) * 4);
+        break;
+    case 'c':
+        dbg__put_hex(i, i->rip + (((uint64_t)(insn >> 5 & 0x7ffff) ^ 0x40000) - 0x40000) * 4);
+        break;
+    case 'b':
+        dbg__put(i, conds[insn & 15]);
+        break;
+    case 's':
+        dbg__put_sysreg(i, insn);
+        break;
+    case 'i':
+        dbg__put_hex(i, insn >> 5 & 0xffff);
+        break;
+    case 'I':
+        dbg__put_hex(i, (uint64_t)(insn >> 5 & 0xffff) << (insn >> 21 & 3) * 16);
+        break;
+    case 'm':
+        if (insn >> 10 & 0xfff) {
+            dbg__put(i, ", ");
+            dbg__put_hex(i, (uint64_t)(insn >> 10 & 0xfff) << scale);
+        }
+        break;
+    case 'n':
+        if ((insn >> 5 & 31) == 31 && insn >> 25 != 0x6b)
+            dbg__put(i, "sp"); /* as a base; branches have xzr there */
+        else
+            dbg__put_x(i, insn >> 5 & 31, true);
+        break;
+    case 'L':
+        dbg__put_x(i, insn & 31, insn >> 30 & 1);
+        break;
+    default:
+        dbg__put_x(i, insn & 31, letter == 't' || (letter == 'T' && insn >> 31));
+    }
+}
+
+VMM_DEF unsigned dbg_arm64_disasm(uint32_t insn, uint64_t pc, char text[DBG_TEXT_MAX])
+{
+    struct dbg__insn i = {.rip = pc, .text = text};
+
+    *text = 0;
+    for (size_t n = 0; n < sizeof dbg__arm64 / sizeof *dbg__arm64; n++) {
+        if ((insn & dbg__arm64[n].mask) != dbg__arm64[n].value)
+            continue;
+        for (const char *s = dbg__arm64[n].text; *s; s++)
+            if (*s == '@')
+                dbg__arm64_operand(&i, *++s, insn);
+            else
+                dbg__put(&i, (const char[]){*s, 0});
+        return 4;
+    }
+    memcpy(text, "?", 2);
+    return 0;
+}
+
 /* >>symbols --------------------------------------------------------------------------------- */
 
 #define DBG__NEAR 0x10000 /* what is farther from any symbol belongs to none */
@@ -1453,6 +1677,31 @@ VMM_DEF size_t dbg_x86_stack(const struct vmm_mem *mem, const struct vmm_x86_reg
             break;
         if (word && dbg__after_call(mem, r, bits, code + word))
             addr[found++] = word;
+    }
+    return found;
+}
+
+/* Bits 55 and below say where an address is; above and in what they repeat there may be a code. */
+static uint64_t dbg__arm64_strip(uint64_t addr)
+{
+    uint64_t code = 0xffff000000000000;
+
+    return addr >> 55 & 1 ? addr | code : addr & ~code;
+}
+
+VMM_DEF size_t dbg_arm64_stack(const struct vmm_mem *mem, const struct vmm_arm64_regs *r,
+                               uint64_t *addr, size_t n)
+{
+    uint64_t record[2] = {r->x[29], r->x[30]}, last = 0;
+    size_t found = 0;
+
+    while (found < n && record[1]) {
+        addr[found++] = dbg__arm64_strip(record[1]);
+        if (record[0] <= last || record[0] & 7) /* outer frames are at higher addresses */
+            break;
+        last = record[0];
+        if (dbg_arm64_read(mem, r, last, record, sizeof record) != sizeof record)
+            break;
     }
     return found;
 }

@@ -577,6 +577,8 @@ VMM_DEF void host_tty_restore(void); /* async-signal-safe; nothing when not raw 
 /* In characters. -ENOTTY: no terminal, or one that does not know its size. SIGWINCH tells of a change;
    in raw mode it also comes after SIGCONT. */
 VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows);
+/* Was it a terminal that is no longer there? */
+VMM_DEF bool host_tty_gone(int fd);
 
 #ifdef __cplusplus
 }
@@ -2278,6 +2280,14 @@ VMM_DEF int host_tty_size(int fd, uint16_t *cols, uint16_t *rows)
     *cols = size.ws_col;
     *rows = size.ws_row;
     return 0;
+}
+
+/* One that was hung up answers all calls with EIO (POSIX, 11.1.10, modem disconnect). */
+VMM_DEF bool host_tty_gone(int fd)
+{
+    struct termios t;
+
+    return tcgetattr(fd, &t) && errno == EIO;
 }
 
 /* >>stream: each has an input end and an output end, with a watch each. The output ring is filled

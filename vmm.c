@@ -11,7 +11,8 @@
    Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
    Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>vfio
-             >>pci >>machine >>x86 >>arm64 >>boot >>debug >>cpus >>life >>report >>doctor >>main
+             >>pci >>machine >>x86 >>arm64 >>boot >>debug >>look >>cpus >>life >>report >>doctor
+             >>main
    What differs between architectures is in >>x86 and >>arm64, and in the constants at >>vm. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -129,6 +130,7 @@ struct config {
     } port[PORTS_MAX];
     unsigned nports;
     uint64_t rng_rate;  /* bytes a second; 0: no limit */
+    const char *symbols; /* of the kernel, for state dumps; NULL: it may be in the kernel itself */
     const char *serial; /* NULL: not given */
     struct net_config net[NETS_MAX];
     unsigned nnets;
@@ -322,9 +324,10 @@ static int set_text(struct config *c, const char *name, const char *value)
 {
     static const char *const keys[] = {"path", NULL};
     struct kv kv = {.rest = value, .keys = keys};
-    const char **field = strcmp(name, "initrd") == 0 ? &c->initrd
-                         : strcmp(name, "bios") == 0 ? &c->bios
-                                                     : &c->binary;
+    const char **field = strcmp(name, "initrd") == 0    ? &c->initrd
+                         : strcmp(name, "bios") == 0    ? &c->bios
+                         : strcmp(name, "symbols") == 0 ? &c->symbols
+                                                        : &c->binary;
 
     kv_next(c, &kv);
     *field = kv.key ? kv.val : config_keep(c, value, strlen(value));
@@ -934,6 +937,8 @@ static const struct option_def option_table[] = {
     {"irqchip", 0, ARG_ONE, "kernel|split|user",
      "interrupt controllers: KVM's, but for its LAPICs vmm's, or all vmm's", set_irqchip},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
+    {"symbols", 0, ARG_ONE, "FILE", "ELF file or System.map that names addresses in state dumps",
+     set_text},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
     {"gdb", 0, ARG_ONE, "PORT|unix:PATH",
@@ -1429,6 +1434,7 @@ struct cpu {
     unsigned id;
     char name[16]; /* of the thread */
     bool open;     /* under vm->cpus_lock: may be kicked */
+    bool look;     /* atomic: shall describe itself when it is next out of the guest */
 
     /* for a debugger */
     struct dbg_x86_cpu state; /* the loop's while parked is true, else the thread's */
@@ -1479,6 +1485,7 @@ enum stage {
      loop, lines                    the I/O thread
      irqchip, cpu[i].open           under cpus_lock
      the mini BIOS                  under bios_lock
+     symbols                        under look_lock
      status, bell.rung, stage       anybody, atomically
 
    Locks are taken in the order PCI bus, mini BIOS, COM1, device, CPUs, then stream, interrupt line or messages, which
@@ -1491,6 +1498,10 @@ struct vm {
     struct vmm_bus ports, mmio;
     struct vmm_regs entry; /* of CPU 0 */
     struct host_loop loop;
+
+    struct dbg_symbols symbols; /* of the file, or found in the guest */
+    struct host_file symbols_file;
+    struct host_mutex look_lock; /* one CPU at a time describes itself */
 
     struct pc_uart com1;
     struct host_mutex com1_lock, chips_lock;
@@ -1539,7 +1550,7 @@ struct vm {
     struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
     struct line port[PORTS_MAX];
     struct host_timer deadline;
-    struct host_signals signals, resized;
+    struct host_signals signals, asked, resized;
     bool button_pressed;
 
     struct debugger debug;
@@ -1577,6 +1588,15 @@ static bool vm_over(const struct vm *vm)
     return __atomic_load_n(&vm->status, __ATOMIC_SEQ_CST) >= 0;
 }
 
+/* Is the CPU to do something else than to run the guest? */
+static bool cpu_wanted(const struct cpu *c)
+{
+    return __atomic_load_n(&c->look, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&c->vm->debug.stop, __ATOMIC_SEQ_CST);
+}
+
+static void look_at_cpus(struct vm *vm); /* >>look */
+
 /* >>architecture: what the sections >>x86 and >>arm64 bring, each for its machine ------------ */
 
 /* A line, or a message, where the hypervisor has no interrupt controller that could take it. */
@@ -1608,8 +1628,17 @@ static void machine_exit(struct cpu *c, const struct vmm_exit *e);
 /* The power button: is there one, for a guest that listens? */
 static bool machine_has_button(const struct config *c);
 static void machine_press(struct vm *vm);
+/* For a human: registers, the next instructions, and addresses that calls will return to, the
+   innermost first. */
 static uint64_t regs_pc(const struct vmm_regs *r);
 static void log_regs(const struct vmm_log *log, const struct vmm_regs *r);
+static void log_code(const struct vmm_log *log, const struct vmm_mem *mem,
+                     const struct vmm_regs *r);
+static size_t regs_stack(const struct vmm_mem *mem, const struct vmm_regs *r, uint64_t *addr,
+                         size_t n);
+/* Where a Linux is whose symbols come from a file, told by its exception vectors. */
+static void regs_find_kernel(const struct vmm_mem *mem, const struct vmm_regs *r,
+                             struct dbg_symbols *symbols);
 
 /* >>io: what the devices are wired to ------------------------------------------------------- */
 
@@ -1746,10 +1775,13 @@ static void console_tx_ready(struct line *l)
 static void on_escape(void *ctx, char key)
 {
     static const char help[] =
-        "\r\nCtrl-A X  end the VM    Ctrl-A H  this help    Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+        "\r\nCtrl-A X  end the VM    Ctrl-A S  state of its CPUs    Ctrl-A H  this help"
+        "    Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
     if (key == 'x' || key == 'X')
         vm_end(((struct line *)ctx)->vm, ST_POWEROFF);
+    else if (key == 's' || key == 'S')
+        look_at_cpus(((struct line *)ctx)->vm);
     else if ((key == 'h' || key == 'H' || key == '?') &&
              write(STDOUT_FILENO, help, sizeof help - 1) < 0)
         return;
@@ -3454,23 +3486,84 @@ static uint64_t regs_pc(const struct vmm_regs *r)
     return r->rip;
 }
 
-/* For a human with a disassembler: registers, then the bytes where the guest stood. */
 static void log_regs(const struct vmm_log *log, const struct vmm_regs *r)
 {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
 
+    vmm_say(log, VMM_LOG_ERROR, "  %u-bit code, ring %u, interrupts %s", dbg_x86_bits(r),
+            r->cr0 & 1 ? r->ss.attr >> 5 & 3u : 0, r->rflags & 0x200 ? "on" : "off");
     for (unsigned i = 0; i < 16; i += 4)
         vmm_say(log, VMM_LOG_ERROR, "  %s=%016llx %s=%016llx %s=%016llx %s=%016llx", names[i],
                 (unsigned long long)r->gpr[i], names[i + 1], (unsigned long long)r->gpr[i + 1],
                 names[i + 2], (unsigned long long)r->gpr[i + 2], names[i + 3],
                 (unsigned long long)r->gpr[i + 3]);
-    vmm_say(log, VMM_LOG_ERROR, "  rip=%016llx rflags=%08llx cs=%04x/%016llx ss=%04x efer=%llx",
-            (unsigned long long)r->rip, (unsigned long long)r->rflags, r->cs.selector,
-            (unsigned long long)r->cs.base, r->ss.selector, (unsigned long long)r->efer);
+    vmm_say(log, VMM_LOG_ERROR, "  rip=%016llx rflags=%08llx efer=%llx", (unsigned long long)r->rip,
+            (unsigned long long)r->rflags, (unsigned long long)r->efer);
+    vmm_say(log, VMM_LOG_ERROR, "  cs=%04x:%llx ss=%04x:%llx ds=%04x:%llx es=%04x:%llx",
+            r->cs.selector, (unsigned long long)r->cs.base, r->ss.selector,
+            (unsigned long long)r->ss.base, r->ds.selector, (unsigned long long)r->ds.base,
+            r->es.selector, (unsigned long long)r->es.base);
+    vmm_say(log, VMM_LOG_ERROR, "  fs=%04x:%llx gs=%04x:%llx tr=%04x:%llx gdt=%llx/%x idt=%llx/%x",
+            r->fs.selector, (unsigned long long)r->fs.base, r->gs.selector,
+            (unsigned long long)r->gs.base, r->tr.selector, (unsigned long long)r->tr.base,
+            (unsigned long long)r->gdt.base, r->gdt.limit, (unsigned long long)r->idt.base,
+            r->idt.limit);
     vmm_say(log, VMM_LOG_ERROR, "  cr0=%08llx cr2=%016llx cr3=%016llx cr4=%08llx",
             (unsigned long long)r->cr0, (unsigned long long)r->cr2, (unsigned long long)r->cr3,
             (unsigned long long)r->cr4);
+}
+
+/* A line of bytes in hex, and what they are called. */
+static void log_insn(const struct vmm_log *log, uint64_t at, const uint8_t *code, unsigned len,
+                     const char *text)
+{
+    char hex[3 * DBG_INSN_MAX + 1] = "";
+
+    for (unsigned i = 0; i < len; i++)
+        snprintf(hex + 3 * i, 4, " %02x", code[i]);
+    vmm_say(log, VMM_LOG_ERROR, "  %16llx: %-24s %s", (unsigned long long)at, hex, text);
+}
+
+static void log_code(const struct vmm_log *log, const struct vmm_mem *mem, const struct vmm_regs *r)
+{
+    uint64_t base = dbg_x86_bits(r) == 64 ? 0 : r->cs.base;
+    uint8_t code[4 * DBG_INSN_MAX];
+    size_t known = dbg_x86_read(mem, r, base + r->rip, code, sizeof code), at = 0;
+    char text[DBG_TEXT_MAX];
+
+    if (!known)
+        vmm_say(log, VMM_LOG_ERROR, "  there is no memory at rip");
+    for (unsigned n = 0; n < 4 && at < known; n++) {
+        unsigned len = dbg_x86_disasm(code + at, known - at, dbg_x86_bits(r), r->rip + at, text);
+        if (!len) {
+            log_insn(log, r->rip + at, code + at, known - at < 8 ? (unsigned)(known - at) : 8, "?");
+            return;
+        }
+        log_insn(log, r->rip + at, code + at, len, text);
+        at += len;
+    }
+}
+
+static size_t regs_stack(const struct vmm_mem *mem, const struct vmm_regs *r, uint64_t *addr,
+                         size_t n)
+{
+    return dbg_x86_stack(mem, r, addr, n);
+}
+
+/* The vector of divide errors has had these names since Linux 5.8, and before. */
+static void regs_find_kernel(const struct vmm_mem *mem, const struct vmm_regs *r,
+                             struct dbg_symbols *symbols)
+{
+    uint8_t gate[16];
+    uint64_t handler;
+
+    if (dbg_x86_read(mem, r, r->idt.base, gate, sizeof gate) != sizeof gate)
+        return;
+    handler = vmm_get16(gate) | (uint64_t)vmm_get16(gate + 6) << 16 |
+              (uint64_t)vmm_get32(gate + 8) << 32;
+    if (!dbg_symbols_moved(symbols, "asm_exc_divide_error", handler))
+        dbg_symbols_moved(symbols, "divide_error", handler);
 }
 
 /* A CPU's own LAPIC is at the same address as everybody's. */
@@ -3572,8 +3665,9 @@ static int cpu_startup(struct cpu *c, uint8_t page)
     return hyp_set_regs(&c->hyp, &r);
 }
 
-/* What is to be done next, which for a halted CPU is to sleep until there is something. With
-   cpus_lock held: whatever comes up after the look wakes it. */
+/* What is to be done next, which for a halted CPU is to sleep until there is something, or until it
+   is wanted: then it stays halted. With cpus_lock held: whatever comes up after the look wakes it.
+ */
 static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
 {
     struct vm *vm = c->vm;
@@ -3582,12 +3676,12 @@ static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
         enum pc_todo todo = pc_irqchip_next(&vm->irqchip, c->id, ready, vector);
         bool idle = todo == PC_TODO_NOTHING || (todo == PC_TODO_WINDOW && c->deaf);
 
-        if (!(todo == PC_TODO_WAIT || (c->halted && idle))) {
+        if (todo != PC_TODO_WAIT && !(c->halted && idle)) {
             c->halted = false;
             return todo;
         }
-        if (vm_over(vm) || vm->debug.stop)
-            return todo;
+        if (vm_over(vm) || cpu_wanted(c))
+            return PC_TODO_WAIT;
         host_cond_wait(&c->wake, &vm->cpus_lock);
     }
 }
@@ -3645,7 +3739,7 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
         return hyp_run(&c->hyp, e);
     err = cpu_prepare(c);
     e->kind = VMM_EXIT_AGAIN;
-    if (!err && !vm_over(c->vm))
+    if (!err && !vm_over(c->vm) && !cpu_wanted(c))
         err = hyp_run(&c->hyp, e);
     cpu_came_out(c);
     return err;
@@ -3933,6 +4027,34 @@ static void log_regs(const struct vmm_log *log, const struct vmm_regs *r)
     vmm_say(log, VMM_LOG_ERROR, "  far=%016llx ttbr0=%016llx ttbr1=%016llx sctlr=%08llx",
             (unsigned long long)r->far_el1, (unsigned long long)r->ttbr0_el1,
             (unsigned long long)r->ttbr1_el1, (unsigned long long)r->sctlr_el1);
+}
+
+static void log_code(const struct vmm_log *log, const struct vmm_mem *mem, const struct vmm_regs *r)
+{
+    uint32_t code[4];
+    size_t known = dbg_arm64_read(mem, r, r->pc, code, sizeof code) / 4;
+    char text[DBG_TEXT_MAX];
+
+    if (!known)
+        vmm_say(log, VMM_LOG_ERROR, "  there is no memory at pc");
+    for (size_t i = 0; i < known; i++) {
+        dbg_arm64_disasm(code[i], r->pc + 4 * i, text);
+        vmm_say(log, VMM_LOG_ERROR, "  %16llx: %08x  %s", (unsigned long long)(r->pc + 4 * i),
+                code[i], text);
+    }
+}
+
+static size_t regs_stack(const struct vmm_mem *mem, const struct vmm_regs *r, uint64_t *addr,
+                         size_t n)
+{
+    return dbg_arm64_stack(mem, r, addr, n);
+}
+
+static void regs_find_kernel(const struct vmm_mem *mem, const struct vmm_regs *r,
+                             struct dbg_symbols *symbols)
+{
+    (void)mem;
+    dbg_symbols_moved(symbols, "vectors", r->vbar_el1);
 }
 
 static void cpu_mmio(struct cpu *c, const struct vmm_exit *e)
@@ -4376,16 +4498,90 @@ static void debug_close(struct vm *vm)
 }
 #endif
 
-/* >>cpus ------------------------------------------------------------------------------------ */
+/* >>look: what CPUs are doing, for a human -------------------------------------------------- */
 
-static void log_bytes(const struct vmm_log *log, const struct vmm_exit *e)
+/* Symbols of a file that was given, or of the kernel's own if it is an ELF file that has some. */
+static int open_symbols(struct vm *vm)
 {
-    char text[3 * 16 + 1] = "";
+    const struct config *c = vm->cfg;
+    const char *path = c->symbols ? c->symbols : c->kernel;
+    int err;
 
-    for (unsigned i = 0; i < e->size && i < 16; i++)
-        snprintf(text + 3 * i, 4, " %02x", e->data[i]);
-    vmm_say(log, VMM_LOG_ERROR, "  bytes at " PC ":%s", *text ? text : " not readable");
+    host_mutex_init(&vm->look_lock);
+    if (!path)
+        return 0;
+    err = host_file_open(&vm->symbols_file, "symbols", path, vm->log);
+    if (err)
+        return err;
+    err = dbg_symbols_file(&vm->symbols, vm->symbols_file.data, vm->symbols_file.len);
+    if (!err)
+        return 0;
+    host_file_close(&vm->symbols_file);
+    vm->symbols = (struct dbg_symbols){0};
+    if (!c->symbols)
+        return 0;
+    return vmm_err(vm->log, err, "symbols '%s': neither a System.map nor an ELF file with symbols",
+                   path);
 }
+
+/* Before addresses are named: finds the kernel that runs. */
+static void look_for_kernel(struct vm *vm, const struct vmm_regs *r)
+{
+    if (vm->symbols.file)
+        regs_find_kernel(&vm->mem, r, &vm->symbols);
+    else if (!vm->symbols.mem)
+        dbg_symbols_linux(&vm->symbols, &vm->mem);
+}
+
+static void log_place(struct vm *vm, const struct vmm_log *log, const char *what, uint64_t addr)
+{
+    struct dbg_symbol symbol;
+
+    if (dbg_symbol_at(&vm->symbols, addr, &symbol))
+        vmm_say(log, VMM_LOG_ERROR, "%s%016llx %s+0x%llx", what, (unsigned long long)addr,
+                symbol.name, (unsigned long long)symbol.offset);
+    else
+        vmm_say(log, VMM_LOG_ERROR, "%s%016llx", what, (unsigned long long)addr);
+}
+
+/* All that there is to say about a CPU, after a sentence that says why. On its thread, out of the
+   guest. */
+static void cpu_describe(struct cpu *c, const struct vmm_log *log)
+{
+    struct vm *vm = c->vm;
+    struct vmm_regs regs;
+    uint64_t from[16];
+    size_t n;
+
+    if (hyp_get_regs(&c->hyp, &regs)) {
+        vmm_say(log, VMM_LOG_ERROR, "  its registers cannot be read");
+        return;
+    }
+    look_for_kernel(vm, &regs);
+    log_regs(log, &regs);
+    log_place(vm, log, "  at   ", regs_pc(&regs));
+    log_code(log, &vm->mem, &regs);
+    n = regs_stack(&vm->mem, &regs, from, sizeof from / sizeof *from);
+    for (size_t i = 0; i < n; i++)
+        log_place(vm, log, "  from ", from[i]);
+}
+
+/* Does what it was wanted for. Asked for, it is said at any level of --log. */
+static void cpu_attend(struct cpu *c)
+{
+    struct vmm_log log = {.sink = log_line, .level = VMM_LOG_ERROR};
+    struct vmm_lock lock = host_mutex_lock(&c->vm->look_lock);
+
+    if (!__atomic_exchange_n(&c->look, false, __ATOMIC_SEQ_CST))
+        return;
+    vmm_enter(&lock);
+    vmm_say(&log, VMM_LOG_ERROR, "CPU %u of %u%s", c->id, c->vm->cfg->ncpus,
+            c->halted ? ", halted" : "");
+    cpu_describe(c, &log);
+    vmm_leave(&lock);
+}
+
+/* >>cpus ------------------------------------------------------------------------------------ */
 
 static const char software_kvm[] =
     "this host's KVM is a software one (no VMX or SVM), which interprets guests and cannot run "
@@ -4401,22 +4597,23 @@ static bool is_software(const struct vm *vm)
 static void cpu_died(struct cpu *c, const struct vmm_exit *e)
 {
     struct vm *vm = c->vm;
+    struct vmm_lock lock = host_mutex_lock(&vm->look_lock);
     struct vmm_regs regs = {0};
     bool triple = e->kind == VMM_EXIT_SHUTDOWN;
 
     if (!vm_end(vm, triple ? ST_TRIPLE_FAULT : ST_HYPERVISOR))
         return;
     hyp_get_regs(&c->hyp, &regs);
-    if (triple) {
+    vmm_enter(&lock);
+    if (triple)
         vmm_say(vm->log, VMM_LOG_ERROR, "the guest ended in a triple fault on CPU %u at " PC " 0x%llx",
                 c->id, (unsigned long long)regs_pc(&regs));
-        return;
-    }
-    vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at " PC " 0x%llx%s%s", e->why,
-            (unsigned long long)e->code, c->id, (unsigned long long)regs_pc(&regs),
-            is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
-    log_regs(vm->log, &regs);
-    log_bytes(vm->log, e);
+    else
+        vmm_say(vm->log, VMM_LOG_ERROR, "%s (%llu) on CPU %u at " PC " 0x%llx%s%s", e->why,
+                (unsigned long long)e->code, c->id, (unsigned long long)regs_pc(&regs),
+                is_software(vm) ? "; " : "", is_software(vm) ? software_kvm : "");
+    cpu_describe(c, vm->log);
+    vmm_leave(&lock);
 }
 
 /* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
@@ -4501,6 +4698,8 @@ static void *cpu_main(void *ctx)
         err = cpu_run(c, &e);
         if (!err)
             cpu_handle(c, &e);
+        if (cpu_wanted(c))
+            cpu_attend(c);
     }
     if (err)
         vm_end(vm, ST_FAILED);
@@ -4527,6 +4726,7 @@ static int start_cpus(struct vm *vm)
                : 0;
 }
 
+/* Has all come out of the guest, or look up from their sleep. */
 static void kick_cpus(struct vm *vm)
 {
     struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
@@ -4538,6 +4738,14 @@ static void kick_cpus(struct vm *vm)
         host_cond_wake(&vm->cpu[i].wake);
     }
     vmm_leave(&lock);
+}
+
+/* Each CPU prints its state, once it is out of the guest. */
+static void look_at_cpus(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->cfg->ncpus; i++)
+        __atomic_store_n(&vm->cpu[i].look, true, __ATOMIC_SEQ_CST);
+    kick_cpus(vm);
 }
 
 /* The I/O thread. vm_end ends the loop, and then nobody shall stay in the guest. */
@@ -4586,12 +4794,21 @@ static void on_deadline(void *ctx)
         vmm_say(vm->log, VMM_LOG_ERROR, "the guest still ran after %u s: ended", vm->cfg->timeout);
 }
 
+/* SIGQUIT, or SIGHUP but for a terminal that is gone, asks for the state of all CPUs. */
+static void on_ask(void *ctx, int signo)
+{
+    if (signo == SIGHUP && host_tty_gone(STDIN_FILENO))
+        vm_end(ctx, ST_SIGNAL + signo);
+    else
+        look_at_cpus(ctx);
+}
+
 /* The first SIGTERM or SIGINT presses the power button, where the guest can have one; else it
    ends. */
 static void on_signal(void *ctx, int signo)
 {
     struct vm *vm = ctx;
-    bool has_button = machine_has_button(vm->cfg) && signo != SIGHUP;
+    bool has_button = machine_has_button(vm->cfg);
 
     if (vm->button_pressed || !has_button) {
         vm_end(vm, ST_SIGNAL + signo);
@@ -4665,9 +4882,11 @@ static void on_resize(void *ctx, int signo)
 /* Before any other thread exists: signals are blocked in all, and read by the loop. */
 static int watch_life(struct vm *vm)
 {
-    static const int signos[] = {SIGTERM, SIGINT, SIGHUP}, resize = SIGWINCH;
-    int err = host_signals_add(&vm->loop, &vm->signals, signos, 3, on_signal, vm);
+    static const int ends[] = {SIGTERM, SIGINT}, asks[] = {SIGQUIT, SIGHUP}, resize = SIGWINCH;
+    int err = host_signals_add(&vm->loop, &vm->signals, ends, 2, on_signal, vm);
 
+    if (!err)
+        err = host_signals_add(&vm->loop, &vm->asked, asks, 2, on_ask, vm);
     if (!err && vm->terminal.vm) {
         err = host_signals_add(&vm->loop, &vm->resized, &resize, 1, on_resize, vm);
         on_resize(vm, SIGWINCH);
@@ -4965,6 +5184,8 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = open_nets(vm);
     if (!err)
+        err = open_symbols(vm);
+    if (!err)
         err = open_hypervisor(vm);
     vm_stamp(vm, STAGE_OPENED);
     if (!err)
@@ -5227,7 +5448,7 @@ static void print_help(void)
                  o->letter ? o->letter : ' ', name, o->value ? o->value : "");
         printf("  %-34s %s\n", left, o->help);
     }
-    printf("\nOn a terminal: Ctrl-A X ends the VM, Ctrl-A H helps.\n"
+    printf("\nOn a terminal: Ctrl-A X ends the VM, Ctrl-A S shows its CPUs, Ctrl-A H helps.\n"
            "Exit status: 0 powered off, 1 the host failed, 2 bad command line, 3 unfit file or "
            "host, 4 reset,\n"
            "5 triple fault, 6 hypervisor error, 124 timeout, 128+N signal N; port 0xf4: the "

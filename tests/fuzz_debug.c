@@ -42,6 +42,23 @@ static void file(const uint8_t *data, size_t len)
     ask(&s, vmm_get64(data));
 }
 
+static void arm64(const struct vmm_mem *mem, const uint8_t *data)
+{
+    struct vmm_arm64_regs r = {.sctlr_el1 = data[0] & 1, .tcr_el1 = vmm_get32(data + 1)};
+    uint64_t found[8];
+    struct dbg_page page;
+    char text[DBG_TEXT_MAX];
+
+    r.ttbr0_el1 = r.ttbr1_el1 = vmm_get64(data + 8);
+    r.x[29] = vmm_get64(data + 16);
+    r.x[30] = r.pc = vmm_get64(data + 24);
+    if (dbg_arm64_walk(mem, &r, r.pc, &page) == 0 && !page.left)
+        abort();
+    if (dbg_arm64_stack(mem, &r, found, 8) > 8)
+        abort();
+    dbg_arm64_disasm(vmm_get32(data + 16), r.pc, text);
+}
+
 static void guest(const uint8_t *data, size_t len)
 {
     static uint8_t ram[0x8000];
@@ -70,6 +87,7 @@ static void guest(const uint8_t *data, size_t len)
     if (dbg_x86_read(&mem, &r, r.rip, buf, sizeof buf) > sizeof buf ||
         dbg_x86_stack(&mem, &r, found, 8) > 8)
         abort();
+    arm64(&mem, data);
     if (dbg_symbols_linux(&s, &mem) == 0)
         ask(&s, r.rip);
 }

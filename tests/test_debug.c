@@ -442,8 +442,143 @@ static void test_stack(void)
     CHECK_EQ(dbg_x86_bits(&r), 64);
 }
 
+/* arm64: granules of 4, 16 and 64 KiB, both halves, a tag, a block, and what is not mapped. */
+static void walks_arm64(const struct vmm_arm64_regs *r, const struct walk *w, unsigned n)
+{
+    struct dbg_page page;
+
+    for (unsigned i = 0; i < n; i++, w++) {
+        if (!CHECK_EQ(dbg_arm64_walk(&mem, r, w->gva, &page), w->err) || w->err)
+            continue;
+        CHECK_EQ(page.gpa, w->gpa);
+        CHECK_EQ(page.left, w->left);
+        CHECK_EQ(page.writable, w->writable);
+        CHECK_EQ(page.user, w->user);
+        CHECK_EQ(page.exec, w->exec);
+    }
+}
+
+enum { TABLE = 3, BLOCK = 1, PAGE = 3, EL0 = 1 << 6, RO = 1 << 7 };
+#define XN (3ull << 53)
+
+static void test_arm64_4k(void)
+{
+    static const struct walk want[] = {
+        {0xffff800008001abc, 0, 0x7abc, 0x544, false, false, true},
+        {0xff7f800008001abc, -EFAULT, 0, 0, false, false, false}, /* bit 55 chooses */
+        {0x55ff800008001abc, 0, 0x7abc, 0x544, false, false, true},
+        {0xffff800008212345, 0, 0x600000 + 0x12345, 0x1edcbb, true, false, false},
+        {0xffff800008003000, -EFAULT, 0, 0, false, false, false},
+        {0x0000000040000123, 0, 0x5123, 0xedd, true, true, true},
+        {0xab00000040000123, 0, 0x5123, 0xedd, true, true, true}, /* tagged */
+        {0x0001000040000123, -EFAULT, 0, 0, false, false, false},
+    };
+    struct vmm_arm64_regs r = {.sctlr_el1 = 1,
+                               .tcr_el1 = 25 | 16 << 16 | 2u << 30, /* 39 bits, 48 bits */
+                               .ttbr0_el1 = 0x8000,
+                               .ttbr1_el1 = 0x1234000000001000};
+
+    start();
+    put(0x1000, 256, 8, 0x2000 | TABLE);
+    put(0x2000, 0, 8, 0x3000 | TABLE);
+    put(0x3000, 64, 8, 0x4000 | TABLE);
+    put(0x3000, 65, 8, 0x600000 | BLOCK | XN);
+    put(0x4000, 1, 8, 0x7000 | PAGE | RO);
+    put(0x4000, 3, 8, 0x7000 | BLOCK); /* no such thing at the lowest level */
+    put(0x8000, 1, 8, 0x9000 | TABLE);
+    put(0x9000, 0, 8, 0xa000 | TABLE);
+    put(0xa000, 0, 8, 0x5000 | PAGE | EL0);
+    r.ttbr1_el1 &= 0xffffffffffff;
+    walks_arm64(&r, want, 8);
+    r.sctlr_el1 = 0;
+    CHECK_EQ(dbg_arm64_walk(&mem, &r, 0x1234, &(struct dbg_page){0}), 0);
+}
+
+static void test_arm64_granules(void)
+{
+    static const struct walk want16[] = {
+        {0xffff800000004010, 0, 0xc010, 0x3ff0, true, false, true},
+        {0xffff000000004010, -EFAULT, 0, 0, false, false, false}, /* the other entry of two */
+    };
+    static const struct walk want64[] = {
+        {0xfffffc0000010020, 0, 0x10020, 0xffe0, true, false, true},
+    };
+    struct vmm_arm64_regs r = {.sctlr_el1 = 1, .tcr_el1 = 16 << 16 | 1u << 30, .ttbr1_el1 = 0x0};
+
+    start(); /* tables of 16 KiB, the first with two entries alone */
+    put(0, 1, 8, 0x4000 | TABLE);
+    put(0x4000, 0, 8, 0x8000 | TABLE);
+    put(0x8000, 0, 8, 0x10000 | TABLE);
+    put(0x10000, 1, 8, 0xc000 | PAGE);
+    walks_arm64(&r, want16, 2);
+    start(); /* 42 bits, two levels of 64 KiB */
+    r.tcr_el1 = 22 << 16 | 3u << 30;
+    put(0, 0, 8, 0x10000 | TABLE);
+    put(0x10000, 1, 8, 0x10000 | PAGE);
+    walks_arm64(&r, want64, 1);
+    r.tcr_el1 |= 1 << 23; /* EPD1 */
+    CHECK_EQ(dbg_arm64_walk(&mem, &r, want64[0].gva, &(struct dbg_page){0}), -EFAULT);
+}
+
+static void test_arm64_stack(void)
+{
+    struct vmm_arm64_regs r = {.x[29] = 0x8000, .x[30] = 0x00aa800008001234};
+    uint64_t found[4], records[] = {0x8020, 0xffff800008002000, 0, 0, 0x8000, 0xffff800008003000};
+
+    start();
+    memcpy(ram + 0x8000, records, sizeof records);
+    r.x[30] |= 1ull << 55; /* a code of pointer authentication around it */
+    CHECK_EQ(dbg_arm64_stack(&mem, &r, found, 4), 3);
+    CHECK_EQ(found[0], 0xffff800008001234 | 0xaa800000000000);
+    CHECK_EQ(found[1], 0xffff800008002000);
+    CHECK_EQ(found[2], 0xffff800008003000); /* then the chain turns back */
+    CHECK_EQ(dbg_arm64_stack(&mem, &r, found, 1), 1);
+    r.x[29] = HOLE;
+    CHECK_EQ(dbg_arm64_stack(&mem, &r, found, 4), 1);
+}
+
+static void test_arm64_disasm(void)
+{
+    static const struct {
+        uint32_t insn;
+        const char *text;
+    } want[] = {
+        {0xd503207f, "wfi"},
+        {0xd5033fdf, "isb"},
+        {0xd4000002, "hvc 0x0"},
+        {0xd4210000, "brk 0x800"},
+        {0xd65f03c0, "ret x30"},
+        {0xd63f0100, "blr x8"},
+        {0x14000000, "b 0x1000"},
+        {0x97ffffff, "bl 0xffc"},
+        {0x54ffffe1, "b.ne 0xffc"},
+        {0xb4000041, "cbz x1, 0x1008"},
+        {0x35000041, "cbnz w1, 0x1008"},
+        {0xd5384240, "mrs x0, s3_0_c4_c2_2"},
+        {0xd5181000, "msr s3_0_c1_c0_0, x0"},
+        {0xf9400be1, "ldr x1, [sp, 0x10]"},
+        {0xb9400001, "ldr w1, [x0]"},
+        {0xb900041f, "str wzr, [x0, 0x4]"},
+        {0x39000422, "strb w2, [x1, 0x1]"},
+        {0xd2a10000, "movz x0, 0x8000000"},
+        {0x00000000, "?"},
+    };
+    char text[DBG_TEXT_MAX];
+
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        unsigned len = dbg_arm64_disasm(want[i].insn, 0x1000, text);
+        if (!CHECK(strcmp(text, want[i].text) == 0))
+            fprintf(stderr, "%08x: %s\n", want[i].insn, text);
+        CHECK_EQ(len, *want[i].text == '?' ? 0 : 4);
+    }
+}
+
 int main(void)
 {
+    test_arm64_4k();
+    test_arm64_granules();
+    test_arm64_stack();
+    test_arm64_disasm();
     test_stack();
     test_map();
     test_elf(32);

@@ -52,8 +52,8 @@ struct seen {
 };
 
 static const struct life lives[] = {
-    {"power off", "", ST_POWEROFF, 0, 0, 0, 0, {OUT(0x600, 0x34)}},
-    {"no power off for S3", "", ST_RESET, 0, 0, 0, 0, {OUT(0x600, 0x2c), OUT(0x64, 0xfe)}},
+    {"power off", "", ST_POWEROFF, 0, 0, 0, 0, {OUT(0x605, 0x20)}},
+    {"no power off for S3", "", ST_RESET, 0, 0, 0, 0, {OUT(0x605, 0x24), OUT(0x64, 0xfe)}},
     {"reset by the i8042", "", ST_RESET, 0, 0, 0, 0, {OUT(0x64, 0xfe)}},
     {"reset by 0xcf9", "", ST_RESET, 0, 0, 0, 0, {OUT(0xcf9, 2), OUT(0xcf9, 6)}},
     {"debug exit", "", 77, 0, 0, 0, 0, {OUT(0xf4, 77)}},
@@ -273,11 +273,14 @@ static void test_button(void)
     vm.status = -1;
     vm.hyp.caps = HYP_CAP_IRQCHIP;
     CHECK_EQ(host_loop_init(&vm.loop, NULL), 0);
-    CHECK_EQ(plug_edge(&vm, POWER_GSI, &vm.loop, &vm.power_button), 0);
+    host_mutex_init(&vm.chips_lock);
+    pc_pm_init(&vm.pm, &(struct pc_pm_desc){.sci = vm_irq(&vm, SCI_GSI)});
+    pc_pm_write(&vm.pm, 2, 2, 1 << 8); /* PM1 enable: PWRBTN_EN */
     fake.raised = 0;
     on_signal(&vm, SIGTERM);
     CHECK(!vm_over(&vm));
     CHECK_EQ(fake.raised, 1);
+    CHECK_EQ(pc_pm_read(&vm.pm, 0, 2) & 1 << 8, 1 << 8);
     on_signal(&vm, SIGINT);
     CHECK_EQ(vm.status, ST_SIGNAL + SIGINT);
     CHECK(!vm_end(&vm, 3)); /* the first one counts */
