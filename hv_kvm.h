@@ -1582,7 +1582,7 @@ static int kvm__create_gic(struct hyp *h, const struct hyp_desc *desc)
 /* Lines and bells work only after this, and it takes all vCPUs. */
 static int kvm__init_gic(struct hyp *h)
 {
-    uint32_t nirqs = KVM__SPI + HYP_GSIS + KVM__V2M_SPIS;
+    uint32_t nirqs = KVM__SPI + HYP_GSIS + (h->its < 0 ? KVM__V2M_SPIS : 0u);
     int err = kvm__attr(h->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &nirqs);
 
     if (!err)

@@ -4088,6 +4088,8 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
 {
     struct images *im = ctx;
     void *at = vmm_at(im->mem, gpa, len);
+    if (getenv("COPY") && (strchr(getenv("COPY"), 'k') && file->data == im->kernel.data)) return -1;
+    if (getenv("COPY") && (strchr(getenv("COPY"), 'i') && file->data != im->kernel.data)) return -1;
 
     return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
                               len)
