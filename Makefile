@@ -77,7 +77,7 @@ vmm-aarch64: vmm.c $(HEADERS) $(CROSS_LIBS) $(B)/flags
 	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
-	@mkdir -p $(B)/tests $(B)/guests $(B)/tools/bin
+	@mkdir -p $(B)/tests $(B)/guests64 $(B)/tools/bin
 	@echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' >$@
 
 run: all
@@ -127,6 +127,17 @@ $(B)/guests/%.bin: guests/%.S | $(B)/flags
 	gcc $(GUEST_FLAGS) $< -o $@
 $(B)/guests/%.bin: guests/%.c $(wildcard guests/*.h) | $(B)/flags
 	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
+
+# The same for arm64: MMU off, where all memory is Device memory
+GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
+GUEST64 := $(CROSS)gcc -std=gnu11 -Wall -Wextra -Werror -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie \
+	-mgeneral-regs-only -mstrict-align -nostdlib -static -Wl,--build-id=none,-e,_start
+$(B)/guests64/%.elf: guests/arm64/%.c guests/arm64/guest.h | $(B)/flags
+	$(GUEST64) -Wl,--section-start=.start=0x40001000,-Ttext=0x40001010 $< -o $@
+$(B)/guests64/%.elf: guests/arm64/%.S | $(B)/flags
+	$(GUEST64) -Wl,-Ttext=0x40001000 $< -o $@
+$(B)/guests64/%.bin: $(B)/guests64/%.elf
+	$(CROSS)objcopy -O binary $< $@
 
 # programs for guests and for the lab's machine: they bring no libraries along
 $(B)/tools/bin/%: guests/tools/%.c | $(B)/flags

@@ -1293,6 +1293,11 @@ static const uint8_t pci_gsi[] = {16, 17, 18, 19};
 #define GIC_ITS     0x08080000ull
 #define UART_BASE   0x09000000ull
 #define UART_GSI    1
+#define RTC_BASE    0x09010000ull
+#define RTC_GSI     2
+#define GPIO_BASE   0x09030000ull
+#define GPIO_GSI    7
+#define POWER_LINE  3 /* of the GPIO chip: the power button */
 #define VIRTIO_BASE 0x0a000000ull
 #define MMIO32_BASE 0x10000000ull
 #define MMIO32_LEN  (ECAM_BASE - MMIO32_BASE)
@@ -1528,6 +1533,11 @@ struct vm {
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
     struct wake irq_wake;
+#else
+    struct pc_pl031 rtc;
+    struct pc_pl061 gpio;
+    struct wake rtc_wake;
+    struct host_timer release; /* of the power button */
 #endif
 
     struct pci_root pci; /* with --transport pci; else all zero */
@@ -2881,6 +2891,49 @@ static int plug_place(struct vm *vm, struct vmm_bus *bus, const struct place *p)
     return vmm_bus_add(bus, &io);
 }
 
+static int64_t rtc_now(void *ctx)
+{
+    (void)ctx;
+    return host_wall();
+}
+
+static uint64_t wake_now(void *ctx)
+{
+    (void)ctx;
+    return host_now();
+}
+
+static void wake_again(void *ctx, uint64_t at_ns)
+{
+    uint64_t now = host_now();
+
+    host_timer_again(&((struct wake *)ctx)->timer, at_ns > now ? at_ns - now : 0);
+}
+
+static void on_wake(void *ctx)
+{
+    struct wake *w = ctx;
+
+    vmm_enter(&w->lock);
+    w->tick(w->vm);
+    vmm_leave(&w->lock);
+}
+
+/* What a device with timers is given. */
+static struct vmm_timer wake_timer(struct wake *w)
+{
+    return (struct vmm_timer){wake_now, wake_again, w};
+}
+
+static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
+                     void (*tick)(struct vm *vm))
+{
+    w->vm = vm;
+    w->lock = host_mutex_lock(lock);
+    w->tick = tick;
+    return host_timer_set(&vm->loop, &w->timer, 0, on_wake, w);
+}
+
 /* Huge pages save a kernel's boot three quarters of its exits; flat code touches a few small pages,
    and would wait for 2 MiB of zeroes each. Mapped first and filled later: some hypervisors zero
    memory when they map it. */
@@ -2928,49 +2981,6 @@ static void on_reset(void *ctx)
 static void on_debugexit(void *ctx, uint8_t status)
 {
     vm_end(ctx, status);
-}
-
-static int64_t rtc_now(void *ctx)
-{
-    (void)ctx;
-    return host_wall();
-}
-
-static uint64_t wake_now(void *ctx)
-{
-    (void)ctx;
-    return host_now();
-}
-
-static void wake_again(void *ctx, uint64_t at_ns)
-{
-    uint64_t now = host_now();
-
-    host_timer_again(&((struct wake *)ctx)->timer, at_ns > now ? at_ns - now : 0);
-}
-
-static void on_wake(void *ctx)
-{
-    struct wake *w = ctx;
-
-    vmm_enter(&w->lock);
-    w->tick(w->vm);
-    vmm_leave(&w->lock);
-}
-
-/* What a device with timers is given. */
-static struct vmm_timer wake_timer(struct wake *w)
-{
-    return (struct vmm_timer){wake_now, wake_again, w};
-}
-
-static int plug_wake(struct vm *vm, struct wake *w, struct host_mutex *lock,
-                     void (*tick)(struct vm *vm))
-{
-    w->vm = vm;
-    w->lock = host_mutex_lock(lock);
-    w->tick = tick;
-    return host_timer_set(&vm->loop, &w->timer, 0, on_wake, w);
 }
 
 /* The i8042 owns two single ports, because 0x61 between them is the PIT's. */
@@ -3750,9 +3760,13 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 /* >>arm64 ----------------------------------------------------------------------------------- */
 #if defined(__aarch64__)
 
-static const struct place uart_place = {
-    UART_BASE,    8, pc_uart_read, pc_uart_write, offsetof(struct vm, com1),
-    offsetof(struct vm, com1_lock)};
+static const struct place machine_places[] = {
+#define DEV(name) offsetof(struct vm, name)
+    {UART_BASE, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
+    {RTC_BASE, 4096, pc_pl031_read, pc_pl031_write, DEV(rtc), DEV(chips_lock)},
+    {GPIO_BASE, 4096, pc_pl061_read, pc_pl061_write, DEV(gpio), DEV(chips_lock)},
+#undef DEV
+};
 
 static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi)
 {
@@ -3816,21 +3830,37 @@ static void v2m_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
         irq_pulse(ctx, (unsigned)(V2M_GSI + gsi), true);
 }
 
-static int plug_chips(struct vm *vm)
+static void tick_rtc(struct vm *vm)
+{
+    pc_pl031_tick(&vm->rtc);
+}
+
+static void init_chips(struct vm *vm)
 {
     struct pc_uart_desc uart = {
         .irq = vm_irq(vm, UART_GSI), .out = line_stream(&vm->serial), .log = vm->log};
-    struct vmm_io v2m = {GIC_V2M, 4096, v2m_read, v2m_write, vm, {0}};
-    int err = plug_place(vm, &vm->mmio, &uart_place);
+    struct pc_pl031_desc rtc = {
+        .irq = vm_irq(vm, RTC_GSI), .now = rtc_now, .timer = wake_timer(&vm->rtc_wake)};
+    struct vmm_irq gpio = vm_irq(vm, GPIO_GSI);
 
     host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
     vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
     vm->serial.lock = host_mutex_lock(&vm->com1_lock);
     pc_uart_init(&vm->com1, &uart);
-    if (!err && !vm_can(vm, HYP_CAP_GICV3))
-        err = vmm_bus_add(&vm->mmio, &v2m);
-    return err;
+    pc_pl031_init(&vm->rtc, &rtc);
+    pc_pl061_init(&vm->gpio, &gpio);
+}
+
+static int plug_chips(struct vm *vm)
+{
+    struct vmm_io v2m = {GIC_V2M, 4096, v2m_read, v2m_write, vm, {0}};
+    int err = vm_can(vm, HYP_CAP_GICV3) ? 0 : vmm_bus_add(&vm->mmio, &v2m);
+
+    init_chips(vm);
+    for (size_t i = 0; i < sizeof machine_places / sizeof machine_places[0] && !err; i++)
+        err = plug_place(vm, &vm->mmio, &machine_places[i]);
+    return err ? err : plug_wake(vm, &vm->rtc_wake, &vm->chips_lock, tick_rtc);
 }
 
 static int plug_memory(struct vm *vm)
@@ -3844,6 +3874,10 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 
     dev[n++] =
         (struct boot_dev){.kind = BOOT_DEV_UART, .base = UART_BASE, .len = 8, .gsi = UART_GSI};
+    dev[n++] =
+        (struct boot_dev){.kind = BOOT_DEV_PL031, .base = RTC_BASE, .len = 4096, .gsi = RTC_GSI};
+    dev[n++] =
+        (struct boot_dev){.kind = BOOT_DEV_PL061, .base = GPIO_BASE, .len = 4096, .gsi = GPIO_GSI};
     for (unsigned i = 0; i < mmio_slots(vm); i++)
         dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
                                      .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,
@@ -3946,6 +3980,9 @@ static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot
     uint8_t entropy[BOOT_ENTROPY_LEN];
     int err;
 
+    /* An arm64 kernel runs where it is loaded, and writes to all of itself when it finds its random
+       place: mapped, each page of the file would cost two exits and a copy, and no page is huge. */
+    desc->map = NULL;
     desc->unpack = unpack_kernel;
     if (host_random(entropy, sizeof entropy) == sizeof entropy)
         desc->entropy = entropy;
@@ -3997,13 +4034,28 @@ static int machine_enter(struct cpu *c)
 
 static bool machine_has_button(const struct config *c)
 {
-    (void)c;
-    return false;
+    return c->kernel;
 }
 
+static void hold_button(struct vm *vm, bool down)
+{
+    struct vmm_lock lock = host_mutex_lock(&vm->chips_lock);
+
+    vmm_enter(&lock);
+    pc_pl061_set(&vm->gpio, POWER_LINE, down);
+    vmm_leave(&lock);
+}
+
+static void on_release(void *ctx)
+{
+    hold_button(ctx, false);
+}
+
+/* Long enough for a driver that waits until the contacts have come to rest. On the loop. */
 static void machine_press(struct vm *vm)
 {
-    (void)vm;
+    hold_button(vm, true);
+    host_timer_set(&vm->loop, &vm->release, 200000000, on_release, vm);
 }
 
 static uint64_t regs_pc(const struct vmm_regs *r)
@@ -4088,8 +4140,6 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
 {
     struct images *im = ctx;
     void *at = vmm_at(im->mem, gpa, len);
-    if (getenv("COPY") && (strchr(getenv("COPY"), 'k') && file->data == im->kernel.data)) return -1;
-    if (getenv("COPY") && (strchr(getenv("COPY"), 'i') && file->data != im->kernel.data)) return -1;
 
     return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
                               len)
