@@ -53,6 +53,15 @@ ifneq ($(ZSTD),0)
 CROSS_LIBS += $(B)/zstd-aarch64.a
 endif
 
+# Where make deps brought a copy, checks include arm64: in its lab, and pure headers under QEMU's user emulation.
+ifneq ($(wildcard $(MUSL)),)
+GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
+TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_legacy test_net \
+	test_packed test_pci test_primecell test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk \
+	fuzz_pci fuzz_primecell fuzz_virtio)
+CHECK64 := vmm-aarch64 $(GUESTS64) $(TESTS64)
+endif
+
 PREFIX  ?= /usr/local
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
@@ -77,19 +86,19 @@ vmm-aarch64: vmm.c $(HEADERS) $(CROSS_LIBS) $(B)/flags
 	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
-	@mkdir -p $(B)/tests $(B)/guests64 $(B)/tools/bin
+	@mkdir -p $(B)/tests $(B)/tests64 $(B)/guests $(B)/guests64 $(B)/tools/bin
 	@echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' >$@
 
 run: all
 	sh tests/run.sh linux
 
-check: all $(GUESTS) $(TOOLS) $(TESTS) $(FUZZERS)
+check: all $(GUESTS) $(TOOLS) $(TESTS) $(FUZZERS) $(CHECK64)
 	sh tests/run.sh all
 
-unit: all $(TESTS) $(FUZZERS)
+unit: all $(TESTS) $(FUZZERS) $(TESTS64)
 	sh tests/run.sh unit
 
-lab: all $(GUESTS) $(TOOLS)
+lab: all $(GUESTS) $(TOOLS) $(filter-out $(TESTS64),$(CHECK64))
 	sh tests/run.sh guests
 
 bench: all $(GUESTS) $(TOOLS)
@@ -107,6 +116,10 @@ $(B)/zstd-aarch64.a: $(B)/flags
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a)
+
+$(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) $(CROSS_LIBS) | $(B)/flags
+	$(CROSS)gcc $(WARN) -O1 $(CROSS_BUILD) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ \
+		$(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/tests/fuzz_packed $(B)/tests/fuzz_virtio_pci: tests/fuzz_virtio.c
 
@@ -129,7 +142,6 @@ $(B)/guests/%.bin: guests/%.c $(wildcard guests/*.h) | $(B)/flags
 	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
 
 # The same for arm64: MMU off, where all memory is Device memory
-GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
 GUEST64 := $(CROSS)gcc -std=gnu11 -Wall -Wextra -Werror -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie \
 	-mgeneral-regs-only -mstrict-align -nostdlib -static -Wl,--build-id=none,-e,_start
 $(B)/guests64/%.elf: guests/arm64/%.c guests/arm64/guest.h | $(B)/flags
@@ -154,4 +166,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm vmm-aarch64 dist $(B)/tests $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a
+	rm -rf vmm vmm-aarch64 dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a

@@ -1613,7 +1613,10 @@ static void look_at_cpus(struct vm *vm); /* >>look */
 static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi);
 static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data);
 /* What to ask of the hypervisor. */
-static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc);
+static void machine_hyp_desc(const struct config *cfg, struct hyp_desc *desc);
+/* In words, for the doctor: by what it virtualises, and its interrupt controllers. */
+static const char *machine_hardware(void);
+static const char *machine_chips(unsigned caps);
 /* What of the machine's own the root of PCI needs, and what else is on the bus, before all others. */
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc);
 static int machine_plug_pci(struct vm *vm);
@@ -3222,10 +3225,21 @@ static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t 
     pc_irqchip_msi(&vm->irqchip, vector, addr, data);
 }
 
-static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc)
+static void machine_hyp_desc(const struct config *cfg, struct hyp_desc *desc)
 {
-    (void)vm;
+    (void)cfg;
     (void)desc; /* nothing that is not common */
+}
+
+static const char *machine_hardware(void)
+{
+    return "hardware (VMX or SVM)";
+}
+
+static const char *machine_chips(unsigned caps)
+{
+    (void)caps;
+    return "interrupt controllers and timers in the kernel";
 }
 
 /* The ports of the bus enclose the reset register's. Firmware looks for a chipset that it knows:
@@ -3790,16 +3804,27 @@ static int plug_irqchip(struct vm *vm)
 }
 
 /* Addresses as wide as RAM and the window for PCI behind it need. */
-static void machine_hyp_desc(const struct vm *vm, struct hyp_desc *desc)
+static void machine_hyp_desc(const struct config *cfg, struct hyp_desc *desc)
 {
     static const struct vmm_gic gic = {GIC_DIST, GIC_REDIST, GIC_ITS, GIC_CPU, GIC_V2M};
-    uint64_t end = RAM_BASE + vm->cfg->mem + 2 * MMIO64_LEN;
+    uint64_t end = RAM_BASE + cfg->mem + 2 * MMIO64_LEN;
 
     desc->gic = &gic;
-    desc->features_need = vm->cfg->features_need;
-    desc->features_want = vm->cfg->features_want;
+    desc->features_need = cfg->features_need;
+    desc->features_want = cfg->features_want;
     while (desc->gpa_bits < 63 && 1ull << desc->gpa_bits < end)
         desc->gpa_bits++;
+}
+
+static const char *machine_hardware(void)
+{
+    return "hardware (EL2)";
+}
+
+static const char *machine_chips(unsigned caps)
+{
+    return caps & HYP_CAP_GICV3 ? "GICv3 with an ITS, and timers, in the kernel"
+                                : "GICv2 and timers in the kernel; messages by a frame of vmm's";
 }
 
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
@@ -5206,7 +5231,7 @@ static int open_hypervisor(struct vm *vm)
                             .split_irqchip = cfg->irqchip == IRQCHIP_SPLIT};
     int err;
 
-    machine_hyp_desc(vm, &desc);
+    machine_hyp_desc(cfg, &desc);
     err = hyp_open(&vm->hyp, &desc);
     if (!err && desc.split_irqchip && !vm_can(vm, HYP_CAP_LAPIC))
         return vmm_err(vm->log, -ENOTSUP,
@@ -5340,7 +5365,10 @@ static void check_hypervisor(struct doctor *d)
     static struct hyp h; /* some KiB */
     struct vmm_log log = {.sink = doctor_hears, .ctx = d, .level = VMM_LOG_ERROR};
     struct hyp_desc desc = {.log = &log};
+    struct config cfg;
 
+    config_init(&cfg);
+    machine_hyp_desc(&cfg, &desc);
     if (hyp_open(&h, &desc)) {
         char *remedy = strstr(d->said, ": ");
         if (remedy)
@@ -5354,9 +5382,9 @@ static void check_hypervisor(struct doctor *d)
         finding(d, LESS, "virtualisation", "software: guest kernels are interpreted and may fail",
                 "use a host with VMX or SVM, or switch on nested virtualisation of this machine");
     else
-        finding(d, FINE, "virtualisation", "hardware (VMX or SVM)", "");
+        finding(d, FINE, "virtualisation", machine_hardware(), "");
     if (hyp_caps(&h) & HYP_CAP_IRQCHIP)
-        finding(d, FINE, "irqchip", "interrupt controllers and timers in the kernel", "");
+        finding(d, FINE, "irqchip", machine_chips(hyp_caps(&h)), "");
     else
         finding(d, LESS, "irqchip", "no interrupt controllers in KVM: vmm's own are slower",
                 "use a newer kernel");

@@ -1,5 +1,6 @@
 #!/bin/sh
 # arm64_boots.sh: stock kernels boot to a shell, over both transports, with one processor and more.
+# kernels: cloud-6.1 cloud-6.12 full-6.1 full-6.12
 . tests/cases.sh
 
 bad='BUG:|WARNING: CPU|Call trace|nobody cared|GICv?[23]?.*(error|fail)|ITS.*fail'

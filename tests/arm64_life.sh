@@ -1,5 +1,6 @@
 #!/bin/sh
 # arm64_life.sh: how arm64 Linux guests begin and end; their disk, network, clock, power button, device tree.
+# kernels: cloud-6.1 full-6.1
 . tests/cases.sh
 k=cloud-6.1
 

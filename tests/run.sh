@@ -36,10 +36,13 @@ script() {
 # unit PROGRAM ARGUMENT...: one result for each program, which says how much it checked in its last line; exit status 77
 # says why it could not
 unit() {
-    name=$(basename "$1")
+    case $1 in
+    qemu-*) name=$(basename "$2")-aarch64 ;;
+    *) name=$(basename "$1") ;;
+    esac
     timeout 300 "$@" >"$logs/$name.out" 2>&1
     rc=$?
-    last=$(tail -n 1 "$logs/$name.out" | sed -e "s/^$name: //" -e 's|^build/tests/[^:]*: ||')
+    last=$(tail -n 1 "$logs/$name.out" | sed -e "s/^${name%-aarch64}: //" -e 's|^build/tests/[^:]*: ||')
     if [ $rc = 0 ]; then
         echo "ok - $name: $last"
     elif [ $rc = 77 ]; then
@@ -56,6 +59,12 @@ units() {
     done
     for p in build/tests/fuzz_*; do
         [ ! -x "$p" ] || unit "$p" -r 2000 1 "tests/corpus/${p#build/tests/fuzz_}"
+    done
+    for p in build/tests64/test_*; do
+        [ ! -x "$p" ] || unit qemu-aarch64-static "$p"
+    done
+    for p in build/tests64/fuzz_*; do
+        [ ! -x "$p" ] || unit qemu-aarch64-static "$p" -r 200 1 "tests/corpus/${p#build/tests64/fuzz_}"
     done
     for s in tests/test_*.sh; do
         [ ! -e "$s" ] || script "$(basename "$s" .sh)" sh "$s"
@@ -132,25 +141,62 @@ in_lab() {
     rm -rf "$dir"
 }
 
+# in_arm64_lab SCRIPT VARIABLE=VALUE...: runs tests/arm64_SCRIPT.sh in the lab's arm64 machine, with such an environment.
+in_arm64_lab() {
+    name=arm64_$1 dir=$(mktemp -d) a=$PWD/build/arm64
+    shift
+    chmod 755 "$dir"
+    mkdir -p "$dir/t/build/kernels"
+    ln -s "$PWD/vmm-aarch64" "$dir/t/vmm"
+    ln -s "$PWD/tests" "$dir/t/"
+    ln -s "$PWD/build/guests64" "$dir/t/build/"
+    for k in $(sed -n 's/^# kernels: //p' "tests/$name.sh"); do
+        [ -e "$a/kernels/$k" ] || continue
+        mkdir "$dir/t/build/kernels/$k"
+        ln -s "$a/kernels/$k/vmlinuz" "$dir/t/build/kernels/$k/"
+        ln -s "$PWD/build/initramfs-arm64-$k.cpio" "$dir/t/build/initramfs-$k.cpio"
+    done
+    x86=build/kernels/$(kernels '[cg]*-*' | head -n 1)/vmlinuz
+    [ ! -e "$x86" ] || ln -s "$PWD/$x86" "$dir/t/build/kernels/x86-vmlinuz"
+    [ $# = 0 ] || export "$@"
+    TIMEOUT=900 script "$name$(printf '%s' "$*" | tr -c 'a-zA-Z0-9' -)" \
+        sh tests/lab/arm64-lab.sh run "$dir" "cd /t && GIC=${GIC:-3} sh tests/$name.sh"
+    rm -rf "$dir"
+}
+
+# Every way to run guests that a host may have: GICv3 and GICv2, with VHE (the kernel at EL2) and without (cortex-a72).
+arm64_jobs() {
+    echo in_arm64_lab life GIC=3
+    echo in_arm64_lab boots GIC=2 CPU=cortex-a72
+    echo in_arm64_lab boots GIC=3
+    echo in_arm64_lab tiny GIC=3 CPU=cortex-a72
+    echo in_arm64_lab tiny GIC=2
+}
+
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
 # its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "build:" line what else
 # of the build it needs, its "stall:" line how many seconds it may say nothing (else 120). Its "devices:" lines are for
 # the machine's QEMU, "drives:" says how many empty drives they find, and "kernel:" is for the machine's kernel.
 jobs() {
+    [ ! -d build/arm64/kernels ] || ! command -v qemu-system-aarch64 >/dev/null || arm64_jobs
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
-        echo "guest_boot $k"
+        echo "in_lab guest_boot $k"
     done
     for s in tests/guest_*.sh; do
         name=$(basename "$s" .sh)
         [ "$name" != guest_boot ] || continue
         [ "$name" != guest_tiny ] || ! usable_kvm || continue
-        echo "$name" $(for f in $(sed -n 's/^# needs: //p' "$s"); do kernels "$f-*" | head -n 1; done)
+        echo "in_lab $name" $(for f in $(sed -n 's/^# needs: //p' "$s"); do kernels "$f-*" | head -n 1; done)
     done
 }
 
 guests() {
     for k in $(kernels '*-*'); do
         sh guests/initramfs/pack "build/kernels/$k/modules" "build/initramfs-$k.cpio" || exit 1
+    done
+    for k in $(ls build/arm64/kernels 2>/dev/null); do
+        BUSYBOX=build/arm64/root/bin/busybox sh guests/initramfs/pack "build/arm64/kernels/$k/modules" \
+            "build/initramfs-arm64-$k.cpio" || exit 1
     done
     pack_tools
     pack_firmware
@@ -167,7 +213,7 @@ guests() {
     fi
     workers=$(nproc)
     [ "$workers" -le 4 ] || workers=4
-    jobs | xargs -P "$workers" -L 1 sh tests/run.sh in_lab
+    jobs | xargs -P "$workers" -L 1 sh tests/run.sh
 }
 
 # The summary; its exit status says whether all is well.
@@ -212,7 +258,7 @@ unit | guests | all)
     summary
     ;;
 linux) run_linux ;;
-in_lab) "$@" ;;
+in_lab | in_arm64_lab) "$@" ;;
 *)
     sed -n 2,5p "$0"
     exit 2
