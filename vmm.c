@@ -10,7 +10,7 @@
    (the first one the main thread) that runs the guest and answers its port and MMIO accesses.
    Whoever learns that the VM is over calls vm_end with the exit status; the first one counts.
 
-   Sections: >>status >>log >>config >>options >>vm >>architecture >>io >>disks >>net >>virtio >>vfio
+   Sections: >>status >>log >>config >>options >>vm >>trace >>architecture >>io >>disks >>net >>virtio >>vfio
              >>pci >>machine >>x86 >>arm64 >>boot >>debug >>look >>cpus >>life >>report >>doctor
              >>main
    What differs between architectures is in >>x86 and >>arm64, and in the constants at >>vm. */
@@ -79,6 +79,7 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 enum irqchip { IRQCHIP_KERNEL, IRQCHIP_SPLIT, IRQCHIP_USER };
+enum trace { TRACE_IO = 1, TRACE_IRQ = 2, TRACE_EXIT = 4 };
 
 #define DISKS_MAX       12
 #define NETS_MAX        4
@@ -130,6 +131,8 @@ struct config {
     } port[PORTS_MAX];
     unsigned nports;
     uint64_t rng_rate;  /* bytes a second; 0: no limit */
+    unsigned trace;         /* bits of enum trace */
+    const char *trace_path; /* NULL: standard error */
     const char *symbols; /* of the kernel, for state dumps; NULL: it may be in the kernel itself */
     const char *serial; /* NULL: not given */
     struct net_config net[NETS_MAX];
@@ -805,6 +808,30 @@ static int set_console(struct config *c, const char *name, const char *value)
                    value);
 }
 
+/* io,irq,exit[:FILE] in any order. */
+static int set_trace(struct config *c, const char *name, const char *value)
+{
+    static const char *const kinds[] = {"io", "irq", "exit"};
+    const char *s = value;
+
+    for (;;) {
+        size_t len = strcspn(s, ",:");
+        unsigned i = 0;
+        while (i < 3 && (strlen(kinds[i]) != len || strncmp(s, kinds[i], len) != 0))
+            i++;
+        if (i == 3)
+            return vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give io,irq,exit[:FILE]", name,
+                           value);
+        c->trace |= 1u << i;
+        s += len;
+        if (*s++ != ',')
+            break;
+    }
+    if (s[-1] == ':')
+        c->trace_path = config_keep(c, s, strlen(s));
+    return 0;
+}
+
 static int set_irqchip(struct config *c, const char *name, const char *value)
 {
     static const char *const kinds[] = {"kernel", "split", "user"};
@@ -939,6 +966,8 @@ static const struct option_def option_table[] = {
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"symbols", 0, ARG_ONE, "FILE", "ELF file or System.map that names addresses in state dumps",
      set_text},
+    {"trace", 0, ARG_ONE, "io,irq,exit[:FILE]", "a line for each access, interrupt, exit of the guest",
+     set_trace},
     {"log", 0, ARG_ONE, "LEVEL", "error, warn, info or debug (or 0 to 4); default warn", set_log},
     {"time", 0, ARG_NONE, NULL, "print the stages of the start as JSON at the end", set_flag},
     {"gdb", 0, ARG_ONE, "PORT|unix:PATH",
@@ -1504,6 +1533,7 @@ struct vm {
     struct vmm_regs entry; /* of CPU 0 */
     struct host_loop loop;
 
+    FILE *trace;                /* NULL: nothing is traced */
     struct dbg_symbols symbols; /* of the file, or found in the guest */
     struct host_file symbols_file;
     struct host_mutex look_lock; /* one CPU at a time describes itself */
@@ -1607,6 +1637,76 @@ static bool cpu_wanted(const struct cpu *c)
 
 static void look_at_cpus(struct vm *vm); /* >>look */
 
+/* >>trace: what the guest did, a line each; one test of a bit when it is off. What the hypervisor does
+   for itself (chips and doorbells of its own, interrupts of vhost and VFIO) never comes here. ---- */
+
+static bool traces(const struct vm *vm, enum trace what)
+{
+    return vm->cfg->trace & what;
+}
+
+VMM_PRINTF(2, 3)
+static void trace(struct vm *vm, const char *fmt, ...)
+{
+    uint64_t us = (host_now() - vm->stage[STAGE_START]) / 1000;
+    char line[160];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    fprintf(vm->trace, "%llu.%06llu %s\n", (unsigned long long)us / 1000000,
+            (unsigned long long)us % 1000000, line);
+}
+
+static int open_trace(struct vm *vm)
+{
+    const struct config *c = vm->cfg;
+
+    if (!c->trace)
+        return 0;
+    vm->trace = c->trace_path ? fopen(c->trace_path, "we") : fdopen(dup(STDERR_FILENO), "w");
+    if (!vm->trace)
+        return vmm_err(vm->log, -errno, "--trace: '%s' cannot be written: %s",
+                       c->trace_path ? c->trace_path : "standard error", strerror(errno));
+    setvbuf(vm->trace, NULL, c->trace_path ? _IOFBF : _IOLBF, 1 << 16);
+    return 0;
+}
+
+static void close_trace(struct vm *vm)
+{
+    if (vm->trace && fclose(vm->trace))
+        vmm_say(vm->log, VMM_LOG_WARN, "the trace is incomplete: %s", strerror(errno));
+    vm->trace = NULL;
+}
+
+/* A port or MMIO access that is done: direction, address, width, and what went over the bus. */
+static void trace_io(struct vm *vm, unsigned cpu, const struct vmm_exit *e)
+{
+    char data[2 * 16 + 1] = "";
+    size_t len = (size_t)e->size * e->count;
+
+    for (size_t i = 0; i < len && i < 16; i++) /* one value as a number, many as bytes */
+        snprintf(data + 2 * i, 3, "%02x", e->data[e->count == 1 ? len - 1 - i : i]);
+    trace(vm, "cpu%u %s %s 0x%llx/%u %s%s", cpu, e->kind == VMM_EXIT_PIO ? "port" : "mmio",
+          e->write ? "write" : "read", (unsigned long long)e->addr, e->size, data,
+          len > 16 ? "..." : "");
+}
+
+static void trace_exit(struct vm *vm, unsigned cpu, const struct vmm_exit *e)
+{
+    static const char *const names[] = {
+        [VMM_EXIT_AGAIN] = "again", [VMM_EXIT_PIO] = "port",   [VMM_EXIT_MMIO] = "mmio",
+        [VMM_EXIT_HALT] = "halt",   [VMM_EXIT_MSR] = "msr",    [VMM_EXIT_EOI] = "eoi",
+        [VMM_EXIT_OFF] = "off",     [VMM_EXIT_RESET] = "reset", [VMM_EXIT_SHUTDOWN] = "shutdown",
+        [VMM_EXIT_DEBUG] = "debug", [VMM_EXIT_FAULT] = "fault"};
+
+    if (e->kind == VMM_EXIT_MSR || e->kind == VMM_EXIT_EOI)
+        trace(vm, "cpu%u exit %s 0x%llx", cpu, names[e->kind], (unsigned long long)e->addr);
+    else
+        trace(vm, "cpu%u exit %s", cpu, names[e->kind]);
+}
+
 /* >>architecture: what the sections >>x86 and >>arm64 bring, each for its machine ------------ */
 
 /* A line, or a message, where the hypervisor has no interrupt controller that could take it. */
@@ -1666,11 +1766,26 @@ static bool vm_can(const struct vm *vm, enum hyp_cap cap)
 }
 
 /* Lines are values: to move them to another interrupt controller, change this. */
-static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
+static struct vmm_irq chip_irq(struct vm *vm, unsigned gsi)
 {
     if (vm_can(vm, HYP_CAP_IRQCHIP))
         return (struct vmm_irq){.set = irq_set, .ctx = &vm->hyp, .line = gsi};
     return machine_irq(vm, gsi);
+}
+
+static void irq_traced(void *ctx, unsigned line, bool level)
+{
+    struct vmm_irq irq = chip_irq(ctx, line);
+
+    trace(ctx, "irq %u %s", line, level ? "up" : "down");
+    vmm_irq_set(&irq, level);
+}
+
+static struct vmm_irq vm_irq(struct vm *vm, unsigned gsi)
+{
+    if (traces(vm, TRACE_IRQ))
+        return (struct vmm_irq){.set = irq_traced, .ctx = vm, .line = gsi};
+    return chip_irq(vm, gsi);
 }
 
 /* One interrupt of an edge-triggered line that is no bell. */
@@ -1694,17 +1809,21 @@ static void irq_ring(void *ctx, unsigned line, bool level)
 
 static int plug_edge(struct vm *vm, unsigned gsi, struct host_loop *loop, struct vmm_irq *irq)
 {
-    int bell = host_bell_open(), err;
+    int bell, err;
 
+    *irq = (struct vmm_irq){.set = irq_pulse, .ctx = vm, .line = gsi};
+    if (traces(vm, TRACE_IRQ))
+        return 0; /* the hypervisor hears bells, but does not tell */
+    bell = host_bell_open();
     if (bell < 0)
         return vmm_err(vm->log, bell, "cannot open a descriptor for an interrupt: %s",
                        strerror(-bell));
-    *irq = (struct vmm_irq){.set = irq_ring, .ctx = loop, .line = (unsigned)bell};
     err = hyp_irq_bell(&vm->hyp, gsi, bell, true);
-    if (err != -ENOSYS)
-        return err;
-    close(bell);
-    *irq = (struct vmm_irq){.set = irq_pulse, .ctx = vm, .line = gsi};
+    if (err) {
+        close(bell);
+        return err == -ENOSYS ? 0 : err;
+    }
+    *irq = (struct vmm_irq){.set = irq_ring, .ctx = loop, .line = (unsigned)bell};
     return 0;
 }
 
@@ -2484,6 +2603,9 @@ static void slot_message(void *ctx, unsigned vector, uint64_t addr, uint32_t dat
     struct slot *s = ctx;
     struct message *m = &s->message[vector];
 
+    if (traces(s->vm, TRACE_IRQ))
+        trace(s->vm, "msi device %u vector %u to 0x%llx 0x%x", (unsigned)(s - s->vm->slot), vector,
+              (unsigned long long)addr, data);
     if (!vm_can(s->vm, HYP_CAP_MSI))
         machine_msi(s->vm, vector, addr, data);
     else if (!message_route(s, m, addr, data))
@@ -3710,6 +3832,13 @@ static enum pc_todo cpu_next(struct cpu *c, bool ready, uint8_t *vector)
     }
 }
 
+static int cpu_inject(struct cpu *c, uint8_t vector)
+{
+    if (traces(c->vm, TRACE_IRQ))
+        trace(c->vm, "cpu%u takes 0x%02x", c->id, vector);
+    return hyp_inject(&c->hyp, vector);
+}
+
 /* Has the CPU ready to enter the guest, with the interrupts that are due. */
 static int cpu_prepare(struct cpu *c)
 {
@@ -3723,7 +3852,7 @@ static int cpu_prepare(struct cpu *c)
     do {
         todo = cpu_next(c, hyp_ready(&c->hyp) && !c->stepping, &vector);
         if (todo == PC_TODO_INTERRUPT)
-            err = hyp_inject(&c->hyp, vector);
+            err = cpu_inject(c, vector);
         else if (todo == PC_TODO_NMI)
             err = hyp_inject_nmi(&c->hyp);
         else if (todo == PC_TODO_STARTUP)
@@ -4696,6 +4825,8 @@ static void cpu_died(struct cpu *c, const struct vmm_exit *e)
 /* Ports and MMIO go to whoever answers there; nobody's reads yield all ones. */
 static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
 {
+    if (traces(c->vm, TRACE_EXIT))
+        trace_exit(c->vm, c->id, e);
     switch (e->kind) {
     case VMM_EXIT_MMIO:
         cpu_mmio(c, e);
@@ -4727,6 +4858,8 @@ static void cpu_handle(struct cpu *c, const struct vmm_exit *e)
         debug_pause(c);
         break;
     }
+    if (traces(c->vm, TRACE_IO) && (e->kind == VMM_EXIT_PIO || e->kind == VMM_EXIT_MMIO))
+        trace_io(c->vm, c->id, e);
 }
 
 static void cpu_set_open(struct cpu *c, bool open)
@@ -5261,6 +5394,8 @@ static int vm_build(struct vm *vm)
     if (!err)
         err = open_nets(vm);
     if (!err)
+        err = open_trace(vm);
+    if (!err)
         err = open_symbols(vm);
     if (!err)
         err = open_hypervisor(vm);
@@ -5565,6 +5700,7 @@ static int run(struct config *cfg)
         host_passt_close(&vm.net[i].passt);
     close_vfio(&vm);
     close_streams(&vm);
+    close_trace(&vm);
     debug_close(&vm);
     vm_stamp(&vm, STAGE_EXIT);
     if (cfg->time)

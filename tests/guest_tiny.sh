@@ -23,6 +23,12 @@ tiny hello64 --serial null
 tiny hello64 --serial "file:$T/serial"
 [ "$rc" = 64 ] && grep -q '^hello from 64 bits' "$T/serial" && ok "serial port to a file" || not_ok "serial port to a file" "exit status $rc"
 
+tiny hello64 --serial null --trace "io,exit:$T/trace"
+n=$(grep -Ec '^[0-9]+\.[0-9]{6} cpu0 port write 0x3f8/1 [0-9a-f]{2}$' "$T/trace") m=$(grep -c 'cpu0 exit port$' "$T/trace")
+[ "$rc $n" = "64 19" ] && [ "$m" -gt 19 ] && ok "a trace has every byte" || not_ok "a trace has every byte" "$n bytes, $m exits"
+tiny irq64 --irqchip user --trace irq
+check "a trace of interrupts" "$rc" ' cpu0 takes 0x20$'
+
 for n in 1 2 4; do
     vm $(options smp64 | sed "s/--cpus N/--cpus $n/")
     check "$n CPUs wake each other" $n "^cpus $n"

@@ -130,6 +130,16 @@ static void test_transport(void)
     config_free(&c);
 }
 
+static void test_trace(unsigned want, const char *path, const char *words)
+{
+    struct config c;
+
+    CHECK_EQ(parse(&c, words), 0);
+    CHECK_EQ(c.trace, want);
+    CHECK(path ? c.trace_path && strcmp(c.trace_path, path) == 0 : !c.trace_path);
+    config_free(&c);
+}
+
 static void test_irqchip(enum irqchip want, const char *words)
 {
     GOOD(words);
@@ -429,6 +439,9 @@ int main(void)
     test_order();
     test_path_alone();
     test_transport();
+    test_trace(0, NULL, "--kernel|k");
+    test_trace(TRACE_IO, NULL, "--kernel|k|--trace|io");
+    test_trace(TRACE_IO | TRACE_EXIT | TRACE_IRQ, "a:b", "--kernel|k|--trace=exit,irq,io:a:b");
     test_irqchip(IRQCHIP_KERNEL, "--kernel|k");
     test_irqchip(IRQCHIP_SPLIT, "--kernel|k|--irqchip=split");
     test_irqchip(IRQCHIP_USER, "--kernel|k|--irqchip|user");
