@@ -1,5 +1,5 @@
 #!/bin/sh
-# bench.sh [start|boot|memory|size|disk|net]...     the figures that vmm answers for; all of them without an argument
+# bench.sh [start|boot|memory|size|disk|net|vfio]...     the figures that vmm answers for; all of them without an argument
 # Each line: what, vmm's value, the peer's value, their ratio, the limit. Every peer is measured in the same run.
 #   start   from exec to the first instruction of the guest, against bench_floor.c, on this host's /dev/kvm
 #   boot    a stock kernel from exec to exit, against QEMU, in the lab, where instructions are the clock (repeatable
@@ -8,6 +8,7 @@
 #   size    of the binary and of the sources
 #   disk    virtio-blk on a file in memory, against QEMU with threads and with io_uring, whichever is faster, in the lab
 #   net     virtio-net on a tap, TCP to the lab's machine itself, against QEMU, both without vhost, in the lab
+#   vfio    an NVMe disk passed to the guest, against the same disk under the lab's machine itself
 set -eu
 [ "${0##*/}" = inside ] || cd "$(dirname "$0")/.."
 b=build/bench
@@ -67,7 +68,7 @@ lab() {
     mkdir "$d/bench"
     cp tests/bench.sh "$d/bench/inside"
     cp vmm $b/bench_time $b/bench_floor $b/bench_load $b/byte.bin $b/*.cpio $k/vmlinuz $k/vmlinux "$d/bench/"
-    cp build/tools/bin/netload $k/modules/tun.ko "$d/bench/"
+    cp build/tools/bin/netload build/tools/bin/ioload $k/modules/tun.ko $k/modules/vfio*.ko "$d/bench/"
     qemu=$(command -v qemu-system-x86_64)
     mkdir -p "$d/usr/share/qemu" "$d/usr/share/seabios"
     cp "$qemu" "$d/bench/qemu"
@@ -77,6 +78,11 @@ lab() {
     # Under load L1 keeps a periodic tick, see x86-lab.sh. Without ERMS the kernels copy eight bytes with one counted
     # instruction; with it only one byte, and a copy would seem ten times as dear as it is.
     case $1 in
+    vfio)
+        export DRIVES=1 KERNEL_ARGS='intel_iommu=on iommu=pt'
+        export QEMU_ARGS='-device intel-iommu,intremap=on -device pcie-root-port,id=rp,chassis=1,slot=1 -device nvme,serial=one,drive=drive0,bus=rp'
+        MEM=2048 TIMEOUT=900 CPU=max,-pku,-erms,-fsrm sh tests/lab/x86-lab.sh run "$d" "$inside"
+        ;;
     disk | net) MEM=2048 TIMEOUT=900 CPU=max,-pku,-erms,-fsrm sh tests/lab/x86-lab.sh run "$d" "$inside" ;;
     *) MEM=2048 TIMEOUT=900 CPU=max,-pku APPEND= sh tests/lab/x86-lab.sh run "$d" "$inside" ;;
     esac
@@ -181,6 +187,23 @@ inside_net() {
         -netdev tap,id=n,ifname=bench0,script=no,downscript=no,vhost=off -device virtio-net-device,netdev=n
     kill $!
 }
+# In the lab: 4 KiB reads of an NVMe disk, by this machine and then by a guest that has it.
+vfio_loads() {
+    echo 'randread1 randread requests=2000'
+    echo 'randread32 randread requests=8192 depth=32'
+}
+inside_vfio() {
+    vfio_loads | while read -r name load; do
+        echo "host $name time $(./ioload /dev/nvme0n1 $load)"
+    done
+    for m in vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci; do insmod ./$m.ko; done
+    dev=0000:01:00.0 pci=/sys/bus/pci
+    echo vfio-pci >$pci/devices/$dev/driver_override
+    echo $dev >$pci/devices/$dev/driver/unbind
+    echo $dev >$pci/drivers_probe
+    run=$(vfio_loads | while read -r name load; do echo "ioload /dev/nvme0n1 $load mark=$name"; done | tr '\n' ';')
+    inside_load vmm-vfio ./vmm --mem 256M --kernel vmlinuz --initrd tools.cpio --append "run=\"$run\"" --vfio $dev
+}
 inside_load() {
     vmm=$1
     shift
@@ -252,6 +275,18 @@ ask request_and_response 1.00x
 LOADS
 }
 
+bench_vfio() {
+    heading 'Passthrough: NVMe of 64 MiB, cloud kernel, 1 CPU; virtual time per 4 KiB read, against the host itself' vfio
+    lab vfio >$b/vfio || lab vfio >$b/vfio
+    grep '^#' $b/vfio || :
+    for load in randread1 randread32; do
+        line "4k $load" "$(load_figure $b/vfio vmm-vfio $load ns)" "$(load_figure $b/vfio host $load ns)" - us
+        for what in exits user_exits npf hlt intr syscalls; do
+            line "    $what" "$(load_figure $b/vfio vmm-vfio $load $what)" - - ''
+        done
+    done
+}
+
 bench_memory() {
     heading 'Memory: private pages that are not guest memory, idle Linux guest of 128 MiB' memory
     lab memory >$b/memory
@@ -274,7 +309,7 @@ inside) "inside_$1" ;;
 *)
     [ -x vmm ] || { echo 'bench: no ./vmm, run make' >&2; exit 1; }
     build
-    for what in ${*:-start boot memory size disk net}; do
+    for what in ${*:-start boot memory size disk net vfio}; do
         "bench_$what"
     done
     ;;

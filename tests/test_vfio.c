@@ -216,7 +216,7 @@ static void test_areas(void)
 }
 
 /* >>kernel: VFIO as far as it is asked; a device's regions are 16 MiB apart in a memfd ---------- */
-enum { REGION = 16 << 20, VECTORS_MAX = 128 };
+enum { REGION = 16 << 20, VECTORS_MAX = PCI_VECTORS_MAX };
 
 static struct {
     const struct dump *dump;
@@ -224,7 +224,7 @@ static struct {
     bool not_viable, no_reset;
     int iommu_errno, map_errno, device_errno;
     unsigned most; /* interrupts that the host has left */
-    unsigned sets, index, count, flags, nmaps, resets;
+    unsigned sets, index, count, flags, nmaps, nunmaps, resets;
     int fd[VECTORS_MAX];
     struct vfio_iommu_type1_dma_map map[4];
 } kernel;
@@ -294,6 +294,9 @@ static int fake_answer(unsigned long request, void *arg)
         if (!kernel.map_errno)
             kernel.map[kernel.nmaps++ % 4] = *(struct vfio_iommu_type1_dma_map *)arg;
         return fail(kernel.map_errno);
+    case VFIO_IOMMU_UNMAP_DMA:
+        kernel.nunmaps++;
+        return 0;
     default:
         return 0;
     }
@@ -475,8 +478,8 @@ static void on_route(void *ctx, unsigned vector, bool on, uint64_t addr, uint32_
     m.data[vector] = data;
 }
 
-/* The device of a dump in slot 1 of a bus, its BARs from 0xc0000000 on. */
-static void machine(const struct dump *dump)
+/* The device of a dump in slot 1 of a bus, its BARs from 0xc0000000 on, as one of several. */
+static void machine_of(const struct dump *dump, unsigned ndevices)
 {
     struct pci_root_desc bus = {.ecam = 0xe0000000, .mmio32 = {0xc0000000, 0x1000000}};
     struct vfiodev_desc desc = {.vectors = m.vectors,
@@ -500,12 +503,17 @@ static void machine(const struct dump *dump)
     for (unsigned i = 0; i < VECTORS_MAX; i++)
         m.bell[i] = 2000 + (int)i; /* of no descriptor */
     host_has("vfio-pci");
-    host_open(&m.host, 1);
+    host_open(&m.host, ndevices);
     pci_root_init(&m.root, &bus);
     CHECK_EQ(vfiodev_open(&m.d, &m.host, "0000:01:00.0", NULL, &log_here), 0);
     CHECK_EQ(vfiodev_init(&m.d, &desc), 0);
     CHECK_EQ(pci_plug(&m.root, &m.d.pci), 0);
     CHECK_EQ(pci_root_add_io(&m.root, &m.mmio, NULL), 0);
+}
+
+static void machine(const struct dump *dump)
+{
+    machine_of(dump, 1);
 }
 
 static void machine_end(void)
@@ -574,6 +582,18 @@ static void test_mapping(void)
     machine_end();
 }
 
+/* Beside other devices, its BARs are where these find them, too. */
+static void test_peers(void)
+{
+    machine_of(&dump_nvme, 2);
+    wr(cfg(PCI_COMMAND), 2, PCI_COMMAND_MEMORY);
+    CHECK(kernel.nmaps == 2 && kernel.map[0].iova == 0xc0000000 && kernel.map[0].size == 0x2000);
+    CHECK(kernel.map[1].iova == 0xc0003000 && kernel.nunmaps == 0);
+    wr(cfg(PCI_BASE_ADDRESS_0), 4, 0xc0100000);
+    CHECK(kernel.nmaps == 4 && kernel.nunmaps == 2 && kernel.map[2].iova == 0xc0100000);
+    machine_end();
+}
+
 static void vector(unsigned n, uint32_t addr, uint32_t data, unsigned masked)
 {
     wr(0xc0002000 + 16 * n, 8, addr);
@@ -609,6 +629,33 @@ static void test_msix(void)
     CHECK(!m.on[40] && kernel.index == VFIO_PCI_INTX_IRQ_INDEX && kernel.count == 1);
     pci_reset(&m.root);
     CHECK(kernel.resets == 2 && m.nareas == 0);
+    machine_end();
+}
+
+/* As many as there can be, of which the first and the last are used. */
+static void test_many_vectors(void)
+{
+    struct dump many = dump_nvme;
+    static char rows[4096];
+    char *at;
+
+    strcpy(rows, dump_nvme.rows);
+    at = strstr(rows, "40: 11 80 40 80 00 20 00 00 00 30");
+    if (!CHECK(at))
+        return;
+    memcpy(at, "40: 11 80 ff 87 00 20 00 00 00 c0", 33);
+    many.rows = rows;
+    many.bar_len[0] = 0x10000;
+    machine(&many);
+    CHECK(m.d.nvectors == 2048 && m.d.nbells == 2048);
+    wr(cfg(PCI_COMMAND), 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    CHECK(m.nareas == 2 && is_mapped(0xc0000000, 0x2000) && is_mapped(0xc000a000, 0x6000));
+    wr(cfg(0x42), 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+    vector(0, 0xfee00000, 0x40, 0);
+    vector(2047, 0xfee01000, 0x41, 0);
+    wr(cfg(0x42), 2, PCI_MSIX_FLAGS_ENABLE);
+    CHECK(kernel.count == 2048 && kernel.fd[2047] == 2000 + 2047);
+    CHECK(m.on[0] && !m.on[1] && m.on[2047] && m.data[2047] == 0x41 && m.nroutes == 2);
     machine_end();
 }
 
@@ -665,7 +712,9 @@ int main(void)
     test_refusals();
     test_host();
     test_mapping();
+    test_peers();
     test_msix();
+    test_many_vectors();
     test_msi();
     test_rom();
     sh("rm -rf " VFIODEV_SYS " " VFIODEV_DEV);
