@@ -90,7 +90,8 @@ enum boot_dev_kind {
     BOOT_DEV_VIRTIO_MMIO, /* a virtio-mmio window at guest-physical base */
     BOOT_DEV_PL011,       /* arm64: a UART, */
     BOOT_DEV_PL031,       /* a clock, */
-    BOOT_DEV_PL061        /* a GPIO chip, with a power button at its line 3 */
+    BOOT_DEV_PL061,       /* a GPIO chip, with a power button at its line 3 */
+    BOOT_DEV_PVPANIC      /* QEMU's panic notifier at port base; not on arm64 */
 };
 
 /* A device that the guest cannot find by itself. */
@@ -825,8 +826,9 @@ static int boot__check_machine(const struct boot_machine *m, const struct vmm_lo
     for (unsigned i = 0; i < m->ndevs; i++) {
         const struct boot_dev *d = &m->devs[i];
         uint64_t space = d->kind == BOOT_DEV_VIRTIO_MMIO ? 1ull << 32 : 1u << 16;
-        if ((unsigned)d->kind > BOOT_DEV_VIRTIO_MMIO || !d->len || d->base >= space ||
-            d->len > space - d->base || (d->kind != BOOT_DEV_VIRTIO_MMIO && d->len > 255))
+        bool known = (unsigned)d->kind <= BOOT_DEV_VIRTIO_MMIO || d->kind == BOOT_DEV_PVPANIC;
+        if (!known || !d->len || d->base >= space || d->len > space - d->base ||
+            (d->kind != BOOT_DEV_VIRTIO_MMIO && d->len > 255))
             return vmm_err(log, -EINVAL,
                            "device %u at 0x%llx cannot be described in ACPI: wrong address", i,
                            (unsigned long long)d->base);
@@ -1257,11 +1259,13 @@ static void boot__crs_mem(struct boot__out *o, uint64_t gpa, uint64_t len)
     boot__num(o, len, 4);
 }
 
-static void boot__crs_irq(struct boot__out *o, unsigned gsi)
+static void boot__crs_irq(struct boot__out *o, unsigned gsi, bool shared)
 {
     if (!gsi)
         return;
-    boot__put(o, "\x89\x06\0\3\1", 5); /* consumer, edge, active high, exclusive; one */
+    boot__num(o, 0x000689, 3);
+    boot__num(o, shared ? 0x0b : 0x03, 1); /* consumer, edge, active high */
+    boot__num(o, 1, 1);                    /* one */
     boot__num(o, gsi, 4);
 }
 
@@ -1284,13 +1288,23 @@ static void boot__crs_close(struct boot__out *o, uint32_t at)
     boot__aml_close(o, at);
 }
 
-/* One device of the machine, as the n-th of all and the uid-th of its kind. */
-static void boot__dsdt_dev(struct boot__out *o, const struct boot_dev *d, unsigned n, unsigned uid)
+/* Device n of the machine, the uid-th of its kind. */
+static void boot__dsdt_dev(struct boot__out *o, const struct boot_machine *m, unsigned n,
+                           unsigned uid)
 {
-    static const char hid[][9] = {"PNP0501", "PNP0B00", "LNRO0005"};
-    static const char letter[] = "URV", hex[] = "0123456789ABCDEF";
+    static const char hid[][9] = {[BOOT_DEV_UART] = "PNP0501",
+                                  [BOOT_DEV_RTC] = "PNP0B00",
+                                  [BOOT_DEV_VIRTIO_MMIO] = "LNRO0005",
+                                  [BOOT_DEV_PVPANIC] = "QEMU0001"};
+    static const char letter[] = {'U', 'R', 'V', [BOOT_DEV_PVPANIC] = 'P'};
+    static const char hex[] = "0123456789ABCDEF";
+    const struct boot_dev *d = &m->devs[n];
     char name[4] = {letter[d->kind], hex[n >> 8 & 15], hex[n >> 4 & 15], hex[n & 15]};
     uint32_t dev = boot__aml_device(o, name, hid[d->kind]), crs;
+    bool shared = false;
+
+    for (unsigned i = 0; i < m->ndevs; i++)
+        shared = shared || (i != n && m->devs[i].gsi == d->gsi);
 
     boot__aml_uid(o, uid);
     crs = boot__crs_open(o);
@@ -1298,7 +1312,7 @@ static void boot__dsdt_dev(struct boot__out *o, const struct boot_dev *d, unsign
         boot__crs_mem(o, d->base, d->len);
     else
         boot__crs_io(o, d->base, d->len);
-    boot__crs_irq(o, d->gsi);
+    boot__crs_irq(o, d->gsi, shared);
     boot__crs_close(o, crs);
     boot__aml_close(o, dev);
 }
@@ -1313,7 +1327,7 @@ static void boot__dsdt_power(struct boot__out *o, unsigned gsi)
     dev = boot__aml_device(o, "GED_", "ACPI0013");
     boot__aml_uid(o, 0);
     part = boot__crs_open(o);
-    boot__crs_irq(o, gsi);
+    boot__crs_irq(o, gsi, false);
     boot__crs_close(o, part);
     part = boot__aml_open(o, "\x14", 1);
     boot__put(o, "_EVT\x09", 5);                    /* one argument, serialized */
@@ -1410,7 +1424,7 @@ static void boot__dsdt_pci(struct boot__out *o, const struct boot_pci *p)
 
 static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
 {
-    unsigned uid[3] = {0};
+    unsigned uid[BOOT_DEV_PVPANIC + 1] = {0};
     uint32_t scope;
 
     if (m->pm_port) /* Name (_S5, Package (4) {0, 0, 0, 0}) */
@@ -1420,7 +1434,7 @@ static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
     scope = boot__aml_open(o, "\x10", 1);
     boot__put(o, "\\_SB_", 5);
     for (unsigned i = 0; i < m->ndevs; i++)
-        boot__dsdt_dev(o, &m->devs[i], i, uid[m->devs[i].kind]++);
+        boot__dsdt_dev(o, m, i, uid[m->devs[i].kind]++);
     if (m->power_gsi && !m->pm_port)
         boot__dsdt_power(o, m->power_gsi);
     if (m->pci.ecam)

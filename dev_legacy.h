@@ -318,6 +318,17 @@ VMM_DEF void pc_pm_button(struct pc_pm *p);
 VMM_DEF uint64_t pc_pm_read(void *pm, uint64_t off, unsigned len);
 VMM_DEF void pc_pm_write(void *pm, uint64_t off, unsigned len, uint64_t val);
 
+/* >>pvpanic: QEMU's port (usually 0x505) by which a guest's kernel tells that it has panicked, or has
+   crashed and goes on in another that it kept for that. Register it on one port. */
+enum pc_panic { PC_PANIC_DEAD = 1, PC_PANIC_CRASHED = 2 };
+struct pc_pvpanic {
+    void (*event)(void *ctx, enum pc_panic what);
+    void *ctx;
+};
+
+VMM_DEF uint64_t pc_pvpanic_read(void *pvpanic, uint64_t off, unsigned len);
+VMM_DEF void pc_pvpanic_write(void *pvpanic, uint64_t off, unsigned len, uint64_t val);
+
 /* >>pic: the two 8259As of a PC. The slave's output is line 2 of the master. Register master on
    ports 0x20 and 0x21, slave on 0xa0 and 0xa1, elcr on 0x4d0 and 0x4d1. */
 struct pc_pic {
@@ -2856,6 +2867,29 @@ VMM_DEF void pc_pm_write(void *pm, uint64_t off, unsigned len, uint64_t val)
     pc__pm_catch_up(p);
     pc__write_bytes(p, off, len, PC_PM_LEN, val, pc__pm_put);
     pc__pm_update(p);
+}
+
+/* >>pvpanic. QEMU's docs/specs/pvpanic: a read tells which events are known; unknown ones are
+   ignored. */
+VMM_DEF uint64_t pc_pvpanic_read(void *pvpanic, uint64_t off, unsigned len)
+{
+    (void)pvpanic;
+    if (off)
+        return vmm_ones(len);
+    return (vmm_ones(len) & ~(uint64_t)0xff) | PC_PANIC_DEAD | PC_PANIC_CRASHED;
+}
+
+VMM_DEF void pc_pvpanic_write(void *pvpanic, uint64_t off, unsigned len, uint64_t val)
+{
+    const struct pc_pvpanic *p = (const struct pc_pvpanic *)pvpanic;
+
+    (void)len;
+    if (off || !p->event)
+        return;
+    if (val & PC_PANIC_DEAD)
+        p->event(p->ctx, PC_PANIC_DEAD);
+    else if (val & PC_PANIC_CRASHED)
+        p->event(p->ctx, PC_PANIC_CRASHED);
 }
 
 /* >>pic. Names of command words and modes are the data sheet's (8259A). */

@@ -51,6 +51,7 @@ enum status {
     ST_RESET = 4,
     ST_TRIPLE_FAULT = 5,
     ST_HYPERVISOR = 6, /* e.g. a KVM internal error */
+    ST_PANIC = 7,      /* of the guest's kernel, which said so by pvpanic */
     ST_TIMEOUT = 124,  /* as timeout(1) */
     ST_SIGNAL = 128,   /* plus the signal's number */
 };
@@ -84,6 +85,11 @@ enum trace { TRACE_IO = 1, TRACE_IRQ = 2, TRACE_EXIT = 4 };
 #define DISKS_MAX       12
 #define NETS_MAX        4
 #define PORTS_MAX       30
+#if defined(__x86_64__)
+#define UARTS_MAX 4
+#else
+#define UARTS_MAX 1
+#endif
 #define VFIO_MAX        16
 #define CMDLINE_DEFAULT "quiet panic=-1"
 
@@ -134,7 +140,8 @@ struct config {
     unsigned trace;         /* bits of enum trace */
     const char *trace_path; /* NULL: standard error */
     const char *symbols; /* of the kernel, for state dumps; NULL: it may be in the kernel itself */
-    const char *serial; /* NULL: not given */
+    const char *serial[UARTS_MAX];
+    unsigned nserials;
     struct net_config net[NETS_MAX];
     unsigned nnets;
     struct vfio_config {
@@ -736,13 +743,18 @@ static int set_gdb(struct config *c, const char *name, const char *value)
 /* A path alone is a socket's. */
 static int set_serial(struct config *c, const char *name, const char *value)
 {
-    c->serial = c->text + c->text_used;
+    char *where = c->text + c->text_used;
+
+    if (c->nserials == UARTS_MAX)
+        return vmm_err(&c->log, -EINVAL, "--%s: more than %d serial ports: give fewer", name,
+                       UARTS_MAX);
     if (*value == '/' || *value == '.') {
         config_keep(c, "unix:", 5);
         c->text_used--; /* the path goes on where its NUL is */
     }
     config_keep(c, value, strlen(value));
-    return check_where(c, name, c->serial);
+    c->serial[c->nserials++] = where;
+    return check_where(c, name, where);
 }
 
 /* It becomes a file's name in the guest. */
@@ -948,7 +960,8 @@ static const struct option_def option_table[] = {
     {"entry", 0, ARG_ONE, "ADDR", "where the flat code is entered", set_addr},
     {"load", 0, ARG_ONE, "ADDR", "where the flat code is put; default: at its entry", set_addr},
     {"mode", 0, ARG_ONE, "64|32|16", "CPU mode at entry of the flat code; default 64", set_mode},
-    {"serial", 0, ARG_ONE, "WHERE", "COM1: stdio, null, file:, unix:PATH, tcp:PORT or pty; default stdio",
+    {"serial", 0, ARG_ONE, "WHERE",
+     "COM1: stdio, null, file:, unix:PATH, tcp:PORT or pty; default stdio; again: COM2 to COM4",
      set_serial},
     {"console", 0, ARG_MAYBE, "[serial|virtio|none]", "the guest's console; alone: debug ports too",
      set_console},
@@ -1138,9 +1151,15 @@ static int parse_word(struct config *c, const char *word, bool first)
     return 0;
 }
 
-static const char *serial_where(const struct config *c)
+/* There is a COM1 always. */
+static unsigned nuarts(const struct config *c)
 {
-    return c->serial ? c->serial : c->console == CONSOLE_VIRTIO ? "null" : "stdio";
+    return c->nserials ? c->nserials : 1;
+}
+
+static const char *serial_where(const struct config *c, unsigned i)
+{
+    return c->nserials ? c->serial[i] : c->console == CONSOLE_VIRTIO ? "null" : "stdio";
 }
 
 /* Who wants a stream, in the words of the command line, and where. */
@@ -1165,10 +1184,11 @@ static int check_claims(struct config *c, const struct claim *claim, unsigned n)
 
 static int check_streams(struct config *c)
 {
-    struct claim claim[PORTS_MAX + 3];
+    struct claim claim[PORTS_MAX + UARTS_MAX + 2];
     unsigned n = 0;
 
-    claim[n++] = (struct claim){"--serial", "", serial_where(c)};
+    for (unsigned i = 0; i < nuarts(c); i++)
+        claim[n++] = (struct claim){"--serial", "", serial_where(c, i)};
     if (c->gdb)
         claim[n++] = (struct claim){"--gdb", "", c->gdb};
     if (c->console == CONSOLE_VIRTIO)
@@ -1274,18 +1294,18 @@ static void config_free(struct config *c)
    A machine with firmware (--bios) has its image at the end of the 32-bit addresses, and ECAM at
    0xfed00000: firmware puts BARs anywhere from the end of RAM to the IOAPIC.
 
-   Lines 0, 2 and 13 are the PC's own, 1 and 12 the i8042's, 4 is COM1's, 8 the clock's, 9 is
-   ACPI's. */
+   Lines 0, 2 and 13 are the PC's own, 1 and 12 the i8042's, 3 and 4 the serial ports', 8 is the
+   clock's, 9 ACPI's. */
 #if defined(__x86_64__)
 #define HOLE_START 0xc0000000ull /* RAM below, devices up to 4 GiB, the rest of RAM above */
 #define HOLE_END   0x100000000ull
 
 #define COM1_PORT   0x3f8
-#define COM1_GSI    4
 #define RTC_PORT    0x70
 #define RTC_GSI     8
 #define SCI_GSI     9
 #define PM_PORT     0x600
+#define PANIC_PORT  0x505
 #define RESET_PORT  0xcf9
 #define RESET_VALUE 6
 #define MMIO32_BASE HOLE_START
@@ -1302,6 +1322,7 @@ static void config_free(struct config *c)
    INTA# to INTD# on a machine with PCI. */
 static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 static const uint8_t pci_gsi[] = {16, 17, 18, 19};
+static const uint8_t uart_gsi[UARTS_MAX] = {4, 3, 4, 3};
 
 #else
 /* The arm64 machine is laid out like QEMU's "virt", but for the redistributors, which have room here
@@ -1343,6 +1364,7 @@ static const uint8_t pci_gsi[] = {3, 4, 5, 6};
 #define MMIO64_LEN     (64ull << 30) /* bytes of the large window for PCI, and its alignment */
 #define MMIO_SLOTS_MAX (sizeof virtio_gsi)
 #define SLOTS_MAX      (PCI_SLOTS - 1)
+#define DEVICES_MAX    (UARTS_MAX + 4 + SLOTS_MAX) /* that the guest cannot find by itself */
 
 struct vm;
 
@@ -1456,8 +1478,14 @@ struct line {
     struct vmm_lock lock; /* the device's */
     size_t (*rx)(struct line *l, const void *buf, size_t len);
     void (*tx_ready)(struct line *l);
-    struct vio_console *console; /* NULL: the device is COM1 */
-    unsigned port;               /* of console */
+    struct vio_console *console; /* NULL: the device is a serial port */
+    unsigned port;               /* of console; else of the serial ports */
+};
+
+struct uart {
+    struct pc_uart chip;
+    struct host_mutex lock;
+    struct line line;
 };
 
 /* A vCPU and the thread that creates, runs and closes it: some hypervisors insist on one thread. */
@@ -1512,7 +1540,7 @@ enum stage {
 /* Everything about one VM. Who may touch what, once the guest runs:
 
      buses, memory, configuration   everybody reads, nobody writes
-     a chip, a device               whoever holds its lock: com1_lock, chips_lock, slot.lock,
+     a chip, a device               whoever holds its lock: uart.lock, chips_lock, slot.lock,
                                     passed.lock
      the PCI bus                    under pci_lock
      disk but blk                   the thread of its slot's loop
@@ -1522,8 +1550,8 @@ enum stage {
      symbols                        under look_lock
      status, bell.rung, stage       anybody, atomically
 
-   Locks are taken in the order PCI bus, mini BIOS, COM1, device, CPUs, then stream, interrupt line or messages, which
-   are leaves. */
+   Locks are taken in the order PCI bus, mini BIOS, COM1, device, serial ports' lines, CPUs, then
+   stream, interrupt line or messages, which are leaves. */
 struct vm {
     struct config *cfg;
     const struct vmm_log *log;
@@ -1538,8 +1566,8 @@ struct vm {
     struct host_file symbols_file;
     struct host_mutex look_lock; /* one CPU at a time describes itself */
 
-    struct pc_uart com1;
-    struct host_mutex com1_lock, chips_lock;
+    struct uart uart[UARTS_MAX];
+    struct host_mutex chips_lock;
 #if defined(__x86_64__)
     struct pc_kbc kbc;
     struct pc_rtc rtc;
@@ -1547,6 +1575,7 @@ struct vm {
     struct pc_pm pm;
     struct wake rtc_wake, pm_wake;
     struct pc_debugexit debugexit;
+    struct pc_pvpanic pvpanic;
     struct pc_debugcon debugcon;
     struct pc_fwlog fwlog;
     struct pc_fwcfg fwcfg;
@@ -1559,6 +1588,8 @@ struct vm {
     struct pci_isa isa; /* with --bios */
     struct pc_bios bios; /* without, for --guest */
     struct host_mutex bios_lock;
+    struct host_mutex uarts_lock;
+    unsigned uarts_asking; /* for an interrupt: a bit each; with more than two */
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
@@ -1587,7 +1618,7 @@ struct vm {
     struct passed passed[VFIO_MAX];
     unsigned npassed;
 
-    struct line serial, terminal; /* of COM1; of the virtio console, if there is one */
+    struct line terminal; /* of the virtio console, if there is one */
     struct line port[PORTS_MAX];
     struct host_timer deadline;
     struct host_signals signals, asked, resized;
@@ -1868,7 +1899,7 @@ static void line_peer(void *ctx, bool there)
 {
     struct line *l = ctx;
 
-    if (!l->console) { /* COM1's cable is always plugged in */
+    if (!l->console) { /* a serial port's cable is always plugged in */
         if (there)
             machine_watched(l->vm);
         return;
@@ -1883,14 +1914,25 @@ static struct vmm_stream line_stream(struct line *l)
     return (struct vmm_stream){.write = line_out, .rx_room = line_room, .ctx = l};
 }
 
-static size_t com1_rx(struct line *l, const void *buf, size_t len)
+static size_t uart_rx(struct line *l, const void *buf, size_t len)
 {
-    return pc_uart_rx(&l->vm->com1, buf, len);
+    return pc_uart_rx(&l->vm->uart[l->port].chip, buf, len);
 }
 
-static void com1_tx_ready(struct line *l)
+static void uart_tx_ready(struct line *l)
 {
-    pc_uart_tx_ready(&l->vm->com1);
+    pc_uart_tx_ready(&l->vm->uart[l->port].chip);
+}
+
+static void init_uart(struct vm *vm, unsigned i, const struct vmm_irq *irq)
+{
+    struct uart *u = &vm->uart[i];
+    struct pc_uart_desc desc = {.irq = *irq, .out = line_stream(&u->line), .log = vm->log};
+
+    host_mutex_init(&u->lock);
+    u->line = (struct line){.vm = vm, .rx = uart_rx, .tx_ready = uart_tx_ready, .port = i};
+    u->line.lock = host_mutex_lock(&u->lock);
+    pc_uart_init(&u->chip, &desc);
 }
 
 static size_t console_rx(struct line *l, const void *buf, size_t len)
@@ -3108,6 +3150,18 @@ static void on_debugexit(void *ctx, uint8_t status)
     vm_end(ctx, status);
 }
 
+/* What the kernel says about a panic is on its console by then. One that another kernel takes over
+   (kdump) is that kernel's business. */
+static void on_panic(void *ctx, enum pc_panic what)
+{
+    struct vm *vm = ctx;
+
+    if (what == PC_PANIC_CRASHED)
+        vmm_say(vm->log, VMM_LOG_WARN, "the guest's kernel crashed, and starts its crash kernel");
+    else if (vm_end(vm, ST_PANIC))
+        vmm_say(vm->log, VMM_LOG_ERROR, "the guest's kernel panicked");
+}
+
 /* The i8042 owns two single ports, because 0x61 between them is the PIT's. */
 static const struct place machine_ports[] = {
 #define DEV(name) offsetof(struct vm, name)
@@ -3115,8 +3169,20 @@ static const struct place machine_ports[] = {
     {0x64, 1, pc_kbc_cmd_read, pc_kbc_cmd_write, DEV(kbc), DEV(chips_lock)},
     {RTC_PORT, 2, pc_rtc_read, pc_rtc_write, DEV(rtc), DEV(chips_lock)},
     {0xf4, 4, pc_debugexit_read, pc_debugexit_write, DEV(debugexit), DEV(chips_lock)},
-    {COM1_PORT, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
+    {PANIC_PORT, 1, pc_pvpanic_read, pc_pvpanic_write, DEV(pvpanic), DEV(chips_lock)},
     {PM_PORT, PC_PM_LEN, pc_pm_read, pc_pm_write, DEV(pm), DEV(chips_lock)},
+};
+/* As many as were asked for. */
+static const struct place uart_ports[UARTS_MAX] = {
+#define UART(n, port)                                                                              \
+    {                                                                                              \
+        port, 8, pc_uart_read, pc_uart_write, DEV(uart[n].chip), DEV(uart[n].lock)                 \
+    }
+    UART(0, 0x3f8),
+    UART(1, 0x2f8),
+    UART(2, 0x3e8),
+    UART(3, 0x2e8),
+#undef UART
 };
 /* Only without the hypervisor's, and in its place. */
 static const struct place irqchip_ports[] = {
@@ -3227,7 +3293,7 @@ static int plug_irqchip(struct vm *vm)
 /* The keyboard or the buffer that its keys go to may have room again. */
 static void on_key_room(void *ctx)
 {
-    host_stream_poke(&((struct vm *)ctx)->serial.stream);
+    host_stream_poke(&((struct vm *)ctx)->uart[0].line.stream);
 }
 
 /* One key of a text; returns how many bytes it takes, 0: there is no room for it. */
@@ -3260,7 +3326,7 @@ static size_t type_keys(struct vm *vm, const char *text, size_t len)
    Whichever the guest reads says how fast; the other gets what it has room for. */
 static size_t keys_rx(struct line *l, const void *buf, size_t len)
 {
-    struct pc_uart *com1 = &l->vm->com1;
+    struct pc_uart *com1 = &l->vm->uart[0].chip;
     bool serial = com1->heard;
     size_t n = serial ? pc_uart_rx(com1, buf, len) : type_keys(l->vm, buf, len);
 
@@ -3271,11 +3337,36 @@ static size_t keys_rx(struct line *l, const void *buf, size_t len)
     return n;
 }
 
+/* COM1 and COM3 have a line together, and so have COM2 and COM4: it is high while one of them asks. */
+static void uart_irq(void *ctx, unsigned n, bool level)
+{
+    struct vm *vm = ctx;
+    struct vmm_irq irq = vm_irq(vm, uart_gsi[n]);
+    struct vmm_lock lock = host_mutex_lock(&vm->uarts_lock);
+
+    vmm_enter(&lock);
+    vm->uarts_asking = (vm->uarts_asking & ~(1u << n)) | (unsigned)level << n;
+    vmm_irq_set(&irq, vm->uarts_asking & 5u << (n & 1));
+    vmm_leave(&lock);
+}
+
+static int plug_uarts(struct vm *vm)
+{
+    unsigned n = nuarts(vm->cfg);
+    int err = 0;
+
+    host_mutex_init(&vm->uarts_lock);
+    for (unsigned i = 0; i < n && !err; i++) {
+        struct vmm_irq shared = {uart_irq, vm, i}, own = vm_irq(vm, uart_gsi[i]);
+        init_uart(vm, i, n > 2 ? &shared : &own);
+        err = plug_place(vm, &vm->ports, &uart_ports[i]);
+    }
+    return err;
+}
+
 static void init_chips(struct vm *vm)
 {
     uint64_t mem = vm->cfg->mem;
-    struct pc_uart_desc com1 = {
-        .irq = vm_irq(vm, COM1_GSI), .out = line_stream(&vm->serial), .log = vm->log};
     struct pc_kbc_desc kbc = {.kbd = vm_irq(vm, 1),
                               .aux = vm_irq(vm, 12),
                               .reset = on_reset,
@@ -3286,31 +3377,28 @@ static void init_chips(struct vm *vm)
                               .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START,
                               .irq = vm_irq(vm, RTC_GSI),
                               .timer = wake_timer(&vm->rtc_wake)};
-
     struct pc_pm_desc pm = {.sci = vm_irq(vm, SCI_GSI),
                             .timer = wake_timer(&vm->pm_wake),
                             .off = on_poweroff,
                             .ctx = vm};
 
-    host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
     host_mutex_init(&vm->bios_lock);
-    vm->serial = (struct line){
-        .vm = vm, .rx = vm->cfg->mini_bios ? keys_rx : com1_rx, .tx_ready = com1_tx_ready};
-    vm->serial.lock = host_mutex_lock(&vm->com1_lock);
-    pc_uart_init(&vm->com1, &com1);
+    if (vm->cfg->mini_bios)
+        vm->uart[0].line.rx = keys_rx;
     pc_kbc_init(&vm->kbc, &kbc);
     pc_rtc_init(&vm->rtc, &rtc);
     pc_pm_init(&vm->pm, &pm);
     vm->power = (struct pc_power){.reset = on_reset, .ctx = vm};
     vm->fwlog.log = vm->log;
     vm->debugexit = (struct pc_debugexit){.exit = on_debugexit, .ctx = vm};
-    vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->serial);
+    vm->pvpanic = (struct pc_pvpanic){.event = on_panic, .ctx = vm};
+    vm->debugcon.out = line_stream(vm->terminal.vm ? &vm->terminal : &vm->uart[0].line);
 }
 
 static int plug_chips(struct vm *vm)
 {
-    int err = 0;
+    int err = plug_uarts(vm);
 
     init_chips(vm);
     for (size_t i = 0; i < sizeof machine_ports / sizeof machine_ports[0] && !err; i++)
@@ -3400,9 +3488,11 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 {
     unsigned n = 0;
 
-    dev[n++] =
-        (struct boot_dev){.kind = BOOT_DEV_UART, .base = COM1_PORT, .len = 8, .gsi = COM1_GSI};
+    for (unsigned i = 0; i < nuarts(vm->cfg); i++)
+        dev[n++] = (struct boot_dev){
+            .kind = BOOT_DEV_UART, .base = uart_ports[i].base, .len = 8, .gsi = uart_gsi[i]};
     dev[n++] = (struct boot_dev){.kind = BOOT_DEV_RTC, .base = RTC_PORT, .len = 2, .gsi = RTC_GSI};
+    dev[n++] = (struct boot_dev){.kind = BOOT_DEV_PVPANIC, .base = PANIC_PORT, .len = 1};
     for (unsigned i = 0; i < mmio_slots(vm); i++)
         dev[n++] = (struct boot_dev){.kind = BOOT_DEV_VIRTIO_MMIO,
                                      .base = VIRTIO_BASE + i * (uint64_t)VIO_MMIO_LEN,
@@ -3460,7 +3550,7 @@ static int plug_fwcfg(struct vm *vm)
 {
     enum { NB_CPUS = 5, MAX_CPUS = 0x0f, BOOT_MENU = 0x0e };
     static const uint8_t com1[2] = {COM1_PORT & 0xff, COM1_PORT >> 8}, zero[4];
-    struct boot_dev dev[4 + SLOTS_MAX];
+    struct boot_dev dev[DEVICES_MAX];
     struct boot_machine machine = {.mem = &vm->mem, .ncpus = vm->cfg->ncpus, .pci = boot_pci(vm)};
     struct firmware *f = vm->firmware = calloc(1, sizeof *f);
     int err;
@@ -3580,7 +3670,7 @@ static void machine_watched(struct vm *vm)
 {
     struct vmm_lock lock = host_mutex_lock(&vm->bios_lock);
 
-    if (!vm->cfg->mini_bios || vm->com1.heard)
+    if (!vm->cfg->mini_bios || vm->uart[0].chip.heard)
         return;
     vmm_enter(&lock);
     pc_bios_redraw(&vm->bios);
@@ -3905,7 +3995,7 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 
 static const struct place machine_places[] = {
 #define DEV(name) offsetof(struct vm, name)
-    {UART_BASE, 8, pc_uart_read, pc_uart_write, DEV(com1), DEV(com1_lock)},
+    {UART_BASE, 8, pc_uart_read, pc_uart_write, DEV(uart[0].chip), DEV(uart[0].lock)},
     {RTC_BASE, 4096, pc_pl031_read, pc_pl031_write, DEV(rtc), DEV(chips_lock)},
     {GPIO_BASE, 4096, pc_pl061_read, pc_pl061_write, DEV(gpio), DEV(chips_lock)},
 #undef DEV
@@ -3991,17 +4081,12 @@ static void tick_rtc(struct vm *vm)
 
 static void init_chips(struct vm *vm)
 {
-    struct pc_uart_desc uart = {
-        .irq = vm_irq(vm, UART_GSI), .out = line_stream(&vm->serial), .log = vm->log};
+    struct vmm_irq uart = vm_irq(vm, UART_GSI), gpio = vm_irq(vm, GPIO_GSI);
     struct pc_pl031_desc rtc = {
         .irq = vm_irq(vm, RTC_GSI), .now = rtc_now, .timer = wake_timer(&vm->rtc_wake)};
-    struct vmm_irq gpio = vm_irq(vm, GPIO_GSI);
 
-    host_mutex_init(&vm->com1_lock);
     host_mutex_init(&vm->chips_lock);
-    vm->serial = (struct line){.vm = vm, .rx = com1_rx, .tx_ready = com1_tx_ready};
-    vm->serial.lock = host_mutex_lock(&vm->com1_lock);
-    pc_uart_init(&vm->com1, &uart);
+    init_uart(vm, 0, &uart);
     pc_pl031_init(&vm->rtc, &rtc);
     pc_pl061_init(&vm->gpio, &gpio);
 }
@@ -4333,7 +4418,7 @@ static struct boot_file boot_file(const struct host_file *f, const char *name)
 static int load_images(struct vm *vm, struct images *im, const char *cmdline)
 {
     const struct config *c = vm->cfg;
-    struct boot_dev dev[4 + SLOTS_MAX];
+    struct boot_dev dev[DEVICES_MAX];
     struct boot_desc desc = {
         .machine = {.mem = &vm->mem, .ncpus = c->ncpus, .pci = boot_pci(vm)},
         .kernel = boot_file(&im->kernel, c->kernel),
@@ -5056,8 +5141,12 @@ static int line_open_as(struct line *l, const char *where, const char *what, con
 static int open_streams(struct vm *vm)
 {
     const struct config *c = vm->cfg;
-    int err = line_open_as(&vm->serial, serial_where(c), "COM1", "");
+    int err = 0;
 
+    for (unsigned i = 0; i < nuarts(c) && !err; i++) {
+        char n[2] = {(char)('1' + i), 0};
+        err = line_open_as(&vm->uart[i].line, serial_where(c, i), "COM", n);
+    }
     if (!err && vm->terminal.vm)
         err = line_open(&vm->terminal, "stdio");
     for (unsigned i = 0; i < c->nports && !err; i++)
@@ -5067,7 +5156,8 @@ static int open_streams(struct vm *vm)
 
 static void close_streams(struct vm *vm)
 {
-    host_stream_close(&vm->serial.stream);
+    for (unsigned i = 0; i < nuarts(vm->cfg); i++)
+        host_stream_close(&vm->uart[i].line.stream);
     host_stream_close(&vm->terminal.stream);
     for (unsigned i = 0; i < vm->cfg->nports; i++)
         host_stream_close(&vm->port[i].stream);
@@ -5666,8 +5756,8 @@ static void print_help(void)
     printf("\nOn a terminal: Ctrl-A X ends the VM, Ctrl-A S shows its CPUs, Ctrl-A H helps.\n"
            "Exit status: 0 powered off, 1 the host failed, 2 bad command line, 3 unfit file or "
            "host, 4 reset,\n"
-           "5 triple fault, 6 hypervisor error, 124 timeout, 128+N signal N; port 0xf4: the "
-           "guest's byte.\n");
+           "5 triple fault, 6 hypervisor error, 7 guest panic, 124 timeout, 128+N signal N; port "
+           "0xf4:\nthe guest's byte.\n");
 }
 
 /* The life of a VM. What fails before the guest runs is the host's or the user's fault:

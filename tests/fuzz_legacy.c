@@ -21,6 +21,7 @@ struct machine {
     struct pc_rtc rtc;
     struct pc_power power;
     struct pc_pm pm;
+    struct pc_pvpanic panic;
     struct pc_debugexit quit;
     struct pc_debugcon con;
     size_t room;  /* of the stream */
@@ -69,6 +70,11 @@ static void note_exit(void *ctx, uint8_t status)
     (void)status;
 }
 
+static void note_panic(void *ctx, enum pc_panic what)
+{
+    must(ctx != NULL && (what == PC_PANIC_DEAD || what == PC_PANIC_CRASHED));
+}
+
 static int64_t tell_time(void *ctx)
 {
     return ((struct machine *)ctx)->now;
@@ -104,6 +110,7 @@ static void machine_init(struct machine *m, bool aux)
     m->wake_at = m->rtc_at = UINT64_MAX;
     pc_rtc_init(&m->rtc, &rtc);
     pc_pm_init(&m->pm, &pm);
+    m->panic = (struct pc_pvpanic){note_panic, m};
     m->power = (struct pc_power){note, note, m, 0};
     m->quit = (struct pc_debugexit){note_exit, m};
     m->con = (struct pc_debugcon){{take, NULL, m}};
@@ -281,6 +288,10 @@ static void step_others(struct machine *m, unsigned op, uint8_t a, uint8_t b)
         break;
     case 10:
         pc_kbc_move(&m->kbc, (int8_t)a * 1000, (int8_t)b * 1000000, a ^ b, b);
+        break;
+    case 12:
+        pc_pvpanic_write(&m->panic, a & 1, len, b);
+        must((pc_pvpanic_read(&m->panic, 0, len) & 0xff) == 3);
         break;
     case 11: /* to the mouse */
         pc_kbc_cmd_write(&m->kbc, 0, 1, 0xd4);

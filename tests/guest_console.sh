@@ -32,6 +32,26 @@ for transport in pci mmio; do
     check "virtio console follows the terminal's size ($transport)" 0 '^second 27 93$'
 done
 
+# Four serial ports, of which each two share a line: all write at once, COM2 listens too.
+guest <<'EOF2'
+for i in 1 2 3; do stty -F /dev/ttyS$i raw -echo; done
+seq 1 2000 >/dev/ttyS2 &
+seq 2001 4000 >/dev/ttyS3 &
+seq 4001 6000
+wait
+echo READY >/dev/ttyS1
+read -r line </dev/ttyS1
+echo "got $line" >/dev/ttyS1
+EOF2
+start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --append 'run="sh /script"' --serial "file:$T/com1" \
+    --serial stdio --serial "file:$T/com3" --serial "file:$T/com4"
+await '^READY' && printf 'a line\n' >&3
+stop
+check "four serial ports: COM2 both ways" 0 '^got a line$'
+tr -d '\r' <"$T/com1" | grep -E '^[0-9]+$' >"$T/com1.lines"
+seq 1 2000 | cmp - "$T/com3" && seq 2001 4000 | cmp - "$T/com4" && seq 4001 6000 | cmp - "$T/com1.lines" &&
+    ok "four serial ports: nothing lost on shared lines" || not_ok "four serial ports: nothing lost on shared lines" "see above"
+
 # Up to a ready file, so that the host's side comes when the guest is there. Of the ports one is read by nobody and one
 # has a client that never reads: neither holds up anything else.
 guest <<'EOF2'

@@ -9,6 +9,12 @@ check "power off" 0
 linux "$k/vmlinuz" 'reboot -f'
 check "reset" 4
 linux "$k/vmlinuz" 'echo c >/proc/sysrq-trigger; sleep 10' --append panic=-1
+if cpio -t <"build/initramfs-$k.cpio" 2>/dev/null | grep -q pvpanic-mmio; then
+    check "panic ends in an exit status of its own" 7 'Kernel panic'
+    linux "$k/vmlinuz" 'rmmod pvpanic-mmio; echo c >/proc/sysrq-trigger; sleep 10' --append panic=-1
+else
+    skip "panic ends in an exit status of its own" "no pvpanic among the modules: make deps fetches them"
+fi
 check "panic ends in a reset" 4 'Kernel panic'
 linux "$k/vmlinuz" 'echo sleeping; sleep 1000' --timeout 10
 check "timeout" 124 '^sleeping$'

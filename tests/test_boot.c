@@ -679,6 +679,11 @@ static const struct boot_dev some_devs[] = {
     {BOOT_DEV_VIRTIO_MMIO, 0xfffff000, 0x1000, 23},
 };
 
+static const struct boot_dev pc_devs[] = {{BOOT_DEV_UART, 0x3f8, 8, 4},
+                                          {BOOT_DEV_UART, 0x2f8, 8, 3},
+                                          {BOOT_DEV_UART, 0x3e8, 8, 4},
+                                          {BOOT_DEV_PVPANIC, 0x505, 1, 0}};
+
 static void fill_machine(struct boot_machine *m)
 {
     m->devs = some_devs;
@@ -843,6 +848,17 @@ static void test_dsdt(void)
     dsdt = table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT");
     CHECK(dsdt_has(dsdt, "\x08_S5_\x12\x06\x04\0\0\0\0\x10", 13));
     CHECK(!dsdt_has(dsdt, "PWRB", 4)); /* the button is one of the registers' */
+
+    memset(ram, 0, MIB);
+    d.machine.devs = pc_devs;
+    d.machine.ndevs = 4;
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    dsdt = table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT");
+    CHECK(dsdt_has(dsdt, "\xf8\3\xf8\3\1\x08\x89\6\0\x0b\1\4\0\0\0\x79", 16)); /* shared: 4 */
+    CHECK(dsdt_has(dsdt, "\xf8\2\xf8\2\1\x08\x89\6\0\x03\1\3\0\0\0\x79", 16)); /* not: 3 */
+    CHECK(dsdt_has(dsdt, "\xe8\3\xe8\3\1\x08\x89\6\0\x0b\1\4\0\0\0\x79", 16));
+    CHECK(dsdt_has(dsdt, "P003\x08_HID\x0dQEMU0001", 19));
+    CHECK(dsdt_has(dsdt, "\x47\1\5\5\5\5\1\1\x79", 9));
 }
 
 static const struct boot_pci some_pci = {

@@ -1468,6 +1468,29 @@ static void power_registers(void)
     pc_power_reset_write(&deaf, 0, 1, 0x04);
 }
 
+static void note_panic(void *ctx, enum pc_panic what)
+{
+    ((struct world *)ctx)->status = (uint8_t)(((struct world *)ctx)->status << 4 | what);
+}
+
+static void pvpanic_port(void)
+{
+    struct pc_pvpanic p = {note_panic, &w}, deaf = {NULL, NULL};
+    static const struct {
+        uint8_t off, len, val, status;
+    } t[] = {{0, 1, 1, 1}, {0, 1, 2, 2}, {0, 1, 3, 1}, {0, 1, 0xfc, 0}, {1, 1, 1, 0}, {0, 4, 2, 2}};
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        memset(&w, 0, sizeof w);
+        pc_pvpanic_write(&p, t[i].off, t[i].len, t[i].val);
+        CHECK_EQ(w.status, t[i].status);
+    }
+    pc_pvpanic_write(&deaf, 0, 1, 1);
+    CHECK_EQ(pc_pvpanic_read(&p, 0, 1), 3);
+    CHECK_EQ(pc_pvpanic_read(&p, 0, 2), 0xff03);
+    CHECK_EQ(pc_pvpanic_read(&p, 1, 1), 0xff);
+}
+
 static struct pc_pm pm;
 
 static void pm_start(uint64_t ns)
@@ -1629,6 +1652,7 @@ int main(void)
                                           rtc_memory_sizes,
                                           debug_ports,
                                           power_registers,
+                                          pvpanic_port,
                                           pm_registers,
                                           pm_sleep,
                                           pm_timer,

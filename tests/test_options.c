@@ -61,7 +61,8 @@ static void test_defaults(void)
     GOOD("-k|k");
     CHECK_EQ(c.mem, 512ull << 20);
     CHECK_EQ(c.ncpus, 1);
-    CHECK(c.console == CONSOLE_SERIAL && !c.serial && !c.debugcon && !c.no_acpi && !c.time);
+    CHECK(c.console == CONSOLE_SERIAL && nuarts(&c) == 1 && !strcmp(serial_where(&c, 0), "stdio") &&
+          !c.debugcon && !c.no_acpi && !c.time);
     CHECK(c.level == VMM_LOG_WARN && c.transport == TRANSPORT_PCI);
     config_free(&c);
 }
@@ -297,8 +298,12 @@ static void test_ports(void)
     CHECK(!strcmp(c.gdb, "unix:a") && c.gdb_nowait && c.gdb_mode == 32);
     config_free(&c);
     CHECK_EQ(parse(&c, "-k|k|--serial|null|--console|virtio|--port|a=null|--port|b=null"), 0);
-    CHECK(!strcmp(serial_where(&c), "null"));
+    CHECK(nuarts(&c) == 1 && !strcmp(serial_where(&c, 0), "null"));
     CHECK_EQ(c.rng_rate, 0);
+    config_free(&c);
+    CHECK_EQ(parse(&c, "-k|k|--serial|null|--serial|pty|--serial|stdio|--serial|null"), 0);
+    CHECK(nuarts(&c) == 4 && !strcmp(serial_where(&c, 1), "pty"));
+    CHECK(!strcmp(serial_where(&c, 2), "stdio") && !strcmp(serial_where(&c, 3), "null"));
     config_free(&c);
 }
 
@@ -367,6 +372,8 @@ static void test_bad(void)
         {"-k|k|--entry|0", "belong to --binary"},
         {"--binary|b|--entry|0|--initrd|i", "no initrd"},
         {"-k|k|--console|virtio|--serial|stdio", "give --serial another place"},
+        {"-k|k|--serial|stdio|--serial|stdio", "--serial and --serial both take stdio"},
+        {"-k|k|--serial|null|--serial|pty|--serial|pty|--serial|pty|--serial|null", "more than 4"},
         {"-k|k|--port|a=stdio", "--serial and --port a both take stdio"},
         {"-k|k|--console|virtio|--port|a=stdio", "--console virtio and --port a"},
         {"-k|k|--port|a=file:x|--port|b=file:x", "--port a and --port b both take file:x"},
