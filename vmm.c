@@ -4533,17 +4533,18 @@ static int load_guest(struct vm *vm)
    own exit came, or when it is dead. Then the loop may read and change its registers. */
 
 #if defined(__x86_64__)
-/* With cpus_lock held: all CPUs shall park. Once the last one has, the loop hears of it. */
+/* With cpus_lock held: all CPUs shall park, each when it comes out of the guest and sees the flag,
+   which therefore is set first. Once the last one has, the loop hears of it. */
 static void debug_stop_all(struct vm *vm)
 {
     struct debugger *d = &vm->debug;
+    bool begun = __atomic_exchange_n(&d->stop, true, __ATOMIC_SEQ_CST);
 
-    for (unsigned i = 0; i < vm->cfg->ncpus && !d->stop; i++) {
+    for (unsigned i = 0; i < vm->cfg->ncpus && !begun; i++) {
         if (vm->cpu[i].open && !vm->cpu[i].parked)
             hyp_kick(&vm->cpu[i].hyp);
         host_cond_wake(&vm->cpu[i].wake);
     }
-    __atomic_store_n(&d->stop, true, __ATOMIC_SEQ_CST);
     if (d->nparked == vm->cfg->ncpus)
         host_event_raise(&d->stood);
 }

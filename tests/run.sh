@@ -74,7 +74,7 @@ units() {
 # with_libraries PROGRAM ROOT: copies it into ROOT/bin, its libraries to where they are here. One that this host does
 # not have is not copied: the script skips what needs it.
 with_libraries() {
-    file=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") || return 0
+    file=$(PATH=$PWD/build/gdb:$PATH:/usr/sbin:/sbin command -v "$1") || return 0
     mkdir -p "$2/bin"
     cp -L "$file" "$2/bin/"
     ldd "$file" 2>/dev/null | grep -o '/[^ )]*' | while read -r library; do

@@ -120,7 +120,7 @@ bad 3 'nowhere/o' --kernel bz --disk disk,overlay=nowhere/o
 bad 3 'vmdk.*not a qcow2 image' --kernel bz --disk disk,overlay=vmdk
 bad 3 'nowhere' --binary nowhere --entry 0x1000
 bad 3 'empty' --binary empty --entry 0x1000
-for n in 1 100 511 600 1000 1024 58367; do
+for n in 1 100 511 600 1000 1024 58352; do
     head -c $n bz >"cut$n"
     bad 3 "cut$n" --kernel "cut$n"
 done
