@@ -26,7 +26,7 @@ tiny hello64 --serial "file:$T/serial"
 tiny hello64 --serial null --trace "io,exit:$T/trace"
 n=$(grep -Ec '^[0-9]+\.[0-9]{6} cpu0 port write 0x3f8/1 [0-9a-f]{2}$' "$T/trace") m=$(grep -c 'cpu0 exit port$' "$T/trace")
 [ "$rc $n" = "64 19" ] && [ "$m" -gt 19 ] && ok "a trace has every byte" || not_ok "a trace has every byte" "$n bytes, $m exits"
-tiny irq64 --irqchip user --trace irq
+vm $(options irq64 | sed "s/--cpus N/--cpus 1/") --irqchip user --trace irq
 check "a trace of interrupts" "$rc" ' cpu0 takes 0x20$'
 
 for n in 1 2 4; do
@@ -142,12 +142,19 @@ tiny halt64
 check "timeout of a halted guest" 124
 
 # a guest that does not listen to its power button: the second signal ends it
-for s in HUP=129 INT=130 TERM=143; do
+for s in INT=130 TERM=143; do
     start $(options hang64) --timeout 60
     await '^hanging' && kill -s "${s%=*}" "$pid" && sleep 1 && kill -s "${s%=*}" "$pid" 2>/dev/null
     stop
     check "SIG${s%=*} twice" "${s#*=}"
 done
+
+# asked for its state, it goes on
+start $(options hang64) --timeout 60 --cpus 2 --irqchip user
+await '^hanging' && kill -s QUIT "$pid" && sleep 1 && kill -s HUP "$pid" && sleep 1 && kill "$pid"
+stop
+n=$(grep -c '^vmm: CPU [01] of 2' "$out") m=$(grep -c 'eb fe  *jmp 0x1015$' "$out")
+[ "$rc $n $m" = "143 4 2" ] && ok "state of all CPUs, twice" || not_ok "state of all CPUs, twice" "exit status $rc, $n CPUs, $m jumps"
 
 # keeps going when nobody reads and nothing can be typed
 rc=0
