@@ -935,11 +935,23 @@ static int set_vfio(struct config *c, const char *name, const char *value)
     return err;
 }
 
+/* Options for what machines of this architecture do not have. */
+#if defined(__x86_64__)
+static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb"};
+#define FOREIGN "arm64"
+#define KERNEL  "FILE[,entry=64|pvh]"
+#define KERNELS "bzImage or ELF vmlinux (64-bit or PVH entry)"
+#else
+static const char *const foreign_options[] = {"bios", "guest", "irqchip", "mode", "no-acpi"};
+#define FOREIGN "x86"
+#define KERNEL  "FILE"
+#define KERNELS "Image, as it is or packed (gzip, zstd, EFI zboot), or ELF"
+#endif
+
 /* To add an option: a field in struct config, a setter above, a row here. --help, the messages, the
    suggestions and the fuzz target follow by themselves; vmm.1 and tests/test_options.c do not. */
 static const struct option_def option_table[] = {
-    {"kernel", 'k', ARG_ONE, "FILE[,entry=64|pvh]", "bzImage or ELF vmlinux (64-bit or PVH entry)",
-     set_kernel},
+    {"kernel", 'k', ARG_ONE, KERNEL, KERNELS, set_kernel},
     {"initrd", 'i', ARG_ONE, "FILE", "initial RAM disk", set_text},
     {"cmdline", 0, ARG_ONE, "TEXT", "kernel command line, in place of the default", set_cmdline},
     {"append", 0, ARG_ONE, "TEXT", "add to the kernel command line; repeatable", set_append},
@@ -991,15 +1003,6 @@ static const struct option_def option_table[] = {
     {"help", 'h', ARG_NONE, NULL, "print this", set_flag},
 };
 #define NOPTIONS (sizeof option_table / sizeof option_table[0])
-
-/* Options for what machines of this architecture do not have. */
-#if defined(__x86_64__)
-static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb"};
-#define FOREIGN "arm64"
-#else
-static const char *const foreign_options[] = {"bios", "guest", "irqchip", "mode", "no-acpi"};
-#define FOREIGN "x86"
-#endif
 
 static bool is_foreign(const char *name)
 {

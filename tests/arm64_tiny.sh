@@ -17,7 +17,7 @@ tiny timer
 check "the timer's interrupt, GICv${GIC:-?}" 0 "^timer: in time, GICv${GIC:-}"
 tiny odd
 check "an access that nobody emulates" 6 'by an instruction that cannot be emulated.* pc 0x40001004$'
-grep -Eq '^vmm:   pc=0000000040001004 pstate=000003c5 ' "$out" && grep -q 'bytes at pc: 20 44 40 b8' "$out" &&
+grep -Eq '^vmm:   pc=0000000040001004 pstate=000003c5 ' "$out" && grep -q '40001004: b8404420' "$out" &&
     ok "state dump" || not_ok "state dump" "registers or bytes are missing"
 
 vm --kernel "$PWD/vmm" --irqchip user
