@@ -4709,7 +4709,7 @@ static void on_gdb_peer(void *ctx, bool there)
 /* How gdb shall disassemble: for Linux, whatever mode it is entered in. */
 static enum dbg_machine debug_machine(const struct config *c)
 {
-    unsigned mode = c->gdb_mode ? c->gdb_mode : c->bios ? 16 : c->kernel ? 64 : c->mode;
+    unsigned mode = c->gdb_mode ? c->gdb_mode : c->bios || c->guest ? 16 : c->kernel ? 64 : c->mode;
 
     return mode == 64 ? DBG_X86_64 : mode == 32 ? DBG_X86_32 : DBG_X86_16;
 }

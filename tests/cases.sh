@@ -85,3 +85,24 @@ await() {
 # kernels PATTERN: names of the kernels that are there, oldest first.
 kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
 first_kernel() { kernels "$1" | head -n 1; }
+
+# gdb_on COMMAND...: what gdb says to these about the guest that start started with --gdb unix:$T/s, in file $T/gdb.
+# `make deps` brings a gdb without Python, which needs no more than its libraries.
+PATH=$PWD/build/gdb:$PATH
+gdb_on() {
+    for command; do
+        set -- "$@" -ex "$command"
+        shift
+    done
+    until [ -S "$T/s" ] || ! kill -0 "$pid"; do sleep 0.1; done
+    gdb -nx -batch -ex 'set confirm off' -ex 'set pagination off' -ex 'set remotetimeout 60' -ex "target remote $T/s" \
+        "$@" >"$T/gdb" 2>&1 </dev/null || :
+}
+said() { # NAME PATTERN: gdb did
+    if grep -Eq -e "$2" "$T/gdb"; then
+        ok "$1"
+    else
+        not_ok "$1" "gdb did not say '$2'"
+        tail -n 30 "$T/gdb" | cut -c 1-200 | sed 's/^/# gdb: /'
+    fi
+}

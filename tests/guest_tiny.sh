@@ -156,6 +156,54 @@ stop
 n=$(grep -c '^vmm: CPU [01] of 2' "$out") m=$(grep -c 'eb fe  *jmp 0x1015$' "$out")
 [ "$rc $n $m" = "143 4 2" ] && ok "state of all CPUs, twice" || not_ok "state of all CPUs, twice" "exit status $rc, $n CPUs, $m jumps"
 
+# gdb, with what the least of KVMs knows
+if ! command -v gdb >/dev/null; then
+    skip "gdb" "there is none here, run make deps"
+elif [ -d /lab ]; then
+    skip "gdb" "the lab's processor has no breakpoints in its guests"
+else
+    start $(options hello64) --gdb "unix:$T/s"
+    gdb_on 'hbreak *0x1012' 'continue' 'x/i $pc' 'stepi' 'set $rdx = 0x80' 'info registers rdx' 'print $mxcsr' 'continue'
+    said "gdb: hardware breakpoint" '^Breakpoint 1, 0x0*1012'
+    said "gdb: disassembles 64-bit code" '^=> 0x1012:.call +0x1034'
+    said "gdb: single step" '^0x0*1034 in'
+    said "gdb: sets a register" '^rdx +0x80'
+    said "gdb: learns how it ended" 'exited with code 0100'
+    stop
+    check "gdb: the guest ends as ever" 64
+    ! grep -q 'from 64' "$out" && ok "gdb: the register counts" || not_ok "gdb: the register counts" "COM1 got the text"
+
+    start $(options hello16) --gdb "unix:$T/s"
+    gdb_on 'x/2i $pc' 'hbreak *0x1004' 'continue' 'kill'
+    said "gdb: disassembles 16-bit code" '^=> 0x1000:.xor +%ax,%ax'
+    said "gdb: breakpoint in real mode" '^Breakpoint 1, 0x0*1004'
+    stop
+    check "gdb: kill" 137
+
+    start $(options smp64 | sed 's/--cpus N/--cpus 3/') --gdb "unix:$T/s"
+    gdb_on 'hbreak *0x8000' 'continue' 'info threads' 'delete' 'detach'
+    said "gdb: breakpoint on any CPU" '^Thread [23] "vcpu[12]" hit Breakpoint 1, 0x0*8000'
+    said "gdb: all stop" '^ *1 .*vcpu0'
+    stop
+    check "gdb: 3 CPUs go on" 3 '^cpus 3'
+
+    start $(options triple64) --gdb "unix:$T/s"
+    gdb_on 'continue' 'print/x $pc' 'continue'
+    said "gdb: sees a triple fault" 'received signal SIGSEGV'
+    said "gdb: learns of the end" 'exited with code 05'
+    stop
+    check "gdb: a triple fault ends the guest" 5
+
+    for chips in kernel user; do
+        start $(options halt64) --gdb "unix:$T/s,nowait" --cpus 2 --irqchip $chips --timeout 20
+        sleep 0.3
+        gdb_on 'info threads' 'kill'
+        said "gdb: CPUs that halt or wait, --irqchip $chips" '^ *2 .*vcpu1'
+        stop
+        check "gdb: kill, --irqchip $chips" 137
+    done
+fi
+
 # keeps going when nobody reads and nothing can be typed
 rc=0
 "$VMM" $(options hello64) <&- >/dev/full 2>"$T/raw" || rc=$?
