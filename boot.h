@@ -2709,8 +2709,9 @@ static void boot__fdt_button(struct boot__fdt *f)
 
     boot__fdt_open(f, "gpio-keys");
     boot__fdt_str(f, "compatible", "gpio-keys");
+    boot__fdt_str(f, "label", "Power Button"); /* as ACPI's is called */
     boot__fdt_open(f, "poweroff");
-    boot__fdt_str(f, "label", "power button");
+    boot__fdt_str(f, "label", "Power Button");
     boot__fdt_u32(f, "linux,code", 116); /* KEY_POWER */
     boot__fdt_cells(f, "gpios", line3, 3);
     boot__fdt_close(f);

@@ -588,8 +588,9 @@ struct pc_pl011 {
 VMM_DEF void pc_pl011_init(struct pc_pl011 *u, const struct pc_pl011_desc *desc);
 VMM_DEF uint64_t pc_pl011_read(void *pl011, uint64_t off, unsigned len);
 VMM_DEF void pc_pl011_write(void *pl011, uint64_t off, unsigned len, uint64_t val);
-/* As pc_uart_rx. The guest looks for input when it enables the receive interrupts, reads data, or
-   reads the flags a few times without sending anything. */
+/* As pc_uart_rx. The guest looks for input when it leaves the receive interrupts enabled, reads
+   data, or reads the flags 64 times without sending anything: Linux does less of that before it
+   opens the port, and a guest that polls for input does more in no time. */
 VMM_DEF size_t pc_pl011_rx(struct pc_pl011 *u, const void *buf, size_t len);
 VMM_DEF void pc_pl011_tx_ready(struct pc_pl011 *u);
 
@@ -4696,7 +4697,7 @@ enum {
     PC__INT_OE = 0x400,
     PC__INT_BITS = 0x7ff
 };
-enum { PC__LCR_FEN = 0x10, PC__RSR_OE = 8, PC__PL011_LOOKS = 4 };
+enum { PC__LCR_FEN = 0x10, PC__RSR_OE = 8, PC__PL011_LOOKS = 64 };
 
 static unsigned pc__pl011_depth(const struct pc_pl011 *u)
 {
@@ -4740,8 +4741,12 @@ static bool pc__pl011_hears(const struct pc_pl011 *u)
     return u->listens && (!u->modem || u->cr & PC__CR_RTS);
 }
 
-static void pc__pl011_settle(struct pc_pl011 *u)
+/* The end of every guest access, before which imsc was in force. Interrupts that are enabled and
+   disabled again with nothing in between, as Linux does before it empties the FIFO, are no sign of
+   interest. */
+static void pc__pl011_settle(struct pc_pl011 *u, uint32_t imsc)
 {
+    u->listens |= (imsc & u->imsc & (PC__INT_RX | PC__INT_RT)) != 0;
     pc__pl011_update_irq(u);
     if (!u->rx_refused || u->nrx || !pc__pl011_hears(u))
         return;
@@ -4868,12 +4873,6 @@ static void pc__pl011_set_lcr(struct pc_pl011 *u, uint32_t val)
     u->lcr = val & 0xff;
 }
 
-static void pc__pl011_set_imsc(struct pc_pl011 *u, uint32_t val)
-{
-    u->imsc = val & PC__INT_BITS;
-    u->listens |= (val & (PC__INT_RX | PC__INT_RT)) != 0;
-}
-
 static uint32_t pc__pl011_get(struct pc_pl011 *u, uint64_t off)
 {
     switch (off) {
@@ -4936,7 +4935,7 @@ static void pc__pl011_put(struct pc_pl011 *u, uint64_t off, uint32_t val)
         u->ifls = val & 0x3f;
         break;
     case PC__PL011_IMSC:
-        pc__pl011_set_imsc(u, val);
+        u->imsc = val & PC__INT_BITS;
         break;
     case PC__PL011_ICR:
         u->ris &= ~val;
@@ -4965,16 +4964,17 @@ VMM_DEF uint64_t pc_pl011_read(void *pl011, uint64_t off, unsigned len)
     struct pc_pl011 *u = (struct pc_pl011 *)pl011;
     uint64_t val = pc__word_get(pc__pl011_get(u, off & ~3ull), off, len);
 
-    pc__pl011_settle(u);
+    pc__pl011_settle(u, u->imsc);
     return val;
 }
 
 VMM_DEF void pc_pl011_write(void *pl011, uint64_t off, unsigned len, uint64_t val)
 {
     struct pc_pl011 *u = (struct pc_pl011 *)pl011;
+    uint32_t imsc = u->imsc;
 
     pc__pl011_put(u, off, (uint32_t)(val & vmm_ones(len)));
-    pc__pl011_settle(u);
+    pc__pl011_settle(u, imsc);
 }
 
 VMM_DEF size_t pc_pl011_rx(struct pc_pl011 *u, const void *buf, size_t len)
@@ -4982,6 +4982,7 @@ VMM_DEF size_t pc_pl011_rx(struct pc_pl011 *u, const void *buf, size_t len)
     const uint8_t *bytes = (const uint8_t *)buf;
     size_t n = 0;
 
+    u->listens |= (u->imsc & (PC__INT_RX | PC__INT_RT)) != 0;
     if (pc__pl011_hears(u))
         for (; n < len && u->nrx < pc__pl011_depth(u); n++)
             pc__pl011_rx_put(u, bytes[n]);

@@ -272,6 +272,10 @@ static void test_pl011_listens(void)
         get(FR);
     }
     CHECK_EQ(pc_pl011_rx(&u, "ls\n", 3), 0);
+    set(IMSC, RXIM | RTIM); /* Linux's pl011_hwinit, then pl011_startup */
+    set(IMSC, 0);
+    get(FR);
+    CHECK_EQ(rooms, 0);
     set(CR, 0x701); /* DTR */
     set(IMSC, RXIM | RTIM);
     CHECK_EQ(pc_pl011_rx(&u, "ls\n", 3), 0);
@@ -285,11 +289,21 @@ static void test_pl011_listens(void)
     pc_pl011_init(&u, &d); /* a guest that polls */
     CHECK_EQ(pc_pl011_rx(&u, "x", 1), 0);
     rooms = 0;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 63; i++)
         CHECK_EQ(get(FR) & RXFE, RXFE);
+    CHECK_EQ(rooms, 0);
+    get(FR);
     CHECK_EQ(rooms, 1);
     CHECK_EQ(pc_pl011_rx(&u, "x", 1), 1);
     CHECK_EQ(get(DR), 'x');
+    pc_pl011_init(&u, &d); /* one that waits for interrupts */
+    CHECK_EQ(pc_pl011_rx(&u, "x", 1), 0);
+    rooms = 0;
+    set(IMSC, RXIM);
+    set(ICR, 0x7ff);
+    CHECK_EQ(rooms, 1);
+    CHECK_EQ(pc_pl011_rx(&u, "x", 1), 1);
+    line.level = false;
     pc_pl011_init(&u, &d); /* one that just reads */
     get(DR);
     CHECK_EQ(pc_pl011_rx(&u, "x", 1), 1);
