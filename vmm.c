@@ -79,6 +79,7 @@ static void log_line(void *ctx, enum vmm_level level, const char *fmt, va_list a
 
 enum console { CONSOLE_SERIAL, CONSOLE_VIRTIO, CONSOLE_NONE };
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
+enum uart_kind { UART_16550, UART_PL011 };
 enum irqchip { IRQCHIP_KERNEL, IRQCHIP_SPLIT, IRQCHIP_USER };
 enum trace { TRACE_IO = 1, TRACE_IRQ = 2, TRACE_EXIT = 4 };
 
@@ -153,6 +154,7 @@ struct config {
     enum irqchip irqchip;
     unsigned features_need, features_want; /* arm64: bits of enum hyp_feature */
     const char *dtb, *dump_dtb;            /* arm64 */
+    enum uart_kind uart;                   /* arm64 */
     const char *gdb;   /* where gdb comes, as for a stream; NULL: nowhere */
     bool gdb_nowait;   /* the guest need not wait for it */
     unsigned gdb_mode; /* 0: that of the guest's entry */
@@ -867,6 +869,17 @@ static int set_transport(struct config *c, const char *name, const char *value)
                : vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give pci or mmio", name, value);
 }
 
+static int set_uart(struct config *c, const char *name, const char *value)
+{
+    bool pl011 = strcmp(value, "pl011") == 0;
+
+    c->uart = pl011 ? UART_PL011 : UART_16550;
+    return pl011 || strcmp(value, "16550") == 0
+               ? 0
+               : vmm_err(&c->log, -EINVAL, "--%s: '%s' is unknown: give 16550 or pl011", name,
+                         value);
+}
+
 /* Names, or the digits that other monitors use. */
 static int set_log(struct config *c, const char *name, const char *value)
 {
@@ -937,7 +950,7 @@ static int set_vfio(struct config *c, const char *name, const char *value)
 
 /* Options for what machines of this architecture do not have. */
 #if defined(__x86_64__)
-static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb"};
+static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb", "uart"};
 #define FOREIGN "arm64"
 #define KERNEL  "FILE[,entry=64|pvh]"
 #define KERNELS "bzImage or ELF vmlinux (64-bit or PVH entry)"
@@ -986,6 +999,7 @@ static const struct option_def option_table[] = {
      "features of the host's CPU for the guest: sve, pauth, pmu; default pmu=on", set_cpu},
     {"dtb", 0, ARG_ONE, "FILE", "a device tree in place of the machine's own", set_dtb},
     {"dump-dtb", 0, ARG_ONE, "FILE", "write the device tree to a file, and run nothing", set_dtb},
+    {"uart", 0, ARG_ONE, "16550|pl011", "the chip of the serial port; default 16550", set_uart},
     {"irqchip", 0, ARG_ONE, "kernel|split|user",
      "interrupt controllers: KVM's, but for its LAPICs vmm's, or all vmm's", set_irqchip},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
@@ -1318,7 +1332,6 @@ static void config_free(struct config *c)
 #define ECAM_BIOS   0xfed00000ull /* with firmware */
 #define IOAPIC_BASE 0xfec00000ull
 #define DEBUG_MMIO  0x09000000ull
-#define CONSOLE     "ttyS0" /* what Linux calls the serial console */
 #define PC          "rip"   /* what people call the instruction pointer */
 
 /* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
@@ -1356,7 +1369,6 @@ static const uint8_t uart_gsi[UARTS_MAX] = {4, 3, 4, 3};
 #define MMIO32_LEN  (ECAM_BASE - MMIO32_BASE)
 #define ECAM_BASE   0x3f000000ull
 #define RAM_BASE    0x40000000ull
-#define CONSOLE     "ttyS0"
 #define PC          "pc"
 
 static const uint8_t virtio_gsi[] = {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
@@ -1598,6 +1610,7 @@ struct vm {
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
     struct wake irq_wake;
 #else
+    struct pc_pl011 pl011; /* with --uart pl011, in place of the first of uart */
     struct pc_pl031 rtc;
     struct pc_pl061 gpio;
     struct wake rtc_wake;
@@ -3996,9 +4009,13 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 /* >>arm64 ----------------------------------------------------------------------------------- */
 #if defined(__aarch64__)
 
-static const struct place machine_places[] = {
+/* By enum uart_kind. */
+static const struct place uart_places[] = {
 #define DEV(name) offsetof(struct vm, name)
     {UART_BASE, 8, pc_uart_read, pc_uart_write, DEV(uart[0].chip), DEV(uart[0].lock)},
+    {UART_BASE, PC_PRIMECELL_LEN, pc_pl011_read, pc_pl011_write, DEV(pl011), DEV(uart[0].lock)},
+};
+static const struct place machine_places[] = {
     {RTC_BASE, 4096, pc_pl031_read, pc_pl031_write, DEV(rtc), DEV(chips_lock)},
     {GPIO_BASE, 4096, pc_pl061_read, pc_pl061_write, DEV(gpio), DEV(chips_lock)},
 #undef DEV
@@ -4082,14 +4099,39 @@ static void tick_rtc(struct vm *vm)
     pc_pl031_tick(&vm->rtc);
 }
 
+static size_t pl011_rx(struct line *l, const void *buf, size_t len)
+{
+    return pc_pl011_rx(&l->vm->pl011, buf, len);
+}
+
+static void pl011_tx_ready(struct line *l)
+{
+    pc_pl011_tx_ready(&l->vm->pl011);
+}
+
+/* Both chips; the guest finds one. */
+static void init_serial(struct vm *vm)
+{
+    struct vmm_irq irq = vm_irq(vm, UART_GSI);
+    struct line *l = &vm->uart[0].line;
+    struct pc_pl011_desc pl011 = {.irq = irq, .out = line_stream(l), .log = vm->log};
+
+    init_uart(vm, 0, &irq);
+    pc_pl011_init(&vm->pl011, &pl011);
+    if (vm->cfg->uart == UART_PL011) {
+        l->rx = pl011_rx;
+        l->tx_ready = pl011_tx_ready;
+    }
+}
+
 static void init_chips(struct vm *vm)
 {
-    struct vmm_irq uart = vm_irq(vm, UART_GSI), gpio = vm_irq(vm, GPIO_GSI);
+    struct vmm_irq gpio = vm_irq(vm, GPIO_GSI);
     struct pc_pl031_desc rtc = {
         .irq = vm_irq(vm, RTC_GSI), .now = rtc_now, .timer = wake_timer(&vm->rtc_wake)};
 
     host_mutex_init(&vm->chips_lock);
-    init_uart(vm, 0, &uart);
+    init_serial(vm);
     pc_pl031_init(&vm->rtc, &rtc);
     pc_pl061_init(&vm->gpio, &gpio);
 }
@@ -4100,6 +4142,8 @@ static int plug_chips(struct vm *vm)
     int err = vm_can(vm, HYP_CAP_GICV3) ? 0 : vmm_bus_add(&vm->mmio, &v2m);
 
     init_chips(vm);
+    if (!err)
+        err = plug_place(vm, &vm->mmio, &uart_places[vm->cfg->uart]);
     for (size_t i = 0; i < sizeof machine_places / sizeof machine_places[0] && !err; i++)
         err = plug_place(vm, &vm->mmio, &machine_places[i]);
     return err ? err : plug_wake(vm, &vm->rtc_wake, &vm->chips_lock, tick_rtc);
@@ -4112,10 +4156,13 @@ static int plug_memory(struct vm *vm)
 
 static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 {
+    bool pl011 = vm->cfg->uart == UART_PL011;
     unsigned n = 0;
 
-    dev[n++] =
-        (struct boot_dev){.kind = BOOT_DEV_UART, .base = UART_BASE, .len = 8, .gsi = UART_GSI};
+    dev[n++] = (struct boot_dev){.kind = pl011 ? BOOT_DEV_PL011 : BOOT_DEV_UART,
+                                 .base = UART_BASE,
+                                 .len = uart_places[vm->cfg->uart].len,
+                                 .gsi = UART_GSI};
     dev[n++] =
         (struct boot_dev){.kind = BOOT_DEV_PL031, .base = RTC_BASE, .len = 4096, .gsi = RTC_GSI};
     dev[n++] =
@@ -4393,8 +4440,9 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
    frees it. */
 static char *make_cmdline(const struct vm *vm)
 {
-    static const char *const consoles[] = {"console=" CONSOLE " ", "console=hvc0 ", ""};
+    static const char *const serials[] = {"console=ttyS0 ", "console=ttyAMA0 "}; /* by enum uart_kind */
     const struct config *c = vm->cfg;
+    const char *const consoles[] = {serials[c->uart], "console=hvc0 ", ""};
     size_t size = (c->cmdline ? strlen(c->cmdline) : 64) + (c->append ? strlen(c->append) : 0) +
                   SLOTS_MAX * 48 + 2;
     char *line = malloc(size);

@@ -48,4 +48,27 @@ check "--dtb" 0 '^vmm'
 gzip <build/kernels/$k/vmlinuz >build/kernels/packed
 vm --kernel build/kernels/packed --initrd build/initramfs-$k.cpio --append 'run="echo unpacked"'
 check "a kernel packed with gzip" 0 '^unpacked$'
+
+# the EFI program that unpacks itself, which newer kernels come in: a header, then the same
+le32() { for shift in 0 8 16 24; do printf "\\$(printf %03o $(($1 >> shift & 255)))"; done; }
+{
+    printf 'MZ\0\0zimg' && le32 128 && le32 "$(wc -c <build/kernels/packed)"
+    printf '\0\0\0\0\0\0\0\0gzip' && head -c 28 /dev/zero && printf '\315\043\202\201' && le32 64
+    printf 'PE\0\0\144\252' && head -c 58 /dev/zero && cat build/kernels/packed
+} >build/kernels/zboot
+vm --kernel build/kernels/zboot --initrd build/initramfs-$k.cpio --append 'run="echo unpacked"'
+check "a kernel in an EFI zboot wrapper" 0 '^unpacked$'
+
+# input that comes early waits until the console is open
+start --kernel build/kernels/$k/vmlinuz --initrd build/initramfs-$k.cpio --uart pl011 \
+    --append 'run="read a; echo got $a; read b; echo got $b; head -c 3000 /dev/zero | tr \\0 y; echo; grep -m 1 pl011 /proc/interrupts"'
+echo 'typed early' >&3
+await '^got typed' && echo 'an answer that is longer than its FIFO of 32 bytes' >&3
+stop
+check "PL011: early input" 0 '^got typed early$'
+check "PL011: input" 0 '^got an answer that is longer than its FIFO of 32 bytes$'
+check "PL011: output" 0 '^y{3000}$'
+check "PL011: interrupts" 0 '^ *[0-9]+: +[1-9].*uart-pl011'
+linux $k/vmlinuz 'echo +2 >/sys/class/rtc/rtc0/wakealarm; sleep 4; grep -m 1 pl031 /proc/interrupts'
+check "the clock's alarm" 0 '^ *[0-9]+: +[1-9].*rtc-pl031'
 exit $failed
