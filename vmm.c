@@ -736,7 +736,8 @@ static int set_gdb(struct config *c, const char *name, const char *value)
             c->gdb = kv.val;
         } else if (!(err = parse_number(c, name, kv.val, 1, 65535, &n))) {
             char spec[16];
-            c->gdb = config_keep(c, spec, (size_t)snprintf(spec, sizeof spec, "tcp:%u", (unsigned)n));
+            int len = snprintf(spec, sizeof spec, "tcp:%u", (unsigned)n);
+            c->gdb = config_keep(c, spec, (size_t)len);
         }
     }
     return err;
@@ -4788,7 +4789,7 @@ static int debug_open(struct vm *vm)
 
     if (!vm_can(vm, HYP_CAP_DEBUG))
         return vmm_err(vm->log, -ENOTSUP,
-                       "--gdb: this host's hypervisor cannot stop CPUs at breakpoints: leave it out");
+                       "--gdb: this host's hypervisor has no debugging of CPUs: leave it out");
     host_event_init(&vm->loop, &d->stood, on_stood, vm);
     d->stop = desc.stopped;
     err = dbg_gdb_init(&d->gdb, &desc);

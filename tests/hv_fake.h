@@ -30,7 +30,7 @@ struct hyp_cpu {
 struct fake_exit {
     enum vmm_exit_kind kind;
     uint64_t addr;
-    uint64_t val;  /* written; for a read: what must come back */
+    uint64_t val;  /* written; for a read: what must come back; DEBUG: the code */
     unsigned size; /* 0: 1 */
     bool write;
     int err;           /* what hyp_run returns */
@@ -310,7 +310,7 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
                            .addr = f->addr,
                            .data = data,
                            .why = "the script says so",
-                           .code = 7};
+                           .code = f->kind == VMM_EXIT_DEBUG ? f->val : 7};
     return f->err;
 }
 

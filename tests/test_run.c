@@ -48,7 +48,7 @@ struct life {
 
 /* What the vCPUs saw of interrupt controllers of our own. */
 struct seen {
-    unsigned injected, ninjected, nmis, refused, started, messages;
+    unsigned injected, ninjected, nmis, refused, started, messages, passed;
 };
 
 static const struct life lives[] = {
@@ -188,6 +188,26 @@ static const struct chip_life {
                {.kind = VMM_EXIT_EOI, .addr = 0x44, .write = true},
                OUT(0xf4, 9)}},
      .seen = {.messages = 2}},
+    {.life = {"breakpoints and steps that are not gdb's are the guest's own",
+              "",
+              9,
+              0,
+              0,
+              0,
+              "--gdb=unix:build/run.sock,nowait",
+              {{.kind = VMM_EXIT_DEBUG, .val = VMM_DEBUG_TRAP, .write = true},
+               {.kind = VMM_EXIT_DEBUG, .write = true},
+               OUT(0xf4, 9)}},
+     .seen = {.passed = 2}},
+    {.life = {"nothing runs before gdb comes",
+              "waits for gdb: target remote build/run.sock",
+              ST_TIMEOUT,
+              0,
+              0,
+              0,
+              "--gdb=unix:build/run.sock --timeout=1",
+              {OUT(0xf4, 9)}},
+     .seen = {0}},
 };
 
 static unsigned count_exits(const struct life *l)
@@ -221,7 +241,8 @@ static int live(const struct life *l, const struct seen *seen, const char *binar
         return 250;
     return fake.injected == seen->injected && fake.ninjected == seen->ninjected &&
                    fake.nmis == seen->nmis && fake.refused == seen->refused &&
-                   fake.started == seen->started && fake.raised == seen->messages
+                   fake.started == seen->started && fake.raised == seen->messages &&
+                   fake.passed == seen->passed
                ? status
                : 251;
 }
