@@ -1,14 +1,14 @@
 /* dev_legacy.h - the small old devices of a PC, as pure state machines   MIT licence, see LICENSE
 
    WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with keyboard and mouse, CMOS
-                   memory with its clock (MC146818), debug-exit port, debug console port, ACPI's
-                   registers (PM1 events and control, timer), and the two that end a machine without
-                   them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, the
+                   memory with its clock (MC146818), debug-exit port, debug console port, panic
+                   notifier, ACPI's registers (PM1 events and control, timer), and the two that end a
+                   machine without them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, the
                    ports that its debug text goes to, and an ATA disk. For hypervisors without them:
                    8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode;
-                   pc_irqchip wires them together. For arm64 machines: PL011 UART, PL031 clock, PL061 GPIO. Bytes in, bytes
-                   out: no clock, thread or descriptor of its own. Interrupts, output streams, time
-                   and wake-ups are values that the caller hands in.
+                   pc_irqchip wires them together. For arm64 machines: PL011 UART, PL031 clock,
+                   PL061 GPIO. Bytes in, bytes out: no clock, thread or descriptor of its own.
+                   Interrupts, output streams, time and wake-ups are values that the caller hands in.
                    Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
                    MC146818A, 8259A, 8254 and 82093AA, ARM's DDI0183, DDI0224 and DDI0190 (PL011,
                    PL031, PL061), Intel's SDM volume 3 (the APIC), ACPI 6.4 section 4.8.3 (PM1 and
@@ -100,8 +100,8 @@ VMM_DEF size_t pc_uart_rx(struct pc_uart *u, const void *buf, size_t len);
 VMM_DEF void pc_uart_tx_ready(struct pc_uart *u);
 
 /* >>kbc: i8042 as firmware leaves it: tested, keyboard enabled, translation on, A20 open. Register
-   data on port 0x60 and cmd on port 0x64. A keyboard (US, scan code sets 1 and 2) is behind it and, if
-   its line is given, a mouse with a wheel. */
+   data on port 0x60 and cmd on port 0x64. A keyboard (US, scan code sets 1 and 2) is behind it and,
+   if its line is given, a mouse with a wheel. */
 struct pc_kbc_desc {
     struct vmm_irq kbd;       /* line 1; none: for guests that poll */
     struct vmm_irq aux;       /* line 12; none: a controller without an auxiliary port */
@@ -318,8 +318,8 @@ VMM_DEF void pc_pm_button(struct pc_pm *p);
 VMM_DEF uint64_t pc_pm_read(void *pm, uint64_t off, unsigned len);
 VMM_DEF void pc_pm_write(void *pm, uint64_t off, unsigned len, uint64_t val);
 
-/* >>pvpanic: QEMU's port (usually 0x505) by which a guest's kernel tells that it has panicked, or has
-   crashed and goes on in another that it kept for that. Register it on one port. */
+/* >>pvpanic: QEMU's port (usually 0x505) by which a guest's kernel tells that it has panicked, or
+   has crashed and goes on in another that it kept for that. Register it on one port. */
 enum pc_panic { PC_PANIC_DEAD = 1, PC_PANIC_CRASHED = 2 };
 struct pc_pvpanic {
     void (*event)(void *ctx, enum pc_panic what);
@@ -999,9 +999,9 @@ VMM_DEF void pc_uart_tx_ready(struct pc_uart *u)
     pc__uart_update_irq(u);
 }
 
-/* >>kbc. The controller (port 0x64, and what its commands make of port 0x60), the keyboard behind it
-   (port 0x60 otherwise) and the mouse (port 0x60 after command 0xd4). All answer at once, through one
-   queue; keys and moves come when it is empty. */
+/* >>kbc. The controller (port 0x64, and what its commands make of port 0x60), the keyboard behind
+   it (port 0x60 otherwise) and the mouse (port 0x60 after command 0xd4). All answer at once, through
+   one queue; keys and moves come when it is empty. */
 enum {
     PC__KBC_FULL = 0x01, /* status register; input is consumed at once, so bit 1 is never set */
     PC__KBC_SYSTEM = 0x04,
