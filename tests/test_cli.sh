@@ -11,7 +11,7 @@ failed=0
 bad() {
     status=$1 pattern=$2
     shift 2
-    out=$("$VMM" "$@" </dev/null 2>&1)
+    out=$(timeout 60 "$VMM" "$@" </dev/null 2>&1)
     rc=$?
     if [ $rc = "$status" ] && [ "$(echo "$out" | wc -l)" = 1 ] && echo "$out" | grep -Eq -e "$pattern"; then
         echo "ok - vmm $* | $(echo "$out" | cut -c 1-150)" | sed "s|$T/||g"
