@@ -1,6 +1,8 @@
 # vmm: one translation unit, one static binary. `make deps` once, then `make`, `make run`, `make check`.
 #   make CC=gcc | CC=clang    dynamic, for debugging         make SAN=1    ASan and UBSan (with gcc)
 #   make ARCH=aarch64         on x86_64: writes ./vmm-aarch64
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+
 ifneq ($(SAN),)
 CC := gcc
 else ifeq ($(origin CC),default)
