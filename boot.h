@@ -65,12 +65,15 @@ enum boot_place {
     BOOT_PVH_INFO = 0xe040,     /* hvm_start_info, its module and its memory map; PVH entry only */
     BOOT_CMDLINE = 0xe800,      /* NUL-terminated ... */
     BOOT_CMDLINE_END = 0x20000, /* ... before this */
-    BOOT_EBDA = 0x9fc00,        /* reserved by custom, unused, to 0xa0000 */
-    BOOT_BIOS = 0xe0000,        /* reserved by custom, to BOOT_HIGH */
-    BOOT_TABLES = 0xf0000,      /* at or above: MP floating pointer, MP table, ACPI tables ... */
-    BOOT_RESET = 0xffff0,       /* ... below this: 16-bit code that resets the machine. Linux jumps
+    BOOT_MULTIBOOT_INFO = 0x80000,     /* multiboot entry only: all that is passed, ... */
+    BOOT_MULTIBOOT_INFO_END = 0x9f000, /* ... before this; then the GDT. The kernel may have the
+                                          rest */
+    BOOT_EBDA = 0x9fc00,               /* reserved by custom, unused, to 0xa0000 */
+    BOOT_BIOS = 0xe0000,               /* reserved by custom, to BOOT_HIGH */
+    BOOT_TABLES = 0xf0000, /* at or above: MP floating pointer, MP table, ACPI tables ... */
+    BOOT_RESET = 0xffff0,  /* ... below this: 16-bit code that resets the machine. Linux jumps
                                    here when ACPI is hardware-reduced and there is no EFI to ask */
-    BOOT_HIGH = 0x100000        /* kernel and initrd live above */
+    BOOT_HIGH = 0x100000   /* kernel and initrd live above */
 };
 
 /* A whole file in host memory. */
@@ -81,8 +84,22 @@ struct boot_file {
 };
 
 enum boot_arch { BOOT_ARCH_X86, BOOT_ARCH_ARM64 };
-enum boot_format { BOOT_NONE, BOOT_BZIMAGE, BOOT_ELF64, BOOT_PVH, BOOT_IMAGE };
-enum boot_entry { BOOT_ENTRY_AUTO, BOOT_ENTRY_64, BOOT_ENTRY_PVH };
+enum boot_format {
+    BOOT_NONE,
+    BOOT_BZIMAGE,
+    BOOT_ELF64,
+    BOOT_PVH,
+    BOOT_IMAGE,
+    BOOT_MULTIBOOT,
+    BOOT_MULTIBOOT2
+};
+enum boot_entry {
+    BOOT_ENTRY_AUTO,
+    BOOT_ENTRY_64,
+    BOOT_ENTRY_PVH,
+    BOOT_ENTRY_MULTIBOOT, /* either version, 2 if there are both */
+    BOOT_ENTRY_MULTIBOOT1
+};
 
 enum boot_dev_kind {
     BOOT_DEV_UART,        /* a 16550 at ports base .. base+len-1; arm64: guest-physical */
@@ -155,10 +172,19 @@ enum { BOOT_SLEEP_S5 = 0x20 | 5 << 2 };
 enum boot_packing { BOOT_GZIP, BOOT_ZSTD };
 enum { BOOT_ENTROPY_LEN = 8 + 64 };
 
+/* A file that a multiboot kernel gets beside itself. */
+struct boot_module {
+    struct boot_file file;
+    const char *cmdline; /* NULL: the file's name */
+};
+enum { BOOT_MODULES_MAX = 16 }; /* the initrd counts */
+
 struct boot_desc {
     struct boot_machine machine;
     struct boot_file kernel;
-    struct boot_file initrd; /* len 0: none */
+    struct boot_file initrd;           /* len 0: none; of a multiboot kernel the first module */
+    const struct boot_module *modules; /* only for multiboot kernels */
+    unsigned nmodules;
     const char *cmdline;     /* NULL: empty */
     enum boot_entry entry;   /* AUTO: what suits the file */
     uint64_t load_addr;      /* of a bzImage; 0: the place it prefers, see boot__bz_place */
@@ -353,6 +379,7 @@ struct boot__image {
     uint64_t cmdline_max; /* without NUL */
     uint64_t hdr_len;     /* bzImage: bytes of setup header from BOOT__HDR_SECTS */
     uint64_t bias;        /* what an ELF file's physical addresses are too high by */
+    uint64_t load_base;   /* multiboot 2: where it begins, if it may lie anywhere; else 0 */
     bool spill;           /* file bytes before and behind it may show in its first and last page */
     unsigned nsegs;
     struct boot__seg seg[BOOT__SEGS_MAX];
@@ -365,6 +392,7 @@ struct boot__job {
     uint8_t *low;        /* the first MiB */
     uint64_t ram;        /* end of the RAM that starts at 0 */
     uint64_t initrd_gpa; /* 0: none */
+    uint64_t module_gpa[BOOT_MODULES_MAX];
     uint64_t rsdp;
     const char *name;
 };
@@ -657,6 +685,12 @@ static uint64_t boot__elf_note(const uint8_t *p, uint64_t len)
     return 0;
 }
 
+/* From where on memory may be taken: boot__mb_room says more of multiboot kernels. */
+static uint64_t boot__lowest(const struct boot__image *img)
+{
+    return img->format == BOOT_MULTIBOOT || img->format == BOOT_MULTIBOOT2 ? 0 : BOOT_HIGH;
+}
+
 /* Takes a PT_LOAD segment into the image. */
 static int boot__elf_load(const struct boot_desc *d, struct boot__image *img, const char *name,
                           const uint8_t *ph)
@@ -669,7 +703,7 @@ static int boot__elf_load(const struct boot_desc *d, struct boot__image *img, co
     s.gpa -= img->bias;
     if (s.filesz > s.memsz || s.gpa >> 62 || s.memsz >> 62)
         return vmm_err(d->log, -ENOEXEC, "%s: is damaged: an ELF segment makes no sense", name);
-    if (d->machine.arch == BOOT_ARCH_X86 && s.gpa < BOOT_HIGH)
+    if (d->machine.arch == BOOT_ARCH_X86 && s.gpa < boot__lowest(img))
         return vmm_err(d->log, -ENOEXEC,
                        "%s: has a segment at physical address 0x%llx: a kernel lies above 1 MiB",
                        name, (unsigned long long)s.gpa);
@@ -775,16 +809,350 @@ static int boot__elf_parse(const struct boot_desc *d, struct boot__image *img, c
     return 0;
 }
 
+/* The end of the range of RAM at 0, as far as the identity map and the 32-bit loader fields go. */
+static uint64_t boot__low_ram(const struct vmm_mem *mem)
+{
+    for (unsigned i = 0; i < mem->nranges; i++)
+        if (mem->range[i].gpa == 0)
+            return mem->range[i].len < 1ull << 32 ? mem->range[i].len : 1ull << 32;
+    return 0;
+}
+
+/* >>multiboot: the Multiboot Specification, versions 0.6.96 and 2.0. A header in the first bytes of the
+   file says that it is one, and either where its bytes belong or, in an ELF file, nothing. */
+enum {
+    BOOT__MB_MAGIC = 0x1badb002,
+    BOOT__MB_EAX = 0x2badb002,
+    BOOT__MB2_MAGIC = (int)0xe85250d6,
+    BOOT__MB2_EAX = 0x36d76289
+};
+
+/* Where the bytes of a kernel belong that does not leave that to ELF. */
+struct boot__mb_address {
+    uint32_t header, load, load_end, bss_end;
+};
+
+/* What a header asks for. */
+struct boot__mb {
+    uint32_t off;     /* of the header in the file */
+    bool has_address; /* address is valid */
+    bool has_entry, movable;
+    struct boot__mb_address address;
+    uint32_t entry;
+    uint32_t min, max, align, preference; /* of a place for a movable one */
+};
+
+static bool boot__is_elf(const struct boot_file *f)
+{
+    return f->len >= 6 && !memcmp(f->data, "\x7f\x45LF", 4);
+}
+
+/* The offset of the header, or -1. */
+static int64_t boot__mb_header(const struct boot_file *f, unsigned version)
+{
+    uint32_t magic = version == 2 ? (uint32_t)BOOT__MB2_MAGIC : BOOT__MB_MAGIC;
+    uint64_t limit = version == 2 ? 32768 : 8192, len = version == 2 ? 16 : 12;
+
+    if (limit > f->len)
+        limit = f->len;
+    for (uint64_t at = 0; at + len <= limit; at += 4 * version) {
+        const uint8_t *p = f->data + at;
+        uint32_t sum = vmm_get32(p) + vmm_get32(p + 4) + vmm_get32(p + 8);
+        if (vmm_get32(p) != magic)
+            continue;
+        if (version == 1 ? !sum : !(sum + vmm_get32(p + 12)) && vmm_get32(p + 8) <= limit - at)
+            return (int64_t)at;
+    }
+    return -1;
+}
+
+static int boot__mb_refused(const struct boot_desc *d, const char *name, const char *what)
+{
+    return vmm_err(d->log, -ENOEXEC, "%s: its multiboot header %s", name, what);
+}
+
+static struct boot__mb_address boot__mb_address(const uint8_t *p)
+{
+    return (struct boot__mb_address){vmm_get32(p), vmm_get32(p + 4), vmm_get32(p + 8),
+                                     vmm_get32(p + 12)};
+}
+
+/* Version 1: flags. There is memory information always, and no video mode to choose. */
+static int boot__mb1_read(const struct boot_desc *d, const char *name, struct boot__mb *mb)
+{
+    const uint8_t *p = d->kernel.data + mb->off;
+    uint32_t flags = vmm_get32(p + 4);
+
+    if (flags & 0xfff8)
+        return boot__mb_refused(d, name, "requires what this loader does not know");
+    if (!(flags & 0x10000))
+        return 0;
+    if (d->kernel.len - mb->off < 32)
+        return boot__truncated(&d->kernel, d->log, name, mb->off + 32);
+    mb->has_address = mb->has_entry = true;
+    mb->address = boot__mb_address(p + 12);
+    mb->entry = vmm_get32(p + 28);
+    return 0;
+}
+
+/* A list of information that is required: what the specification names is passed if there is such a
+   thing here. */
+static bool boot__mb2_passes(const uint8_t *tag, uint32_t size)
+{
+    enum { KNOWN = 21 };
+
+    for (uint32_t at = 8; at + 4 <= size; at += 4)
+        if (vmm_get32(tag + at) > KNOWN)
+            return false;
+    return true;
+}
+
+/* One tag of a header of version 2. What is not optional has to be understood, and a frame buffer or a
+   text screen there is not. */
+static int boot__mb2_tag(const struct boot_desc *d, const char *name, struct boot__mb *mb,
+                         const uint8_t *tag, uint32_t size)
+{
+    enum { REQUEST = 1, ADDRESS, ENTRY, CONSOLE, FRAMEBUFFER, ALIGN, EFI, EFI32, EFI64, RELOCATE };
+    unsigned type = vmm_get16(tag);
+    bool optional = vmm_get16(tag + 2) & 1;
+
+    if (type == ADDRESS && size >= 24) {
+        mb->has_address = true;
+        mb->address = boot__mb_address(tag + 8);
+    } else if (type == ENTRY && size >= 12) {
+        mb->has_entry = true;
+        mb->entry = vmm_get32(tag + 8);
+    } else if (type == RELOCATE && size >= 24) {
+        mb->movable = true;
+        mb->min = vmm_get32(tag + 8);
+        mb->max = vmm_get32(tag + 12);
+        mb->align = vmm_get32(tag + 16);
+        mb->preference = vmm_get32(tag + 20);
+    } else if (type == CONSOLE && size >= 12 && vmm_get32(tag + 8) & 1) {
+        return boot__mb_refused(d, name,
+                                "requires a text screen, which this machine does not have");
+    } else if (type == FRAMEBUFFER && !optional) {
+        return boot__mb_refused(d, name,
+                                "requires a frame buffer, which this machine does not have");
+    } else if (!optional &&
+               (type > RELOCATE || (type == REQUEST && !boot__mb2_passes(tag, size)))) {
+        return boot__mb_refused(d, name, "requires what this loader does not know");
+    }
+    return 0;
+}
+
+static int boot__mb2_read(const struct boot_desc *d, const char *name, struct boot__mb *mb)
+{
+    const uint8_t *p = d->kernel.data + mb->off;
+    uint32_t len = vmm_get32(p + 8), at = 16, size;
+    int err = 0;
+
+    if (vmm_get32(p + 4))
+        return boot__mb_refused(d, name, "is for another architecture");
+    for (; !err && at + 8 <= len && vmm_get16(p + at); at += (size + 7) & ~7u) {
+        size = vmm_get32(p + at + 4);
+        if (size < 8 || size > len - at)
+            return boot__mb_refused(d, name, "is damaged: a tag makes no sense");
+        err = boot__mb2_tag(d, name, mb, p + at, size);
+    }
+    return err;
+}
+
+/* Bytes in a row: from the file's beginning or behind, to its end or before; then zeroes. */
+static int boot__mb_flat(const struct boot_desc *d, struct boot__image *img, const char *name,
+                         const struct boot__mb *mb)
+{
+    const struct boot__mb_address *a = &mb->address;
+    uint64_t before = a->header - (uint64_t)a->load, off = mb->off - before;
+    uint64_t room = d->kernel.len - off, len = a->load_end ? a->load_end - (uint64_t)a->load : room;
+    uint64_t end = a->load + len;
+
+    if (a->header < a->load || before > mb->off || (a->load_end && a->load_end < a->load) ||
+        !mb->has_entry)
+        return boot__mb_refused(d, name, "is damaged: its addresses make no sense");
+    if (len > room)
+        return boot__truncated(&d->kernel, d->log, name, off + len);
+    img->nsegs = 1;
+    img->seg[0] =
+        (struct boot__seg){off, a->load, len, a->bss_end > end ? a->bss_end - a->load : len};
+    img->start = a->load;
+    img->end = a->load + img->seg[0].memsz;
+    img->entry = mb->entry;
+    return 0;
+}
+
+/* A program header of either class in the form of class 64. */
+static void boot__elf_wide(const uint8_t *ph, bool wide, uint8_t out[56])
+{
+    if (wide) {
+        memcpy(out, ph, 56);
+        return;
+    }
+    memset(out, 0, 56);
+    vmm_put32(out, vmm_get32(ph));
+    for (unsigned i = 0; i < 5; i++) /* offset, two addresses, two lengths */
+        vmm_put64(out + 8 + 8 * i, vmm_get32(ph + 4 + 4 * i));
+}
+
+static int boot__mb_elf_check(const struct boot_desc *d, const char *name, bool wide,
+                              uint64_t phoff, unsigned phnum)
+{
+    const uint8_t *e = d->kernel.data;
+    unsigned machine = vmm_get16(e + 18), size = wide ? 56 : 32;
+
+    if (e[5] != 1 || (machine != 3 && machine != 62))
+        return vmm_err(d->log, -ENOEXEC, "%s: is an ELF file for %s: give one for x86", name,
+                       boot__arch(machine));
+    if (vmm_get16(e + (wide ? 54 : 42)) != size || !phnum || phnum > BOOT__SEGS_MAX || phoff >> 62)
+        return vmm_err(d->log, -ENOEXEC, "%s: is damaged: its ELF program headers make no sense",
+                       name);
+    if (d->kernel.len < phoff + (uint64_t)phnum * size)
+        return boot__truncated(&d->kernel, d->log, name, phoff + (uint64_t)phnum * size);
+    return 0;
+}
+
+/* The start address of an ELF file is a virtual one. */
+static int boot__mb_elf(const struct boot_desc *d, struct boot__image *img, const char *name)
+{
+    const uint8_t *e = d->kernel.data;
+    bool wide = e[4] == 2;
+    uint64_t phoff, entry;
+    unsigned phnum;
+    int err;
+
+    if (d->kernel.len < 64)
+        return boot__truncated(&d->kernel, d->log, name, 64);
+    phoff = wide ? vmm_get64(e + 32) : vmm_get32(e + 28);
+    phnum = vmm_get16(e + (wide ? 56 : 44));
+    entry = wide ? vmm_get64(e + 24) : vmm_get32(e + 24);
+    err = boot__mb_elf_check(d, name, wide, phoff, phnum);
+    for (unsigned i = 0; i < phnum && !err; i++) {
+        uint8_t ph[56];
+        uint64_t off, len, vaddr;
+        boot__elf_wide(e + phoff + i * (wide ? 56u : 32u), wide, ph);
+        off = vmm_get64(ph + 8);
+        vaddr = vmm_get64(ph + 16);
+        len = vmm_get64(ph + 32);
+        if (vmm_get32(ph) != 1)
+            continue;
+        if (off > d->kernel.len || len > d->kernel.len - off)
+            return boot__truncated(&d->kernel, d->log, name,
+                                   off >> 62 || len >> 62 ? ~0ull : off + len);
+        err = boot__elf_load(d, img, name, ph);
+        if (entry - vaddr < vmm_get64(ph + 40))
+            img->entry = entry - vaddr + vmm_get64(ph + 24);
+    }
+    return err;
+}
+
+/* Where a movable kernel goes: it says from where to where, and which end it likes better. */
+static int boot__mb_move(const struct boot_desc *d, struct boot__image *img, const char *name,
+                         const struct boot__mb *mb)
+{
+    enum { LOWEST = 1, HIGHEST };
+    uint64_t align = mb->align ? mb->align : 1, len = img->end - img->start, to = img->start;
+    uint64_t min = mb->min < BOOT_HIGH ? BOOT_HIGH : mb->min, max = mb->max;
+    uint64_t ram = d->machine.mem ? boot__low_ram(d->machine.mem) : 1ull << 32;
+
+    if (align & (align - 1))
+        return boot__mb_refused(d, name, "is damaged: its alignment makes no sense");
+    min = (min + align - 1) & ~(align - 1);
+    max = ram && ram - 1 < max ? ram - 1 : max;
+    if (max < min || max - min < len - 1)
+        return vmm_err(d->log, -ENOMEM, "%s: does not fit where it may be: give more --mem", name);
+    if (mb->preference == HIGHEST)
+        to = (max - len + 1) & ~(align - 1);
+    else if (mb->preference == LOWEST || to < min || to + len - 1 > max || to & (align - 1))
+        to = min;
+    for (unsigned i = 0; i < img->nsegs; i++)
+        img->seg[i].gpa += to - img->start;
+    img->entry += to - img->start;
+    img->end = to + len;
+    img->start = img->load_base = to;
+    return 0;
+}
+
+/* Below 4 GiB, and not where tables are and what is passed. */
+static int boot__mb_room(const struct boot_desc *d, const char *name, const struct boot__seg *seg)
+{
+    if (seg->gpa + seg->memsz > 1ull << 32)
+        return boot__mb_refused(d, name, "wants to be loaded above 4 GiB");
+    if (seg->gpa < BOOT__PAGE ||
+        (seg->gpa < BOOT_HIGH && seg->gpa + seg->memsz > BOOT_MULTIBOOT_INFO))
+        return boot__mb_refused(d, name, "wants to be loaded to 512 KiB up to 1 MiB, or to page 0");
+    return 0;
+}
+
+static int boot__mb_parse(const struct boot_desc *d, struct boot__image *img, const char *name,
+                          unsigned version)
+{
+    struct boot__mb mb = {.off = (uint32_t)boot__mb_header(&d->kernel, version)};
+    int err = version == 2 ? boot__mb2_read(d, name, &mb) : boot__mb1_read(d, name, &mb);
+
+    img->format = version == 2 ? BOOT_MULTIBOOT2 : BOOT_MULTIBOOT;
+    if (!err && !mb.has_address && !boot__is_elf(&d->kernel))
+        return boot__mb_refused(d, name, "has no addresses, and the file is not ELF");
+    if (!err)
+        err = mb.has_address ? boot__mb_flat(d, img, name, &mb) : boot__mb_elf(d, img, name);
+    if (!err && mb.has_entry)
+        img->entry = mb.entry;
+    if (!err && (!img->nsegs || !boot__in_image(img, img->entry)))
+        err = boot__mb_refused(d, name, "leads to an entry outside of the kernel");
+    if (!err && mb.movable)
+        err = boot__mb_move(d, img, name, &mb);
+    for (unsigned i = 0; i < img->nsegs && !err; i++)
+        err = boot__mb_room(d, name, &img->seg[i]);
+    if (!err && d->load_addr && d->load_addr != img->start)
+        err = vmm_err(
+            d->log, -EINVAL,
+            "%s: is a multiboot kernel, which belongs at 0x%llx: leave out the load address", name,
+            (unsigned long long)img->start);
+    img->cmdline_max = BOOT__CMDLINE_ROOM - 1;
+    return err;
+}
+
+/* Which version of multiboot the kernel is started by; 0: none. A note of PVH says that an ELF file
+   wants to be started otherwise, unless it is told. */
+static unsigned boot__mb_wanted(const struct boot_desc *d)
+{
+    bool v1 = boot__mb_header(&d->kernel, 1) >= 0, v2 = boot__mb_header(&d->kernel, 2) >= 0;
+    struct boot_desc quiet = *d;
+    struct boot__image img = {0};
+
+    if (d->entry == BOOT_ENTRY_MULTIBOOT1)
+        return v1 ? 1 : 0;
+    if (d->entry == BOOT_ENTRY_MULTIBOOT)
+        return v2 ? 2 : v1 ? 1 : 0;
+    if (d->entry != BOOT_ENTRY_AUTO || boot__is_bzimage(&d->kernel) || !(v1 || v2))
+        return 0;
+    quiet.log = NULL;
+    quiet.entry = BOOT_ENTRY_PVH;
+    if (boot__is_elf(&d->kernel) && !boot__elf_parse(&quiet, &img, ""))
+        return 0;
+    return v2 ? 2 : 1;
+}
+
 static int boot__parse(const struct boot_desc *d, struct boot__image *img)
 {
     const char *name = boot__name(&d->kernel, "kernel");
+    unsigned multiboot;
 
     memset(img, 0, sizeof *img);
     if (!d->kernel.data || !d->kernel.len)
         return vmm_err(d->log, -ENOEXEC, "%s: is empty: give an x86-64 bzImage or vmlinux", name);
+    multiboot = boot__mb_wanted(d);
+    if (multiboot)
+        return boot__mb_parse(d, img, name, multiboot);
+    if (d->entry == BOOT_ENTRY_MULTIBOOT || d->entry == BOOT_ENTRY_MULTIBOOT1)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: has no multiboot header of this version: leave out entry=", name);
+    if (d->nmodules)
+        return vmm_err(d->log, -EINVAL,
+                       "%s: is no multiboot kernel, which alone takes modules: leave them out",
+                       name);
     if (boot__is_bzimage(&d->kernel))
         return boot__bz_parse(d, img, name);
-    if (d->kernel.len >= 6 && !memcmp(d->kernel.data, "\x7f\x45LF", 4))
+    if (boot__is_elf(&d->kernel))
         return boot__elf_parse(d, img, name);
     return boot__not_a_kernel(&d->kernel, d->log, name, BOOT_ARCH_X86);
 }
@@ -836,15 +1204,6 @@ static int boot__check_machine(const struct boot_machine *m, const struct vmm_lo
     return boot__check_pci(&m->pci, log);
 }
 
-/* The end of the range of RAM at 0, as far as the identity map and the 32-bit loader fields go. */
-static uint64_t boot__low_ram(const struct vmm_mem *mem)
-{
-    for (unsigned i = 0; i < mem->nranges; i++)
-        if (mem->range[i].gpa == 0)
-            return mem->range[i].len < 1ull << 32 ? mem->range[i].len : 1ull << 32;
-    return 0;
-}
-
 /* How much RAM would do; beyond the hole for devices more RAM does not help. */
 static int boot__no_room(const struct boot__job *j, const char *name)
 {
@@ -891,6 +1250,44 @@ static int boot__fit_initrd(struct boot__job *j)
     return 0;
 }
 
+static bool boot__is_multiboot(const struct boot__job *j)
+{
+    return j->img.format == BOOT_MULTIBOOT || j->img.format == BOOT_MULTIBOOT2;
+}
+
+/* The initrd of a multiboot kernel is its first module. */
+static unsigned boot__mb_modules(const struct boot_desc *d)
+{
+    return d->nmodules + (d->initrd.len ? 1 : 0);
+}
+
+static struct boot_module boot__mb_module(const struct boot_desc *d, unsigned i)
+{
+    if (d->initrd.len && i == 0)
+        return (struct boot_module){d->initrd, NULL};
+    return d->modules[i - (d->initrd.len ? 1 : 0)];
+}
+
+/* One after the other behind the kernel, each on pages of its own. */
+static int boot__fit_modules(struct boot__job *j)
+{
+    uint64_t at = j->img.end > BOOT_HIGH ? boot__up(j->img.end) : BOOT_HIGH;
+    unsigned n = boot__mb_modules(j->desc);
+
+    if (n > BOOT_MODULES_MAX)
+        return vmm_err(j->desc->log, -EINVAL, "%s: takes at most %d modules: give fewer", j->name,
+                       BOOT_MODULES_MAX);
+    for (unsigned i = 0; i < n; i++) {
+        struct boot_module m = boot__mb_module(j->desc, i);
+        if (at > j->ram || m.file.len > j->ram - at || boot__up(m.file.len) > j->ram - at)
+            return vmm_err(j->desc->log, -ENOMEM, "%s: does not fit into RAM: give more --mem",
+                           boot__name(&m.file, "module"));
+        j->module_gpa[i] = at;
+        at += boot__up(m.file.len);
+    }
+    return 0;
+}
+
 static int boot__fit(struct boot__job *j)
 {
     const struct boot_desc *d = j->desc;
@@ -907,7 +1304,9 @@ static int boot__fit(struct boot__job *j)
         return boot__no_room(j, j->name);
     j->low = (uint8_t *)vmm_at(d->machine.mem, 0, BOOT_HIGH);
     err = boot__fit_kernel(j);
-    return err ? err : boot__fit_initrd(j);
+    if (!err)
+        err = boot__is_multiboot(j) ? boot__fit_modules(j) : boot__fit_initrd(j);
+    return err;
 }
 
 #endif /* BOOT_NO_X86 */
@@ -944,8 +1343,14 @@ static void boot__place_all(const struct boot__job *j)
         boot__place(d, &d->kernel, &j->img.seg[i], j->img.spill);
     if (j->initrd_gpa)
         boot__place(d, &d->initrd, &initrd, true);
-    memcpy(j->low + BOOT_CMDLINE, d->cmdline ? d->cmdline : "",
-           (d->cmdline ? strlen(d->cmdline) : 0) + 1);
+    for (unsigned i = 0; boot__is_multiboot(j) && i < boot__mb_modules(d); i++) {
+        struct boot_module m = boot__mb_module(d, i);
+        struct boot__seg to = {0, j->module_gpa[i], m.file.len, m.file.len};
+        boot__place(d, &m.file, &to, true);
+    }
+    if (!boot__is_multiboot(j))
+        memcpy(j->low + BOOT_CMDLINE, d->cmdline ? d->cmdline : "",
+               (d->cmdline ? strlen(d->cmdline) : 0) + 1);
 }
 
 /* >>e820: the memory map, for both entries. Linux uses ECAM only where it is reserved. */
@@ -1664,42 +2069,53 @@ static uint64_t boot__mcfg(struct boot__out *o, const struct boot_pci *p)
     return boot__table_end(o, at);
 }
 
-/* An entry of the XSDT. */
-static void boot__xsdt_entry(struct boot__out *o, uint64_t table)
+/* A table of tables: those of ACPI 1.0 have addresses of 4 bytes, and old guests know no other. */
+static uint64_t boot__root(struct boot__out *o, const char *name, uint32_t width,
+                           const uint64_t *table, unsigned n)
 {
-    boot__num(o, table, 8);
-    boot__points(o, o->len - 8, 8);
+    uint32_t at = boot__table(o, name, 1);
+
+    for (unsigned i = 0; i < n; i++) {
+        boot__num(o, table[i], width);
+        boot__points(o, o->len - width, width);
+    }
+    return boot__table_end(o, at);
 }
 
-/* Returns where the table of all others is. */
-static uint64_t boot__acpi(struct boot__out *o, const struct boot_machine *m)
+struct boot__roots {
+    uint64_t rsdt, xsdt;
+};
+
+/* Returns where the tables of all others are. */
+static struct boot__roots boot__acpi(struct boot__out *o, const struct boot_machine *m)
 {
-    uint64_t dsdt, fadt, madt, mcfg;
+    struct boot__roots roots;
+    uint64_t dsdt, table[3];
+    unsigned n = 0;
     uint32_t at = boot__table(o, "DSDT", 2);
 
     boot__dsdt_body(o, m);
     dsdt = boot__table_end(o, at);
-    fadt = boot__fadt(o, m, dsdt);
-    madt = boot__madt(o, m);
-    mcfg = m->pci.ecam ? boot__mcfg(o, &m->pci) : 0;
-    at = boot__table(o, "XSDT", 1);
-    boot__xsdt_entry(o, fadt);
-    boot__xsdt_entry(o, madt);
+    table[n++] = boot__fadt(o, m, dsdt);
+    table[n++] = boot__madt(o, m);
     if (m->pci.ecam)
-        boot__xsdt_entry(o, mcfg);
-    return boot__table_end(o, at);
+        table[n++] = boot__mcfg(o, &m->pci);
+    roots.rsdt = boot__root(o, "RSDT", 4, table, n);
+    roots.xsdt = boot__root(o, "XSDT", 8, table, n);
+    return roots;
 }
 
 /* Returns where the root pointer is. */
-static uint64_t boot__rsdp(struct boot__out *o, uint64_t xsdt)
+static uint64_t boot__rsdp(struct boot__out *o, struct boot__roots roots)
 {
     uint32_t at;
 
     boot__align(o, 16);
     at = o->len;
-    boot__put(o, "RSD PTR \0VMM   \2\0\0\0\0", 20); /* checksum, OEM, revision 2, no RSDT */
+    boot__put(o, "RSD PTR \0VMM   \2", 16); /* checksum, OEM, revision 2 */
+    boot__num(o, roots.rsdt, 4);
     boot__num(o, 36, 4);
-    boot__num(o, xsdt, 8);
+    boot__num(o, roots.xsdt, 8);
     boot__num(o, 0, 4);
     boot__sum(o, at, 20, at + 8);  /* the first 20 bytes, as in ACPI 1.0 ... */
     boot__sum(o, at, 36, at + 32); /* ... and all of it */
@@ -1727,7 +2143,7 @@ static int boot__tables(const struct boot_machine *m, uint8_t *low, uint64_t end
                         const struct vmm_log *log)
 {
     uint64_t pci = m->pci.ecam ? 512 + 4 * (BOOT__PCI_SLOTS - 1) * (8 + 13) : 0;
-    uint64_t guess = 2304 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
+    uint64_t guess = 2400 + (uint64_t)m->ncpus * (20 + 16) + (uint64_t)m->ndevs * 64 + pci;
     uint64_t gpa = guess < end - BOOT_TABLES ? boot__down(end - guess) : BOOT_TABLES;
     struct boot__out o = {low + gpa, gpa, 0, (uint32_t)(end - gpa), NULL};
 
@@ -1735,6 +2151,168 @@ static int boot__tables(const struct boot_machine *m, uint8_t *low, uint64_t end
     if (!m->no_acpi)
         *rsdp = boot__rsdp(&o, boot__acpi(&o, m));
     return o.len > o.cap ? boot__too_many(m, log) : 0;
+}
+
+/* >>multiboot information */
+static const char boot__mb_loader[] = "vmm";
+
+static const char *boot__cmdline(const struct boot_desc *d)
+{
+    return d->cmdline ? d->cmdline : "";
+}
+
+/* KiB of RAM below 640 KiB, and from 1 MiB to the first hole. */
+static void boot__mb_meminfo(struct boot__out *o, const struct boot__job *j)
+{
+    boot__num(o, BOOT_EBDA >> 10, 4);
+    boot__num(o, (j->ram - BOOT_HIGH) >> 10, 4);
+}
+
+static const char *boot__mb_string(const struct boot_module *m)
+{
+    return m->cmdline ? m->cmdline : boot__name(&m->file, "module");
+}
+
+/* Version 1: a structure of 120 bytes, and what it points at. */
+static int boot__mb1_info(const struct boot__job *j)
+{
+    enum { FLAGS = 1 | 4 | 8 | 64 | 512 }; /* memory, command line, modules, map, loader's name */
+    enum {
+        CMDLINE = 16,
+        NMODULES = 20,
+        MODULES = 24,
+        MAP_LEN = 44,
+        MAP = 48,
+        LOADER = 64,
+        LEN = 120
+    };
+    struct boot__out o = {j->low + BOOT_MULTIBOOT_INFO, BOOT_MULTIBOOT_INFO, 0,
+                          BOOT_MULTIBOOT_INFO_END - BOOT_MULTIBOOT_INFO, NULL};
+    struct boot_range map[BOOT__E820_MAX];
+    unsigned n = boot__memory_map(&j->desc->machine, map), nmodules = boot__mb_modules(j->desc);
+    uint32_t at;
+
+    boot__num(&o, FLAGS, 4);
+    boot__mb_meminfo(&o, j);
+    while (o.len < LEN)
+        boot__num(&o, 0, 4);
+    boot__fix(&o, CMDLINE, o.gpa + o.len, 4);
+    boot__put(&o, boot__cmdline(j->desc), (uint32_t)strlen(boot__cmdline(j->desc)) + 1);
+    boot__align(&o, 4);
+    boot__fix(&o, NMODULES, nmodules, 4);
+    boot__fix(&o, MODULES, nmodules ? o.gpa + o.len : 0, 4);
+    at = o.len;
+    for (unsigned i = 0; i < nmodules; i++) {
+        boot__num(&o, j->module_gpa[i], 4);
+        boot__num(&o, j->module_gpa[i] + boot__mb_module(j->desc, i).file.len, 4);
+        boot__num(&o, 0, 8); /* its string, below */
+    }
+    for (unsigned i = 0; i < nmodules; i++) {
+        struct boot_module m = boot__mb_module(j->desc, i);
+        boot__fix(&o, at + 16 * i + 8, o.gpa + o.len, 4);
+        boot__put(&o, boot__mb_string(&m), (uint32_t)strlen(boot__mb_string(&m)) + 1);
+    }
+    boot__align(&o, 4);
+    boot__fix(&o, MAP, o.gpa + o.len, 4);
+    boot__fix(&o, MAP_LEN, n * 24, 4);
+    for (unsigned i = 0; i < n; i++) {
+        boot__num(&o, 20, 4); /* bytes of what follows */
+        boot__num(&o, map[i].gpa, 8);
+        boot__num(&o, map[i].len, 8);
+        boot__num(&o, map[i].type, 4);
+    }
+    boot__fix(&o, LOADER, o.gpa + o.len, 4);
+    boot__put(&o, boot__mb_loader, sizeof boot__mb_loader);
+    return o.len > o.cap ? -E2BIG : 0;
+}
+
+/* Version 2: tags, each on 8 bytes. Returns where the tag's length is to be written. */
+static uint32_t boot__mb2_open(struct boot__out *o, uint32_t type)
+{
+    boot__align(o, 8);
+    boot__num(o, type, 4);
+    boot__num(o, 0, 4);
+    return o->len - 4;
+}
+
+static void boot__mb2_close(struct boot__out *o, uint32_t at)
+{
+    boot__fix(o, at, o->len - at + 4, 4);
+}
+
+static void boot__mb2_string(struct boot__out *o, uint32_t type, const char *s)
+{
+    uint32_t at = boot__mb2_open(o, type);
+
+    boot__put(o, s, (uint32_t)strlen(s) + 1);
+    boot__mb2_close(o, at);
+}
+
+static void boot__mb2_modules(struct boot__out *o, const struct boot__job *j)
+{
+    for (unsigned i = 0; i < boot__mb_modules(j->desc); i++) {
+        struct boot_module m = boot__mb_module(j->desc, i);
+        uint32_t at = boot__mb2_open(o, 3);
+        boot__num(o, j->module_gpa[i], 4);
+        boot__num(o, j->module_gpa[i] + m.file.len, 4);
+        boot__put(o, boot__mb_string(&m), (uint32_t)strlen(boot__mb_string(&m)) + 1);
+        boot__mb2_close(o, at);
+    }
+}
+
+static void boot__mb2_map(struct boot__out *o, const struct boot__job *j)
+{
+    struct boot_range map[BOOT__E820_MAX];
+    unsigned n = boot__memory_map(&j->desc->machine, map);
+    uint32_t at = boot__mb2_open(o, 6);
+
+    boot__num(o, 24, 4); /* bytes of an entry, and the version of its form */
+    boot__num(o, 0, 4);
+    for (unsigned i = 0; i < n; i++) {
+        boot__num(o, map[i].gpa, 8);
+        boot__num(o, map[i].len, 8);
+        boot__num(o, map[i].type, 8);
+    }
+    boot__mb2_close(o, at);
+}
+
+static int boot__mb2_info(const struct boot__job *j)
+{
+    enum { END, CMDLINE, LOADER, MODULE, MEMINFO, ACPI_OLD = 14, ACPI_NEW, LOAD_BASE = 21 };
+    struct boot__out o = {j->low + BOOT_MULTIBOOT_INFO, BOOT_MULTIBOOT_INFO, 0,
+                          BOOT_MULTIBOOT_INFO_END - BOOT_MULTIBOOT_INFO, NULL};
+    uint32_t at;
+
+    boot__num(&o, 0, 8); /* length, below */
+    boot__mb2_string(&o, CMDLINE, boot__cmdline(j->desc));
+    boot__mb2_string(&o, LOADER, boot__mb_loader);
+    boot__mb2_modules(&o, j);
+    at = boot__mb2_open(&o, MEMINFO);
+    boot__mb_meminfo(&o, j);
+    boot__mb2_close(&o, at);
+    boot__mb2_map(&o, j);
+    for (unsigned i = 0; i < 2 && j->rsdp; i++) { /* a copy of the first 20 bytes, and of all */
+        at = boot__mb2_open(&o, i ? ACPI_NEW : ACPI_OLD);
+        boot__put(&o, j->low + j->rsdp, i ? 36 : 20);
+        boot__mb2_close(&o, at);
+    }
+    if (j->img.load_base) {
+        at = boot__mb2_open(&o, LOAD_BASE);
+        boot__num(&o, j->img.load_base, 4);
+        boot__mb2_close(&o, at);
+    }
+    boot__mb2_close(&o, boot__mb2_open(&o, END));
+    boot__fix(&o, 0, o.len, 4);
+    return o.len > o.cap ? -E2BIG : 0;
+}
+
+static int boot__mb_info(const struct boot__job *j)
+{
+    int err = j->img.format == BOOT_MULTIBOOT2 ? boot__mb2_info(j) : boot__mb1_info(j);
+
+    return err ? vmm_err(j->desc->log, err,
+                         "%s: command lines do not fit into 64 KiB: shorten them", j->name)
+               : 0;
 }
 
 /* >>registers */
@@ -1790,12 +2368,15 @@ static void boot__regs_long(struct vmm_x86_regs *r, uint8_t *tables, uint64_t gp
 
 static void boot__regs_linux(const struct boot__job *j, struct vmm_x86_regs *r)
 {
-    bool pvh = j->img.format == BOOT_PVH;
+    bool pvh = j->img.format == BOOT_PVH, multiboot = boot__is_multiboot(j);
+    uint64_t gdt = multiboot ? BOOT_MULTIBOOT_INFO_END : BOOT_GDT;
 
-    boot__regs_flat(r, pvh ? BOOT__CODE32 : BOOT__CODE64, j->low + BOOT_GDT, BOOT_GDT);
+    boot__regs_flat(r, pvh || multiboot ? BOOT__CODE32 : BOOT__CODE64, j->low + gdt, gdt);
     r->rip = j->img.entry;
-    if (pvh) {
-        r->gpr[VMM_RBX] = BOOT_PVH_INFO;
+    if (multiboot)
+        r->gpr[VMM_RAX] = j->img.format == BOOT_MULTIBOOT2 ? BOOT__MB2_EAX : BOOT__MB_EAX;
+    if (pvh || multiboot) {
+        r->gpr[VMM_RBX] = multiboot ? BOOT_MULTIBOOT_INFO : BOOT_PVH_INFO;
         return;
     }
     boot__regs_long(r, j->low + BOOT_PAGE_TABLES, BOOT_PAGE_TABLES);
@@ -1813,6 +2394,8 @@ static int boot__x86_linux(const struct boot_desc *desc, struct boot_result *out
         err = boot__fit(&j);
     if (!err)
         err = boot__tables(&desc->machine, j.low, BOOT_RESET, &j.rsdp, desc->log);
+    if (!err && boot__is_multiboot(&j))
+        err = boot__mb_info(&j);
     if (err)
         return err;
     if (desc->machine.reset_port)
@@ -1820,13 +2403,13 @@ static int boot__x86_linux(const struct boot_desc *desc, struct boot_result *out
     boot__place_all(&j);
     if (j.img.format == BOOT_PVH)
         boot__pvh_info(&j);
-    else
+    else if (!boot__is_multiboot(&j))
         boot__zero_page(&j);
     boot__regs_linux(&j, &out->regs);
     out->format = j.img.format;
     out->kernel_gpa = j.img.start;
     out->kernel_end = j.img.end;
-    out->initrd_gpa = j.initrd_gpa;
+    out->initrd_gpa = boot__is_multiboot(&j) && desc->initrd.len ? j.module_gpa[0] : j.initrd_gpa;
     out->rsdp = j.rsdp;
     vmm_say(desc->log, VMM_LOG_DEBUG, "%s: in 0x%llx-0x%llx, entered at 0x%llx, initrd at 0x%llx",
             j.name, (unsigned long long)j.img.start, (unsigned long long)j.img.end,
@@ -2013,6 +2596,7 @@ static int boot__firmware_acpi(const struct boot_machine *m, struct boot_firmwar
     boot__order_place(&loader, BOOT__TABLES_FILE, 64, 1);
     boot__order_place(&loader, BOOT__RSDP_FILE, 16, 2);
     boot__rsdp(&rsdp, boot__acpi(&tables, m));
+    boot__order_pointer(&loader, BOOT__RSDP_FILE, 16, 4);
     boot__order_pointer(&loader, BOOT__RSDP_FILE, 24, 8);
     boot__order_sum(&loader, BOOT__RSDP_FILE, 0, 20, 8);
     boot__order_sum(&loader, BOOT__RSDP_FILE, 0, 36, 32);

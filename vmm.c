@@ -85,6 +85,7 @@ enum trace { TRACE_IO = 1, TRACE_IRQ = 2, TRACE_EXIT = 4 };
 
 #define DISKS_MAX       12
 #define NETS_MAX        4
+#define MODULES_MAX     (BOOT_MODULES_MAX - 1) /* and an initrd */
 #define PORTS_MAX       30
 #if defined(__x86_64__)
 #define UARTS_MAX 4
@@ -123,6 +124,10 @@ struct config {
     unsigned mode;
     uint64_t mem; /* bytes */
     unsigned ncpus;
+    struct module_config {
+        const char *path, *cmdline; /* cmdline NULL: the path */
+    } module[MODULES_MAX];
+    unsigned nmodules;
     struct disk_config {
         const char *path, *serial; /* serial NULL: vda and so on */
         bool ro, direct;           /* direct: cache=none */
@@ -324,9 +329,14 @@ static int set_kernel(struct config *c, const char *name, const char *value)
             c->kernel_entry = BOOT_ENTRY_PVH;
         else if (strcmp(kv.val, "64") == 0)
             c->kernel_entry = BOOT_ENTRY_64;
+        else if (strcmp(kv.val, "multiboot") == 0)
+            c->kernel_entry = BOOT_ENTRY_MULTIBOOT;
+        else if (strcmp(kv.val, "multiboot1") == 0)
+            c->kernel_entry = BOOT_ENTRY_MULTIBOOT1;
         else
-            err =
-                vmm_err(&c->log, -EINVAL, "--kernel: entry=%s is unknown: give 64 or pvh", kv.val);
+            err = vmm_err(&c->log, -EINVAL,
+                          "--kernel: entry=%s is unknown: give 64, pvh, multiboot or multiboot1",
+                          kv.val);
     }
     return err;
 }
@@ -375,6 +385,30 @@ static int set_cpu(struct config *c, const char *name, const char *value)
         c->features_want &= ~bits[i];
     }
     return 0;
+}
+
+static int set_module(struct config *c, const char *name, const char *value)
+{
+    static const char *const keys[] = {"path", "cmdline", NULL};
+    struct kv kv = {.rest = value, .keys = keys};
+    struct module_config m = {0};
+    int err = 0;
+
+    while (!err && kv_next(c, &kv))
+        if (kv.key && strcmp(kv.key, "cmdline") == 0)
+            m.cmdline = kv.val;
+        else if (kv.key || kv.index == 1)
+            m.path = kv.val;
+        else
+            err = bad_segment(c, name, &kv);
+    if (!err && (!m.path || !*m.path))
+        err = vmm_err(&c->log, -EINVAL, "--%s: the file's name is empty: give FILE", name);
+    if (!err && c->nmodules == MODULES_MAX)
+        err =
+            vmm_err(&c->log, -EINVAL, "--%s: more than %d modules: give fewer", name, MODULES_MAX);
+    if (!err)
+        c->module[c->nmodules++] = m;
+    return err;
 }
 
 static int set_cmdline(struct config *c, const char *name, const char *value)
@@ -953,10 +987,11 @@ static int set_vfio(struct config *c, const char *name, const char *value)
 #if defined(__x86_64__)
 static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb", "uart"};
 #define FOREIGN "arm64"
-#define KERNEL  "FILE[,entry=64|pvh]"
-#define KERNELS "bzImage or ELF vmlinux (64-bit or PVH entry)"
+#define KERNEL  "FILE[,entry=64|pvh|multiboot]"
+#define KERNELS "bzImage, ELF vmlinux (64-bit or PVH entry), or a multiboot kernel"
 #else
-static const char *const foreign_options[] = {"bios", "guest", "irqchip", "mode", "no-acpi"};
+static const char *const foreign_options[] = {"bios", "guest",  "irqchip",
+                                              "mode", "module", "no-acpi"};
 #define FOREIGN "x86"
 #define KERNEL  "FILE"
 #define KERNELS "Image, as it is or packed (gzip, zstd, EFI zboot), or ELF"
@@ -967,6 +1002,8 @@ static const char *const foreign_options[] = {"bios", "guest", "irqchip", "mode"
 static const struct option_def option_table[] = {
     {"kernel", 'k', ARG_ONE, KERNEL, KERNELS, set_kernel},
     {"initrd", 'i', ARG_ONE, "FILE", "initial RAM disk", set_text},
+    {"module", 0, ARG_ONE, "FILE[,cmdline=TEXT]", "a file for a multiboot kernel; repeatable",
+     set_module},
     {"cmdline", 0, ARG_ONE, "TEXT", "kernel command line, in place of the default", set_cmdline},
     {"append", 0, ARG_ONE, "TEXT", "add to the kernel command line; repeatable", set_append},
     {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
@@ -1237,6 +1274,8 @@ static int config_check(struct config *c)
     if (c->bios && c->transport == TRANSPORT_MMIO)
         return vmm_err(&c->log, -EINVAL,
                        "--bios needs PCI, by which firmware finds disks: leave out --transport");
+    if (!c->kernel && c->nmodules)
+        return vmm_err(&c->log, -EINVAL, "--module belongs to --kernel: leave it out");
     if (c->binary && !c->have_entry)
         return vmm_err(&c->log, -EINVAL,
                        "--binary needs an address to start at: give --entry ADDR");
@@ -4421,7 +4460,7 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 
 struct images {
     const struct vmm_mem *mem;
-    struct host_file kernel, initrd, dtb;
+    struct host_file kernel, initrd, dtb, module[MODULES_MAX];
 };
 
 /* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
@@ -4429,11 +4468,13 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
                     uint64_t len)
 {
     struct images *im = ctx;
+    const struct host_file *from = file->data == im->kernel.data ? &im->kernel : &im->initrd;
     void *at = vmm_at(im->mem, gpa, len);
 
-    return at ? host_ram_file(at, file->data == im->kernel.data ? &im->kernel : &im->initrd, off,
-                              len)
-              : -EFAULT;
+    for (unsigned i = 0; i < MODULES_MAX; i++)
+        if (im->module[i].data == file->data)
+            from = &im->module[i];
+    return at ? host_ram_file(at, from, off, len) : -EFAULT;
 }
 
 /* The default command line names the console; --append adds, and without ACPI the kernel is told
@@ -4483,9 +4524,15 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
         .ctx = im,
         .log = vm->log,
     };
+    struct boot_module module[MODULES_MAX];
     struct boot_result result;
     int err;
 
+    for (unsigned i = 0; i < c->nmodules; i++)
+        module[i] = (struct boot_module){boot_file(&im->module[i], c->module[i].path),
+                                         c->module[i].cmdline};
+    desc.modules = module;
+    desc.nmodules = c->nmodules;
     machine_describe(vm, &desc.machine, dev);
     err = machine_boot_linux(vm, &desc, &result);
     if (err)
@@ -4509,9 +4556,13 @@ static int load_kernel(struct vm *vm)
         err = host_file_open(&im.initrd, "initrd", c->initrd, vm->log);
     if (!err && c->dtb)
         err = host_file_open(&im.dtb, "device tree", c->dtb, vm->log);
+    for (unsigned i = 0; i < c->nmodules && !err; i++)
+        err = host_file_open(&im.module[i], "module", c->module[i].path, vm->log);
     if (!err)
         err = load_images(vm, &im, cmdline);
     free(cmdline);
+    for (unsigned i = 0; i < c->nmodules; i++)
+        host_file_close(&im.module[i]);
     host_file_close(&im.dtb);
     host_file_close(&im.initrd);
     host_file_close(&im.kernel);

@@ -67,7 +67,7 @@ static void fuzz_linux(const uint8_t *pick, struct boot_file file)
     d.machine.power_gsi = pick[0] >> 5 & 1;
     d.machine.pm_port = pick[0] >> 6 & 1 ? 0x600 : 0;
     d.machine.reset_port = d.machine.sleep_port = pick[0] >> 5 & 2;
-    d.entry = (enum boot_entry)(pick[1] % 3);
+    d.entry = (enum boot_entry)(pick[1] % 5);
     d.map = pick[1] & 8 ? map : NULL;
     d.ctx = pick[1] & 16 ? &mem : NULL;
     d.load_addr = pick[1] & 32 ? (uint64_t)pick[2] << (pick[3] & 63) : 0;
@@ -81,7 +81,8 @@ static void fuzz_linux(const uint8_t *pick, struct boot_file file)
         return;
     rd = at.initrd_gpa;
     must(vmm_at(&mem, at.kernel_gpa, at.kernel_end - at.kernel_gpa));
-    must(vmm_at(&mem, at.regs.rip, 1) && at.kernel_gpa >= BOOT_HIGH);
+    must(vmm_at(&mem, at.regs.rip, 1) &&
+         (at.kernel_gpa >= BOOT_HIGH || at.format >= BOOT_MULTIBOOT));
     must(!rd == !d.initrd.len);
     must(!rd || (vmm_at(&mem, rd, d.initrd.len) && rd >= BOOT_HIGH));
     must(!rd || rd >= at.kernel_end || rd + d.initrd.len <= at.kernel_gpa);

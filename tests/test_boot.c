@@ -626,6 +626,8 @@ static const uint8_t *table(uint64_t gpa, const char *sig)
 static const uint8_t *xsdt_entry(uint64_t rsdp, unsigned i, const char *sig)
 {
     CHECK(rsdp % 16 == 0 && sums_up(ram + rsdp, 20) && sums_up(ram + rsdp, 36));
+    CHECK_EQ(vmm_get32(table(vmm_get32(ram + rsdp + 16), "RSDT") + 36 + 4 * i),
+             vmm_get64(table(vmm_get64(ram + rsdp + 24), "XSDT") + 36 + 8 * i));
     return table(vmm_get64(table(vmm_get64(ram + rsdp + 24), "XSDT") + 36 + 8 * i), sig);
 }
 
@@ -1005,6 +1007,371 @@ static void test_bad_devices(void)
     }
 }
 
+/* >>multiboot */
+
+/* A header of version 1 at `at`, with the fields of flag bit 16 when addr is given. */
+static void put_mb1(unsigned at, uint32_t flags, const uint32_t *addr)
+{
+    vmm_put32(file + at, 0x1badb002);
+    vmm_put32(file + at + 4, flags);
+    vmm_put32(file + at + 8, 0u - 0x1badb002 - flags);
+    for (unsigned i = 0; addr && i < 5; i++) /* header, load, load end, bss end, entry */
+        vmm_put32(file + at + 12 + 4 * i, addr[i]);
+}
+
+/* A header of version 2: tags of type, flags, and up to four words. */
+struct tag {
+    uint16_t type, flags;
+    uint32_t size, word[4];
+};
+
+static void put_mb2(unsigned at, const struct tag *tags, unsigned n)
+{
+    unsigned len = 16;
+
+    for (unsigned i = 0; i < n; i++) {
+        vmm_put16(file + at + len, tags[i].type);
+        vmm_put16(file + at + len + 2, tags[i].flags);
+        vmm_put32(file + at + len + 4, tags[i].size);
+        memcpy(file + at + len + 8, tags[i].word, 16);
+        len += (tags[i].size + 7) & ~7u;
+    }
+    vmm_put32(file + at, 0xe85250d6);
+    vmm_put32(file + at + 4, 0);
+    vmm_put32(file + at + 8, len);
+    vmm_put32(file + at + 12, 0u - 0xe85250d6 - len);
+}
+
+/* An ELF file of either class: one segment, physically at 1 MiB, virtually at 3 GiB; no notes. */
+static uint64_t make_mb_elf(bool wide)
+{
+    uint64_t len = make_vmlinux();
+
+    put_ph(0, (struct ph){1, 0x1000, 0xc0100000, 0x100000, 0x2800, 0x5000});
+    put_ph(1, (struct ph){0});
+    put_ph(2, (struct ph){0});
+    vmm_put64(file + 24, 0xc0100040);
+    if (wide)
+        return len;
+    memset(file + 16, 0, 48);
+    file[4] = 1;
+    vmm_put16(file + 16, 2);
+    vmm_put16(file + 18, 3);
+    vmm_put32(file + 24, 0xc0100040);
+    vmm_put32(file + 28, 0x80);
+    vmm_put16(file + 42, 32);
+    vmm_put16(file + 44, 1);
+    for (unsigned i = 0; i < 6; i++)
+        vmm_put32(file + 0x80 + 4 * i,
+                  (const uint32_t[]){1, 0x1000, 0xc0100000, 0x100000, 0x2800, 0x5000}[i]);
+    return len;
+}
+
+/* Flat: text with a header at 0x20, loaded at 1 MiB. */
+static uint64_t make_mb_flat(void)
+{
+    static const uint32_t addr[] = {0x100020, 0x100000, 0, 0x108000, 0x100100};
+
+    make_vmlinux();
+    memset(file, 0x90, 64);
+    put_mb1(0x20, 0x10003, addr);
+    return 0x6123;
+}
+
+static void test_multiboot_shapes(void)
+{
+    static const uint32_t aout[] = {0x101004, 0x101000, 0x103000, 0x104000, 0x101010};
+    static const uint32_t low[] = {0x9020, 0x9000, 0xa000, 0, 0x9100};
+    static const struct {
+        const char *what;
+        int shape; /* 0: flat, 1: ELF32, 2: ELF64, 3: a.out kludge in an ELF64 file, 4: flat, low */
+        unsigned version;
+        enum boot_entry entry;
+        uint64_t start, end, rip;
+    } rows[] = {
+        {"flat", 0, 1, BOOT_ENTRY_AUTO, 0x100000, 0x108000, 0x100100},
+        {"ELF32", 1, 1, BOOT_ENTRY_AUTO, 0x100000, 0x105000, 0x100040},
+        {"ELF64", 2, 1, BOOT_ENTRY_AUTO, 0x100000, 0x105000, 0x100040},
+        {"kludge", 3, 1, BOOT_ENTRY_AUTO, 0x101000, 0x104000, 0x101010},
+        {"flat, low", 4, 1, BOOT_ENTRY_AUTO, 0x9000, 0xa000, 0x9100},
+        {"ELF32, 2", 1, 2, BOOT_ENTRY_AUTO, 0x100000, 0x105000, 0x100040},
+        {"ELF64, 2", 2, 2, BOOT_ENTRY_MULTIBOOT, 0x100000, 0x105000, 0x100040},
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bool flat = rows[i].shape == 0 || rows[i].shape == 4;
+        uint64_t len = flat ? make_mb_flat() : make_mb_elf(rows[i].shape >= 2);
+        uint64_t off = flat ? 0 : 0x1000; /* of what is at rows[i].start */
+        struct vmm_mem mem = one_range(RAM);
+        struct boot_desc d;
+        struct boot_result out;
+
+        if (rows[i].version == 2)
+            put_mb2(0x800, (const struct tag[]){{6, 0, 8, {0}}, {0, 0, 8, {0}}}, 2);
+        else if (rows[i].shape == 3)
+            put_mb1(0x1004, 0x10000, aout);
+        else if (rows[i].shape == 4)
+            put_mb1(0x20, 0x10000, low);
+        else if (rows[i].shape)
+            put_mb1(0x400, 3, NULL);
+        memset(ram, 0, RAM);
+        d = desc_of(&mem, len);
+        d.entry = rows[i].entry;
+        if (!CHECK_EQ(boot_linux(&d, &out), 0)) {
+            fprintf(stderr, "  %s: %s\n", rows[i].what, said);
+            continue;
+        }
+        CHECK_EQ(out.format, rows[i].version == 2 ? BOOT_MULTIBOOT2 : BOOT_MULTIBOOT);
+        CHECK_EQ(out.kernel_gpa, rows[i].start);
+        CHECK_EQ(out.kernel_end, rows[i].end);
+        CHECK_EQ(out.regs.rip, rows[i].rip);
+        CHECK_EQ(out.regs.gpr[VMM_RAX], rows[i].version == 2 ? 0x36d76289 : 0x2badb002);
+        CHECK_EQ(out.regs.gpr[VMM_RBX], BOOT_MULTIBOOT_INFO);
+        CHECK(out.regs.cr0 == 0x31 && out.regs.cs.attr == 0xc09b && out.regs.rflags == 2);
+        CHECK_EQ(vmm_get64(ram + out.regs.gdt.base + 0x10), 0x00cf9b000000ffff);
+        CHECK(!memcmp(ram + rows[i].start, file + off, 0x1000));
+    }
+}
+
+static void test_multiboot_refused(void)
+{
+    static const struct {
+        const char *what;
+        uint32_t flags;
+        uint32_t addr[5];
+        int err;
+        const char *words;
+    } rows[] = {
+        {"unknown flag", 8, {0}, -ENOEXEC, "does not know"},
+        {"no addresses", 3, {0}, -ENOEXEC, "not ELF"},
+        {"header before the load address",
+         0x10003,
+         {0x100020, 0x100030, 0, 0, 0x100100},
+         -ENOEXEC,
+         "make no sense"},
+        {"from before the file",
+         0x10003,
+         {0x100020, 0x100000 - 1, 0, 0, 0x100100},
+         -ENOEXEC,
+         "make no sense"},
+        {"end before the load address",
+         0x10003,
+         {0x100020, 0x100000, 0xfffff, 0, 0x100100},
+         -ENOEXEC,
+         "make no sense"},
+        {"beyond the file",
+         0x10003,
+         {0x100020, 0x100000, 0x106124, 0, 0x100100},
+         -ENOEXEC,
+         "truncated"},
+        {"in page 0", 0x10003, {0x520, 0x500, 0, 0, 0x500}, -ENOEXEC, "page 0"},
+        {"over the information", 0x10003, {0x7f020, 0x7f000, 0, 0, 0x7f000}, -ENOEXEC, "512 KiB"},
+        {"entry outside",
+         0x10003,
+         {0x100020, 0x100000, 0, 0, 0x200000},
+         -ENOEXEC,
+         "outside of the kernel"},
+        {"too large",
+         0x10003,
+         {0x100020, 0x100000, 0, 0xffffffff, 0x100100},
+         -ENOMEM,
+         "there are 64"},
+    };
+    static const struct {
+        struct tag tag;
+        const char *words; /* NULL: fine */
+    } tags[] = {
+        {{5, 0, 20, {640, 480, 32}}, "frame buffer"},
+        {{5, 1, 20, {640, 480, 32}}, NULL},
+        {{4, 0, 12, {1}}, "text screen"},
+        {{4, 0, 12, {2}}, NULL},
+        {{1, 0, 16, {4, 6}}, NULL},
+        {{1, 0, 16, {4, 99}}, "does not know"},
+        {{1, 1, 16, {4, 99}}, NULL},
+        {{7, 0, 8, {0}}, NULL},
+        {{77, 0, 8, {0}}, "does not know"},
+        {{77, 1, 8, {0}}, NULL},
+        {{3, 0, 12, {0x100044}}, NULL},
+        {{3, 0, 12, {0x300000}}, "outside of the kernel"},
+        {{9, 1, 7, {0}}, "a tag makes no sense"},
+        {{9, 1, 0x100, {0}}, "a tag makes no sense"},
+        {{10, 0, 24, {0, 0x200000, 3, 0}}, "alignment"},
+        {{10, 0, 24, {0x2000000, 0x2001000, 4096, 0}}, "where it may be"},
+    };
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_result out;
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t len = make_mb_flat();
+        struct boot_desc d = desc_of(&mem, len);
+        put_mb1(0x20, rows[i].flags, rows[i].addr);
+        check_refused(boot_linux(&d, &out), rows[i].err, rows[i].words, rows[i].what);
+    }
+    for (unsigned i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        uint64_t len = make_mb_elf(true);
+        struct boot_desc d = desc_of(&mem, len);
+        int err;
+        put_mb2(0x800, &tags[i].tag, 1);
+        if (tags[i].tag.size == 0x100) { /* it is longer than the header */
+            put_mb2(0x800, (const struct tag[]){{6, 0, 8, {0}}}, 1);
+            vmm_put32(file + 0x814, 0x100);
+        }
+        err = boot_linux(&d, &out);
+        if (tags[i].words)
+            check_refused(err, strstr(tags[i].words, "where") ? -ENOMEM : -ENOEXEC, tags[i].words,
+                          tags[i].words);
+        else
+            CHECK_EQ(err, 0);
+    }
+}
+
+/* Where headers are looked for, and who is asked first. */
+static void test_multiboot_found(void)
+{
+    static const struct {
+        unsigned at, version;
+        bool note;
+        enum boot_entry entry;
+        int format; /* or an error */
+    } rows[] = {
+        {8180, 1, false, BOOT_ENTRY_AUTO, BOOT_MULTIBOOT},
+        {8184, 1, false, BOOT_ENTRY_AUTO, -ENOEXEC},  /* not all of it */
+        {0x402, 1, false, BOOT_ENTRY_AUTO, -ENOEXEC}, /* not aligned */
+        {0x5ff8, 2, false, BOOT_ENTRY_AUTO, BOOT_MULTIBOOT2},
+        {0x804, 2, false, BOOT_ENTRY_AUTO, -ENOEXEC},
+        {0x400, 1, true, BOOT_ENTRY_AUTO, BOOT_PVH},
+        {0x400, 1, true, BOOT_ENTRY_MULTIBOOT, BOOT_MULTIBOOT},
+        {0x400, 1, true, BOOT_ENTRY_MULTIBOOT1, BOOT_MULTIBOOT},
+        {0x800, 2, true, BOOT_ENTRY_MULTIBOOT1, -EINVAL},
+        {0x400, 1, true, BOOT_ENTRY_64, -EINVAL},
+    };
+    struct vmm_mem mem = one_range(RAM);
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t len = make_mb_elf(true);
+        struct boot_desc d = desc_of(&mem, len);
+        struct boot_result out = {0};
+        int err;
+
+        if (rows[i].note) {
+            put_ph(1, (struct ph){4, 0x200, 0, 0, 64, 64});
+        }
+        if (rows[i].version == 2)
+            put_mb2(rows[i].at, (const struct tag[]){{0, 0, 8, {0}}}, 1);
+        else
+            put_mb1(rows[i].at, 3, NULL);
+        d.entry = rows[i].entry;
+        err = boot_linux(&d, &out);
+        if (!CHECK_EQ(err ? err : (int)out.format, rows[i].format))
+            fprintf(stderr, "  row %u: %s\n", i, said);
+    }
+}
+
+static const uint8_t *mb2_tag(uint32_t type, unsigned nth)
+{
+    const uint8_t *info = ram + BOOT_MULTIBOOT_INFO;
+
+    for (uint32_t at = 8; at < vmm_get32(info); at += (vmm_get32(info + at + 4) + 7) & ~7u) {
+        if (vmm_get32(info + at) == type && !nth--)
+            return info + at;
+        if (!vmm_get32(info + at))
+            break;
+    }
+    return NULL;
+}
+
+static const uint8_t module_bytes[5000] = "one", more_bytes[100] = "two";
+
+static struct boot_desc desc_with_modules(const struct vmm_mem *mem, uint64_t len)
+{
+    static const struct boot_module modules[] = {
+        {{more_bytes, sizeof more_bytes, "more"}, "args of more"}};
+    struct boot_desc d = desc_of(mem, len);
+
+    memset(ram, 0, RAM);
+    d.initrd = (struct boot_file){module_bytes, sizeof module_bytes, "initrd.img"};
+    d.modules = modules;
+    d.nmodules = 1;
+    return d;
+}
+
+static void test_multiboot_info(void)
+{
+    struct vmm_mem mem = one_range(RAM);
+    struct boot_desc d = desc_with_modules(&mem, make_mb_flat());
+    const uint8_t *info = ram + BOOT_MULTIBOOT_INFO, *mods;
+    struct boot_result out;
+
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    CHECK_EQ(vmm_get32(info), 0x24d);
+    CHECK_EQ(vmm_get32(info + 4), 639);
+    CHECK_EQ(vmm_get32(info + 8), (RAM >> 10) - 1024);
+    CHECK(!strcmp((const char *)ram + vmm_get32(info + 16), "console=ttyS0"));
+    CHECK_EQ(vmm_get32(info + 20), 2);
+    mods = ram + vmm_get32(info + 24);
+    CHECK_EQ(vmm_get32(mods), 0x108000);
+    CHECK_EQ(vmm_get32(mods + 4), 0x108000 + 5000);
+    CHECK_EQ(vmm_get32(mods + 16), 0x10a000);
+    CHECK(!memcmp(ram + 0x108000, "one", 4) && !memcmp(ram + 0x10a000, "two", 4));
+    CHECK(!strcmp((const char *)ram + vmm_get32(mods + 8), "initrd.img"));
+    CHECK(!strcmp((const char *)ram + vmm_get32(mods + 24), "args of more"));
+    CHECK_EQ(vmm_get32(info + 44), 4 * 24);
+    CHECK_EQ(vmm_get32(ram + vmm_get32(info + 48)), 20);
+    CHECK_EQ(vmm_get64(ram + vmm_get32(info + 48) + 3 * 24 + 4), 0x100000);
+    CHECK_EQ(vmm_get64(ram + vmm_get32(info + 48) + 3 * 24 + 12), RAM - 0x100000);
+    CHECK(!strcmp((const char *)ram + vmm_get32(info + 64), "vmm"));
+    CHECK_EQ(out.initrd_gpa, 0x108000);
+    mem = one_range(0x109000); /* the second has no room */
+    d = desc_with_modules(&mem, make_mb_flat());
+    check_refused(boot_linux(&d, &out), -ENOMEM, "more --mem", "little RAM");
+    mem = one_range(RAM);
+    d = desc_with_modules(&mem, make_bzimage());
+    check_refused(boot_linux(&d, &out), -EINVAL, "no multiboot kernel", "modules for Linux");
+}
+
+static void test_multiboot2_info(void)
+{
+    static const struct {
+        uint32_t min, max, align, preference, at;
+    } rows[] = {{0, 0xffffffff, 4096, 0, 0x100000}, /* where it was linked */
+                {0x180000, 0xffffffff, 0x200000, 1, 0x200000},
+                {0, 0x2ffffff, 0x100000, 2, 0x2f00000},
+                {0x800000, 0x900000, 4096, 0, 0x800000}};
+    struct vmm_mem mem = one_range(RAM);
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t len = make_mb_elf(false);
+        struct boot_desc d = desc_with_modules(&mem, len);
+        struct boot_result out = {0};
+        const uint8_t *t;
+
+        put_mb2(0x800,
+                (const struct tag[]){
+                    {10, 0, 24, {rows[i].min, rows[i].max, rows[i].align, rows[i].preference}},
+                    {0, 0, 8, {0}}},
+                2);
+        CHECK_EQ(boot_linux(&d, &out), 0);
+        CHECK_EQ(out.kernel_gpa, rows[i].at);
+        CHECK_EQ(out.regs.rip, rows[i].at + 0x40);
+        CHECK(!memcmp(ram + rows[i].at, file + 0x1000, 0x2800));
+        if (CHECK((t = mb2_tag(21, 0))))
+            CHECK_EQ(vmm_get32(t + 8), rows[i].at);
+        if (CHECK((t = mb2_tag(1, 0))))
+            CHECK(!strcmp((const char *)t + 8, "console=ttyS0"));
+        if (CHECK((t = mb2_tag(3, 1))))
+            CHECK(!strcmp((const char *)t + 16, "args of more") &&
+                  !memcmp(ram + vmm_get32(t + 8), "two", 4));
+        if (CHECK((t = mb2_tag(4, 0))))
+            CHECK(vmm_get32(t + 8) == 639 && vmm_get32(t + 12) == (RAM >> 10) - 1024);
+        if (CHECK((t = mb2_tag(6, 0))))
+            CHECK(vmm_get32(t + 4) == 16 + 4 * 24 && vmm_get32(t + 8) == 24 &&
+                  vmm_get64(t + 16 + 3 * 24) == 0x100000);
+        if (CHECK((t = mb2_tag(15, 0))))
+            CHECK(!memcmp(t + 8, ram + out.rsdp, 36));
+        CHECK(mb2_tag(14, 0) && mb2_tag(0, 0) && !mb2_tag(8, 0));
+    }
+}
+
 static void test_linux_regs(void)
 {
     struct vmm_mem mem = one_range(RAM);
@@ -1129,6 +1496,11 @@ int main(int argc, char **argv)
     test_frugal();
     test_zero_page();
     test_pvh_info();
+    test_multiboot_shapes();
+    test_multiboot_refused();
+    test_multiboot_found();
+    test_multiboot_info();
+    test_multiboot2_info();
     test_linux_regs();
     test_cpu_tables();
     test_fadt();

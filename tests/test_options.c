@@ -345,7 +345,7 @@ static void test_bad(void)
         {"-k|k|--disk|d,iops=1K", "disk iops: '1K' is not a number"},
         {"-k|k|--disk|d,iops=0", "disk iops: 0 is out of range"},
         {"--kernel|k,foo", "does not know 'foo'"},
-        {"--kernel|k,entry=7", "give 64 or pvh"},
+        {"--kernel|k,entry=7", "give 64, pvh, multiboot"},
         {"-k|k|--serial|tty", "unix:PATH"},
         {"-k|k|--gdb|unix:", "is not a number"},
         {"-k|k|--gdb|65536", "1 to 65535"},
