@@ -302,7 +302,7 @@ struct boot_firmware_files {
 };
 
 #ifndef BOOT_NO_X86
-VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
+VMM_DEF int boot_firmware_make(const struct boot_machine *m, struct boot_firmware_files *f,
                                 const struct vmm_log *log);
 #endif
 
@@ -2608,7 +2608,7 @@ static int boot__firmware_acpi(const struct boot_machine *m, struct boot_firmwar
     return 0;
 }
 
-VMM_DEF int boot_firmware_files(const struct boot_machine *m, struct boot_firmware_files *f,
+VMM_DEF int boot_firmware_make(const struct boot_machine *m, struct boot_firmware_files *f,
                                 const struct vmm_log *log)
 {
     struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820, NULL};

@@ -3614,7 +3614,7 @@ static int plug_fwcfg(struct vm *vm)
     if (!f)
         return vmm_err(vm->log, -ENOMEM, "out of memory");
     machine_describe(vm, &machine, dev);
-    err = boot_firmware_files(&machine, &f->files, vm->log);
+    err = boot_firmware_make(&machine, &f->files, vm->log);
     f->ncpus = (uint16_t)vm->cfg->ncpus;
     f->mmio64 = machine.pci.mmio64;
     vm->fwcfg = (struct pc_fwcfg){.item = f->item, .mem = &vm->mem};

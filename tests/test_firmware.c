@@ -93,7 +93,7 @@ static void test_e820(void)
 
     vmm_mem_add(&mem, 0, sizeof low, low);
     vmm_mem_add(&mem, 1ull << 32, sizeof high, high);
-    CHECK_EQ(boot_firmware_files(&m, &f, &loud), 0);
+    CHECK_EQ(boot_firmware_make(&m, &f, &loud), 0);
     CHECK_EQ(f.e820_len, 80);
     for (unsigned i = 0; i < 4; i++) {
         CHECK_EQ(vmm_get64(f.e820 + 20 * i), want[i].gpa);
@@ -102,7 +102,7 @@ static void test_e820(void)
     }
     said.n = 0;
     m.ncpus = 0;
-    CHECK_EQ(boot_firmware_files(&m, &f, &loud), -EINVAL);
+    CHECK_EQ(boot_firmware_make(&m, &f, &loud), -EINVAL);
     CHECK_EQ(said.n, 1);
 }
 
@@ -181,7 +181,7 @@ static void test_acpi(void)
     vmm_mem_add(&mem, 0, sizeof low, low);
     for (unsigned pm = 0; pm < 2; pm++) {
         m.pm_port = pm ? 0x600 : 0;
-        CHECK_EQ(boot_firmware_files(&m, &f, &loud), 0);
+        CHECK_EQ(boot_firmware_make(&m, &f, &loud), 0);
         CHECK(f.loader_len && f.loader_len % 128 == 0 && f.loader_len <= sizeof f.loader);
         for (uint32_t at = 0; at < f.loader_len; at += 128)
             obey(&f, f.loader + at);
@@ -198,12 +198,12 @@ static void test_acpi(void)
             CHECK_EQ(vmm_get32(t + 36), 0);
     }
     m.no_acpi = true;
-    CHECK_EQ(boot_firmware_files(&m, &f, &loud), 0);
+    CHECK_EQ(boot_firmware_make(&m, &f, &loud), 0);
     CHECK(!f.loader_len && !f.tables_len && !f.rsdp_len && f.e820_len);
     said.n = 0;
     m.no_acpi = false;
     m.ncpus = 100000;
-    CHECK_EQ(boot_firmware_files(&m, &f, &loud), -EINVAL);
+    CHECK_EQ(boot_firmware_make(&m, &f, &loud), -EINVAL);
     CHECK(said.n == 1 && strstr(said.text[0], "100000 CPUs"));
 }
 
