@@ -87,16 +87,17 @@ kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 
 first_kernel() { kernels "$1" | head -n 1; }
 
 # gdb_on COMMAND...: what gdb says to these about the guest that start started with --gdb unix:$T/s, in file $T/gdb.
-# `make deps` brings a gdb without Python, which needs no more than its libraries.
-PATH=$PWD/build/gdb:$PATH
+# With $ctrl_c it gets SIGINT after so many seconds. `make deps` brings a gdb without Python, which needs no more than its
+# libraries.
+PATH=$PWD/build/gdb:$PATH ctrl_c=
 gdb_on() {
     for command; do
         set -- "$@" -ex "$command"
         shift
     done
     until [ -S "$T/s" ] || ! kill -0 "$pid"; do sleep 0.1; done
-    gdb -nx -batch -ex 'set confirm off' -ex 'set pagination off' -ex 'set remotetimeout 60' -ex "target remote $T/s" \
-        "$@" >"$T/gdb" 2>&1 </dev/null || :
+    ${ctrl_c:+timeout -s INT $ctrl_c} gdb -nx -batch -ex 'set confirm off' -ex 'set pagination off' \
+        -ex 'set remotetimeout 60' -ex "target remote $T/s" "$@" >"$T/gdb" 2>&1 </dev/null || :
 }
 said() { # NAME PATTERN: gdb did
     if grep -Eq -e "$2" "$T/gdb"; then

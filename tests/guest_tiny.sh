@@ -194,6 +194,19 @@ else
     stop
     check "gdb: a triple fault ends the guest" 5
 
+    start $(options hang64) --timeout 60 --cpus 2 --gdb "unix:$T/s,nowait"
+    await '^hanging'
+    ctrl_c=2
+    gdb_on 'continue' 'x/i $pc' 'detach'
+    ctrl_c=
+    said "gdb: Ctrl-C" 'received signal SIGINT'
+    said "gdb: where a busy guest was" '^=> 0x1015:.jmp +0x1015'
+    gdb_on 'print/x $pc' 'detach'
+    said "gdb: comes and goes" 'detached'
+    kill "$pid"
+    stop
+    check "gdb: SIGTERM after it has gone" 143
+
     for chips in kernel user; do
         start $(options halt64) --gdb "unix:$T/s,nowait" --cpus 2 --irqchip $chips --timeout 20
         sleep 0.3
