@@ -1,9 +1,10 @@
 #!/bin/sh
-# bench.sh [start|boot|memory|size|disk|net|vfio]...     the figures that vmm answers for; all of them without an argument
+# bench.sh [start|boot|irqchip|memory|size|disk|net|vfio]...     the figures that vmm answers for; all of them without an argument
 # Each line: what, vmm's value, the peer's value, their ratio, the limit. Every peer is measured in the same run.
 #   start   from exec to the first instruction of the guest, against bench_floor.c, on this host's /dev/kvm
 #   boot    a stock kernel from exec to exit, against QEMU, in the lab, where instructions are the clock (repeatable
 #           within half a percent on any host, but blind to what a VM exit costs: hence their number)
+#   irqchip the same boot with vmm's own interrupt controllers and timers, against KVM's, in the lab
 #   memory  of vmm itself while a guest of 128 MiB is idle, against QEMU, in the lab
 #   size    of the binary and of the sources
 #   disk    virtio-blk on a file in memory, against QEMU with threads and with io_uring, whichever is faster, in the lab
@@ -104,6 +105,13 @@ inside_one() {
     shift
     echo "$name $(./bench_time exit "$@" 2>err) $(./bench_time kvm "$@" 2>>err)"
     grep -q 'initramfs is up' err || sed 's/^/# /' err
+}
+# The first boot is not counted: it brings the files into the page cache.
+inside_irqchip() {
+    for chips in kernel kernel split user; do
+        inside_one "$chips" ./vmm --irqchip $chips --mem 256M --kernel vmlinuz --initrd one-line.cpio \
+            --cmdline 'console=ttyS0 quiet panic=-1'
+    done | sed 1d
 }
 inside_start() { ./bench_time first 20 ./bench_floor -- ./vmm --binary byte.bin --entry 0x1000 --mem 512M; }
 
@@ -229,6 +237,19 @@ bench_boot() {
     done
 }
 
+bench_irqchip() {
+    heading 'Interrupt controllers: the boot with --irqchip split and user, against kernel, virtual seconds' irqchip
+    lab irqchip >$b/irqchip
+    grep '^#' $b/irqchip || :
+    value() { grep "^$1" $b/irqchip | field "$2"; }
+    for chips in split user; do
+        line "$chips" "$(per "$(value $chips wall)" 1e9 3)" "$(per "$(value kernel wall)" 1e9 3)" 1.25x s
+        for what in exits io_exits mmio_exits; do
+            line "$chips, KVM $what" "$(value $chips $what)" "$(value kernel $what)" - ''
+        done
+    done
+}
+
 # load_figure FILE VMM LOAD KEY: for one request, or 64 KiB of a stream; ns, given in us, against the clock, all else counted
 load_figure() {
     [ "$4" = ns ] && how=time || how=count
@@ -307,7 +328,7 @@ inside) "inside_$1" ;;
 *)
     [ -x vmm ] || { echo 'bench: no ./vmm, run make' >&2; exit 1; }
     build
-    for what in ${*:-start boot memory size disk net vfio}; do
+    for what in ${*:-start boot irqchip memory size disk net vfio}; do
         "bench_$what"
     done
     ;;

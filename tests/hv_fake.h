@@ -24,6 +24,11 @@ struct hyp_cpu {
     int kicked; /* atomic */
     bool ready, window;
     unsigned cr8;
+
+    /* for fake.guest */
+    uint8_t data[8];
+    bool started;
+    unsigned step, rounds, random, vector; /* the last that came in */
     struct vmm_debug debug;
 };
 
@@ -41,6 +46,7 @@ struct fake_exit {
 
 static struct {
     const struct fake_exit *exits;
+    int (*guest)(struct hyp_cpu *c, struct vmm_exit *e); /* in place of exits, on every CPU */
     unsigned nexits;
     int open_err, cpu_err; /* what hyp_open, hyp_cpu_open (of the last CPU) return */
     unsigned last_cpu;
@@ -175,6 +181,7 @@ VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector)
 {
     fake.injected = vector;
     fake.ninjected++;
+    c->vector = vector;
     c->ready = false;
     return 0;
 }
@@ -245,6 +252,7 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_x86_regs *regs)
 {
     if (c->id)
         __atomic_store_n(&fake.started, regs->cs.selector >> 8, __ATOMIC_SEQ_CST);
+    c->started = c->id;
     return regs->rflags & 2 ? 0 : -EINVAL;
 }
 
@@ -293,6 +301,8 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
     static uint8_t data[8];
     const struct fake_exit *f = &fake.exits[c->next];
 
+    if (fake.guest)
+        return fake.guest(c, e);
     if (c->id == 0 && c->next > 0 && !f[-1].write && f[-1].size + f[-1].addr)
         fake.mismatches += memcmp(data, &f[-1].val, f[-1].size ? f[-1].size : 1) != 0;
     if (c->id != 0 || c->next >= fake.nexits)
