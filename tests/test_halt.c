@@ -11,7 +11,10 @@
 
 enum { NCPUS = 3, ROUNDS = 3000, PING = 0x41, DONE = 9 };
 static unsigned up; /* CPUs whose LAPIC is on, but the first; atomic */
-enum { SVR = 0xfee000f0, EOI = 0xfee000b0, ICR = 0xfee00300, ICR_DEST = 0xfee00310 };
+#define SVR      0xfee000f0u
+#define EOI      0xfee000b0u
+#define ICR      0xfee00300u
+#define ICR_DEST 0xfee00310u
 
 /* One access of the guest's. */
 static int touch(struct hyp_cpu *c, struct vmm_exit *e, enum vmm_exit_kind kind, uint64_t addr,
@@ -96,7 +99,7 @@ int main(void)
 {
     char binary[] = "/tmp/vmm-test-halt-XXXXXX";
     char *argv[] = {"vmm",   "--binary", binary,     "--entry", "0x1000",    "--cpus", "3",
-                    "--serial", "null", "--irqchip", "user",    "--timeout", "100",    NULL};
+                    "--serial", "null", "--irqchip", "user",    "--timeout", "60",    NULL};
     int fd = mkstemp(binary), status = 0;
     pid_t pid;
 
