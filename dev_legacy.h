@@ -3577,9 +3577,16 @@ static uint64_t pc__rte_addr(uint64_t rte)
     return PC__MSI_BASE | (rte >> 56) << 12 | (rte & PC__RTE_LOGICAL ? PC__MSI_LOGICAL : 0);
 }
 
+/* Only fixed interrupts (of one or of the least busy CPU) end, so that others are edges whatever the
+   entry says. */
+static bool pc__rte_is_level(uint64_t rte)
+{
+    return (rte & PC__RTE_LEVEL) && (rte >> 8 & 7) <= PC_APIC_LOWEST;
+}
+
 static uint32_t pc__rte_data(uint64_t rte)
 {
-    return (uint32_t)(rte & 0x7ff) | (rte & PC__RTE_LEVEL ? 0xc000 : 0);
+    return (uint32_t)(rte & 0x7ff) | (pc__rte_is_level(rte) ? 0xc000 : 0);
 }
 
 /* Sends what a pin stands for. A level-triggered one waits for its end before it sends again. */
@@ -3589,7 +3596,7 @@ static bool pc__ioapic_fire(struct pc_ioapic *a, unsigned pin)
 
     if (*rte & (PC__RTE_MASKED | PC__RTE_REMOTE))
         return true;
-    if (*rte & PC__RTE_LEVEL)
+    if (pc__rte_is_level(*rte))
         *rte |= PC__RTE_REMOTE;
     return a->desc.send(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
 }
@@ -3608,7 +3615,7 @@ VMM_DEF bool pc_ioapic_set(struct pc_ioapic *a, unsigned pin, bool level)
     uint32_t bit = 1u << pin, was = a->in & bit;
 
     a->in = level ? a->in | bit : a->in & ~bit;
-    if (!level || (was && !(a->pin[pin] & PC__RTE_LEVEL)))
+    if (!level || (was && !pc__rte_is_level(a->pin[pin])))
         return true;
     return pc__ioapic_fire(a, pin);
 }
@@ -3631,11 +3638,11 @@ static void pc__ioapic_set_entry(struct pc_ioapic *a, unsigned pin, bool high, u
 
     mask &= PC__RTE_WRITE;
     *rte = (*rte & ~mask) | ((uint64_t)val << (high ? 32 : 0) & mask);
-    if (!(*rte & PC__RTE_LEVEL))
+    if (!pc__rte_is_level(*rte))
         *rte &= ~(uint64_t)PC__RTE_REMOTE;
     if (a->desc.route)
         a->desc.route(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
-    if ((*rte & PC__RTE_LEVEL) && (a->in >> pin & 1))
+    if (pc__rte_is_level(*rte) && (a->in >> pin & 1))
         pc__ioapic_fire(a, pin);
 }
 
@@ -4303,14 +4310,16 @@ static bool pc__lapic_set_base(struct pc_lapic *l, uint64_t val)
     return true;
 }
 
-/* In x2APIC mode, reserved bits are checked: most registers have 32 bits, EOI and ESR take 0. */
+/* In x2APIC mode, reserved bits are checked: most registers have 32 bits, a priority and the vector of
+   a self IPI 8, EOI and ESR take 0. */
 static bool pc__lapic_x2_write(struct pc_lapic *l, unsigned reg, uint64_t val)
 {
     if (!(pc__lapic_access[reg] & (PC__W | PC__2W)))
         return false;
     if (reg == PC__LAPIC_ICR)
         l->icr_dest = (uint32_t)(val >> 32);
-    else if (val >> 32 || ((reg == PC__LAPIC_EOI || reg == PC__LAPIC_ESR) && val))
+    else if (val >> 32 || ((reg == PC__LAPIC_EOI || reg == PC__LAPIC_ESR) && val) ||
+             ((reg == PC__LAPIC_TPR || reg == PC__LAPIC_SELF) && val > 0xff))
         return false;
     pc__lapic_put(l, reg, (uint32_t)val);
     return true;

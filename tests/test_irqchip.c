@@ -516,6 +516,17 @@ static void test_ioapic(void)
     CHECK_EQ(w.sent, 4);
     ioapic_put(0x10 + 20, 0x0952); /* to edges: remote IRR goes */
     CHECK_EQ(ioapic_get(0x10 + 20), 0x0952);
+    ioapic_put(0x10 + 20, 0x8400); /* an NMI knows no end: each rise is one, for all that it is a level */
+    CHECK_EQ(w.sent, 4);
+    pc_ioapic_set(&ioapic, 10, false);
+    pc_ioapic_set(&ioapic, 10, true);
+    pc_ioapic_set(&ioapic, 10, true);
+    CHECK_EQ(w.sent, 5);
+    CHECK_EQ(w.data, 0x400);
+    CHECK_EQ(ioapic_get(0x10 + 20), 0x8400);
+    pc_ioapic_set(&ioapic, 10, false);
+    pc_ioapic_set(&ioapic, 10, true);
+    CHECK_EQ(w.sent, 6);
 }
 
 /* >>lapic */
@@ -763,6 +774,7 @@ static void lapic_x2apic(void)
     CHECK(!wrmsr(0x80b, 1) && wrmsr(0x80b, 0));
     CHECK(!wrmsr(0x828, 1) && wrmsr(0x828, 0));
     CHECK(!wrmsr(0x808, 1ull << 32) && wrmsr(0x808, 0x20));
+    CHECK(!wrmsr(0x808, 0x100) && !wrmsr(0x83f, 0x177));
     CHECK_EQ(rdmsr(0x808), 0x20);
     CHECK(!wrmsr(0x840, 0) && !wrmsr(0x7ff, 0) && !wrmsr(0x10, 0));
     CHECK(wrmsr(0x1b, 0xfee00000));  /* off */
