@@ -34,13 +34,13 @@ enum { MSR_BASE = 0x1b, MSR_DEADLINE = 0x6e0, MSR_X2 = 0x800 };
 
 #define SHARED (*(volatile struct shared *)0x502000)
 struct shared {
-    uint32_t count[256];            /* of interrupts, by vector */
-    uint32_t vector[64], nvectors;  /* as they came, if one CPU alone takes them */
-    uint32_t ncpus;                 /* that have come up */
-    uint32_t failed, held;          /* properties */
-    uint32_t x2apic;                /* of CPU 0 */
+    uint32_t count[256];           /* of interrupts, by vector */
+    uint32_t vector[64], nvectors; /* as they came, if one CPU alone takes them */
+    uint32_t ncpus;                /* that have come up */
+    uint32_t failed, held;         /* properties */
+    uint32_t x2apic;               /* of CPU 0 */
     uint64_t tsc_khz;
-    uint64_t mine[64];              /* for guests that know more of their CPUs */
+    uint64_t mine[64]; /* for guests that know more of their CPUs */
 };
 #define COUNT(v) (SHARED.count[v])
 
@@ -112,7 +112,10 @@ static inline uint64_t rdmsr(uint32_t msr)
 
 static inline void wrmsr(uint32_t msr, uint64_t val)
 {
-    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)val), "d"((uint32_t)(val >> 32)) : "memory");
+    __asm__ volatile("wrmsr"
+                     :
+                     : "c"(msr), "a"((uint32_t)val), "d"((uint32_t)(val >> 32))
+                     : "memory");
 }
 
 static inline uint64_t tsc(void)
@@ -273,7 +276,7 @@ static void pic_init(uint8_t icw4, unsigned lines)
     outb(0x21, icw4);
     outb(0xa1, icw4);
     outb(0x21, (uint8_t)~lines);
-    outb(0xa1, (uint8_t)~(lines >> 8));
+    outb(0xa1, (uint8_t) ~(lines >> 8));
 }
 
 static void pit_program(unsigned channel, unsigned mode, unsigned count)

@@ -209,7 +209,8 @@ static void interrupts(void)
     start = tsc();
     pit_program(0, 2, 5966); /* 5 ms */
     await(&COUNT(0x20), 21);
-    within("20 periods, us", microseconds(tsc() - start), 20 * 4950 - (kvm_has_chips() ? 5000 : 0), 4000000);
+    within("20 periods, us", microseconds(tsc() - start), 20 * 4950 - (kvm_has_chips() ? 5000 : 0),
+           4000000);
     pit_program(0, 0, 1);
     outb(0x21, 0xff);
 }

@@ -106,7 +106,7 @@ static void nmis(uint32_t id)
             send(other, NMI);
         if (id & 1)
             send(id, SELF | V_PING); /* waits behind the flag */
-        while (MINE(id).nmis < i) /* it may come before the HLT: then not for ever */
+        while (MINE(id).nmis < i)    /* it may come before the HLT: then not for ever */
             __asm__ volatile("pause");
         if (id & 1)
             send(other, NMI);
@@ -178,10 +178,13 @@ static void other_cpu(uint32_t id)
 
 static int guest(void)
 {
-    static const char *const names[NPARTS] = {
-        [PING_PONG] = "HLT\n",   [FLAGS] = "interrupt flag\n", [BY_CR8] = "CR8\n",
-        [BY_TPR] = "TPR\n",      [NMIS] = "NMIs\n",            [TIMERS] = "timers\n",
-        [ALL_AT_ONCE] = "all at once\n"};
+    static const char *const names[NPARTS] = {[PING_PONG] = "HLT\n",
+                                              [FLAGS] = "interrupt flag\n",
+                                              [BY_CR8] = "CR8\n",
+                                              [BY_TPR] = "TPR\n",
+                                              [NMIS] = "NMIs\n",
+                                              [TIMERS] = "timers\n",
+                                              [ALL_AT_ONCE] = "all at once\n"};
 
     prepare();
     memset((void *)0x510000, 0, 0x1000);

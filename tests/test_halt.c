@@ -98,8 +98,8 @@ static int guest(struct hyp_cpu *c, struct vmm_exit *e)
 int main(void)
 {
     char binary[] = "/tmp/vmm-test-halt-XXXXXX";
-    char *argv[] = {"vmm",   "--binary", binary,     "--entry", "0x1000",    "--cpus", "3",
-                    "--serial", "null", "--irqchip", "user",    "--timeout", "60",    NULL};
+    char *argv[] = {"vmm",      "--binary", binary,      "--entry", "0x1000",    "--cpus", "3",
+                    "--serial", "null",     "--irqchip", "user",    "--timeout", "60",     NULL};
     int fd = mkstemp(binary), status = 0;
     pid_t pid;
 
