@@ -46,6 +46,16 @@ for h in vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vf
     tell "$h alone, in C11 and C++17, twice in a program"
 done
 
+printf '#define BOOT_ARM64\n#include "boot.h"\nint use(void);\nint use(void) { return BOOT_ARCH_ARM64; }\n' >"$T/arm.cc"
+printf '#define BOOT_IMPLEMENTATION\n' | cat - "$T/arm.cc" >"$T/arm.c"
+for cc in $compilers; do
+    for f in -UBOOT_NO_X86 -DBOOT_NO_X86; do
+        compile $cc -std=c11 $warn $f -O1 -I. -c "$T/arm.c" -o "$T/arm.o"
+        compile $cc -x c++ -std=c++17 $warn $f -I. -fsyntax-only "$T/arm.cc"
+    done
+done
+tell "boot.h for arm64, with and without x86"
+
 kernel='#include <linux/kvm.h>\n#include <linux/vhost.h>\n#include <linux/vfio.h>\n#include <linux/virtio_blk.h>\n#include <linux/pci_regs.h>\n'
 ours='#include "hv_kvm.h"\n#include "host.h"\n#include "boot.h"\n#include "dev_legacy.h"\n#include "dev_pci.h"\n#include "dev_virtio.h"\n#include "dev_vfio.h"\n#include "disk.h"\n#include "debug.h"\n#include "dev_bios.h"\n'
 printf "#define _GNU_SOURCE\n#define VMM_IMPLEMENTATION\n$kernel${ours}int main(void) { return 0; }\n" >"$T/a.c"
