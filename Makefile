@@ -11,13 +11,13 @@ endif
 
 B       := build
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
-CFLAGS  ?= -O2 -g
+CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)
-BUILD := $(KERNEL_HEADERS) -static -s -fno-asynchronous-unwind-tables
+BUILD := $(KERNEL_HEADERS) -static -s -fno-unwind-tables -fno-asynchronous-unwind-tables
 endif
 ifneq ($(SAN),)
 BUILD := $(SANFLAGS)
@@ -47,7 +47,7 @@ ROOT    := $(B)/arm64/root/usr
 MUSL    := $(ROOT)/lib/aarch64-linux-musl
 CROSS_BUILD = -nostdinc -isystem $(ROOT)/include/aarch64-linux-musl -isystem $(shell $(CROSS)gcc -print-file-name=include) \
 	-idirafter $(ROOT)/include -idirafter $(ROOT)/include/aarch64-linux-gnu -mno-outline-atomics \
-	-fno-asynchronous-unwind-tables -fno-pie -fno-stack-protector
+	-fno-unwind-tables -fno-asynchronous-unwind-tables -fno-pie -fno-stack-protector
 CROSS_LINK = -nostdlib -static -no-pie -s -Wl,--gc-sections -Wl,-z,norelro $(MUSL)/crt1.o $(MUSL)/crti.o $(1) \
 	$(MUSL)/libc.a $(shell $(CROSS)gcc -print-libgcc-file-name) $(MUSL)/crtn.o
 CROSS_LIBS := $(patsubst %,$(ROOT)/lib/aarch64-linux-gnu/%.a,libfdt libdeflate)

@@ -603,22 +603,22 @@ static int set_guest(struct config *c, const char *name, const char *value)
 }
 
 /* Six pairs of hex digits with colons; no multicast address. */
-static int parse_mac(struct config *c, const char *name, const char *s, uint8_t mac[6])
+static int parse_mac(struct config *c, const char *name, const char *text, uint8_t mac[6])
 {
-    unsigned byte[6];
-    int end = 0;
+    const char *s = text;
 
-    if (sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3], &byte[4],
-               &byte[5], &end) != 6 ||
-        s[end] || strlen(s) != 17)
-        return vmm_err(&c->log, -EINVAL,
-                       "--%s: '%s' is no MAC address: give one like 52:54:00:12:34:56", name, s);
-    for (unsigned i = 0; i < 6; i++)
-        mac[i] = (uint8_t)byte[i];
+    for (unsigned i = 0; i < 6; i++, s += 3) {
+        bool pair = isxdigit((unsigned char)s[0]) && isxdigit((unsigned char)s[1]);
+        if (!pair || s[2] != (i < 5 ? ':' : 0))
+            return vmm_err(&c->log, -EINVAL,
+                           "--%s: '%s' is no MAC address: give one like 52:54:00:12:34:56", name,
+                           text);
+        mac[i] = (uint8_t)strtoul(s, NULL, 16);
+    }
     if (mac[0] & 1)
         return vmm_err(&c->log, -EINVAL,
                        "--%s: %s is a multicast address: give one with an even first byte", name,
-                       s);
+                       text);
     return 0;
 }
 
