@@ -119,6 +119,9 @@ $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a)
 
+$(B)/bench/bench_time64: tests/bench_time.c
+	$(CROSS)gcc -std=c11 -O2 $(CROSS_BUILD) $< -o $@ $(call CROSS_LINK,)
+
 $(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) $(CROSS_LIBS) | $(B)/flags
 	$(CROSS)gcc $(WARN) -O1 $(CROSS_BUILD) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ \
 		$(call CROSS_LINK,$(CROSS_LIBS))

@@ -646,7 +646,14 @@ _Static_assert(sizeof(struct vio_blk_range) == 16, "5.2.6");
    fetched once and only the copy is used, and three orderings matter: we see a chain before it is
    announced (acquire), it sees ours before we announce (release), and where each side first says
    "wake me" and then looks again, a full fence stands between, so that one of the two always sees
-   the other. */
+   the other.
+
+   x86 gives the first two for nothing, so that only a weakly ordered processor, and no emulation of
+   one on x86, can miss them. On arm64 they are LDAR, STLR and DMB ISH: driver and device see the
+   rings as Normal, write-back, inner shareable memory, and so in one domain of ordering. No cache is
+   cleaned for the same reason; the device tree calls the devices dma-coherent. Kicks and interrupts
+   order nothing by themselves: the driver's barrier stands before its write to the notify register,
+   and ours (the release, or the fence of vio__signal) before the interrupt. */
 
 static uint16_t vio__load(const uint16_t *p)
 {

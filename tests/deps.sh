@@ -142,13 +142,42 @@ fetch_arm64_root() {
     mv $root.new $root
 }
 
+# QEMU for arm64, with the libraries that it names: the bench's peer in the lab's arm64 machine.
+fetch_arm64_qemu() {
+    q=build/arm64/qemu
+    [ ! -d $q ] || return 0
+    rm -rf $q.new $q.root
+    mkdir -p $q.new/lib $q.root "$PWD/build/arm64/view/cache/archives/partial"
+    say "fetching QEMU for arm64"
+    apt-get "$@" -q -y -d --no-install-recommends -o Acquire::Retries=3 install qemu-system-arm >/dev/null || return 1
+    for deb in build/arm64/view/cache/archives/*.deb; do
+        dpkg-deb -x "$deb" $q.root
+    done
+    cp $q.root/usr/bin/qemu-system-aarch64 $q.new/qemu
+    todo=$q.new/qemu
+    while [ -n "$todo" ]; do
+        next=
+        for library in $(for f in $todo; do aarch64-linux-gnu-readelf -d "$f"; done | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort -u); do
+            from=$(find $q.root -name "$library" | head -n 1)
+            [ ! -e "$q.new/lib/$library" ] && [ -n "$from" ] || continue
+            cp -L "$from" $q.new/lib/
+            next="$next $q.new/lib/$library"
+        done
+        todo=$next
+    done
+    rm -rf $q.root build/arm64/view/cache
+    mv $q.new $q
+}
+
 fetch_arm64() {
     [ "$ID $(uname -m)" = "debian x86_64" ] || return 0
     out=$PWD/build/arm64/kernels machine=arm64
     mkdir -p "$out"
-    [ ! -e "$out/.cloud-release" ] || [ ! -e "$out/.full-release" ] || [ ! -d build/arm64/root ] || return 0
+    [ ! -e "$out/.cloud-release" ] || [ ! -e "$out/.full-release" ] || [ ! -d build/arm64/root ] ||
+        [ ! -d build/arm64/qemu ] || return 0
     opts=$(arm64_view) || { say "no arm64 packages here: going on without what arm64 needs"; return 0; }
     fetch_arm64_root $opts
+    fetch_arm64_qemu $opts
     fetch cloud release linux-image-cloud-arm64 $opts
     fetch full release linux-image-arm64 $opts
     opts="$(backports_view -o APT::Architecture=arm64 -o APT::Architectures=arm64)" || return 0
