@@ -3,8 +3,9 @@
    WHAT IT IS      A PC's 16550A UART, i8042 keyboard controller with keyboard and mouse, CMOS
                    memory with its clock (MC146818), debug-exit port, debug console port, panic
                    notifier, ACPI's registers (PM1 events and control, timer), and the two that end a
-                   machine without them: sleep control and reset control. For a PC's firmware: QEMU's fw_cfg, the
-                   ports that its debug text goes to, and an ATA disk. For hypervisors without them:
+                   machine without them: sleep control and reset control. For a PC's firmware: QEMU's
+                   fw_cfg, the ports that its debug text goes to, and an ATA disk. For hypervisors
+                   without them:
                    8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode;
                    pc_irqchip wires them together. For arm64 machines: PL011 UART, PL031 clock,
                    PL061 GPIO. Bytes in, bytes out: no clock, thread or descriptor of its own.
@@ -164,6 +165,7 @@ struct pc_rtc_desc {
     uint64_t ram_low, ram_high; /* bytes of RAM below and above 4 GiB */
     struct vmm_irq irq;         /* line 8; none: for guests that poll */
     struct vmm_timer timer;     /* calls pc_rtc_tick */
+    unsigned ncpus;             /* that firmware is told of; 0: 1 */
 };
 
 struct pc_rtc {
@@ -260,7 +262,7 @@ struct pc_ata {
     /* the last two values written: [0] is what registers show, [1] the upper half of 48 bits */
     uint8_t features[2], count[2], lba[3][2];
     uint8_t device, control, status, error, command;
-    bool irq_level;
+    bool irq_level, line; /* line: what it was last told, which nIEN keeps low */
     unsigned heads, per_track; /* as the guest chose them for CHS */
     unsigned multiple;         /* sectors for one interrupt of the MULTIPLE commands; 0: off */
     uint64_t sector;           /* of the transfer: the next one */
@@ -2077,6 +2079,8 @@ VMM_DEF void pc_rtc_init(struct pc_rtc *r, const struct pc_rtc_desc *desc)
     pc__rtc_put_size(r, 0x30, 2, pc__rtc_above(low, mib), kib);
     pc__rtc_put_size(r, 0x34, 2, pc__rtc_above(low, 16 * mib), 64 * kib);
     pc__rtc_put_size(r, 0x5b, 3, desc->ram_high, 64 * kib);
+    pc__rtc_put_size(r, 0x5f, 1, desc->ncpus ? desc->ncpus - 1 : 0, 1);
+    r->ram[0x3d] = 0x02; /* boot from the first hard disk alone */
 }
 
 /* Port 0x70 cannot be read back. */
@@ -2352,8 +2356,12 @@ enum { PC__ATA_HEADS = 16, PC__ATA_PER_TRACK = 63, PC__ATA_IDENTIFY = 0xec };
 
 static void pc__ata_irq(struct pc_ata *a, bool level)
 {
+    bool line = level && !(a->control & PC__ATA_NIEN);
+
     a->irq_level = level;
-    vmm_irq_set(&a->desc.irq, level && !(a->control & PC__ATA_NIEN));
+    if (line != a->line)
+        vmm_irq_set(&a->desc.irq, line);
+    a->line = line;
 }
 
 /* The command is over. */
@@ -2400,6 +2408,8 @@ static void pc__ata_identify(const struct pc_ata *a, uint8_t id[512])
     vmm_put16(id + 2 * 0, 0x40); /* not removable */
     vmm_put16(id + 2 * 1, (uint16_t)pc__ata_cylinders(a, PC__ATA_HEADS, PC__ATA_PER_TRACK));
     vmm_put16(id + 2 * 3, PC__ATA_HEADS);
+    vmm_put16(id + 2 * 4, PC__ATA_PER_TRACK * 512); /* of ATA-1: bytes of a track, a sector */
+    vmm_put16(id + 2 * 5, 512);
     vmm_put16(id + 2 * 6, PC__ATA_PER_TRACK);
     pc__ata_text(id, 10, 10, a->desc.serial ? a->desc.serial : "");
     pc__ata_text(id, 23, 4, "1");
@@ -2618,10 +2628,11 @@ static uint64_t pc__ata_data(struct pc_ata *a, unsigned len, bool write, uint64_
     return got;
 }
 
-/* There is no device 1: device 0 answers in its place, with a status of 0. */
+/* There is no device 1: device 0 answers in its place, with a status of 0, but not while both are
+   reset. */
 static uint8_t pc__ata_status(const struct pc_ata *a)
 {
-    return a->device & PC__ATA_DEV1 ? 0 : a->status;
+    return (a->device & PC__ATA_DEV1) && a->status != PC__ATA_BSY ? 0 : a->status;
 }
 
 static uint8_t pc__ata_get(struct pc_ata *a, unsigned reg)

@@ -247,6 +247,9 @@ struct pci_isa {
 };
 
 VMM_DEF int pci_isa_init(struct pci_isa *isa, const struct pci_isa_desc *desc);
+/* The disk controller of the same chip, with nothing of its own: systems that look for disks on PCI
+   learn that there is a channel at its old place (ports 0x1f0 and 0x3f6, line 14). */
+VMM_DEF int pci_ide_init(struct pci_dev *d, const struct vmm_lock *lock);
 /* What struct vmm_irq wants: thread-safe, a leaf. */
 VMM_DEF void pci_isa_intx(void *isa, unsigned line, bool level);
 
@@ -1070,6 +1073,20 @@ VMM_DEF int pci_isa_init(struct pci_isa *isa, const struct pci_isa_desc *desc)
         return -EINVAL;
     vmm_put32(isa->dev.config + PCI__PIRQ, isa->routes);
     return 0;
+}
+
+VMM_DEF int pci_ide_init(struct pci_dev *d, const struct vmm_lock *lock)
+{
+    enum { IDETIM = 0x40 }; /* timing, and whether the channels are on: read by drivers alone */
+    struct pci_desc is = {.name = "IDE controller",
+                          .vendor = 0x8086,
+                          .device = 0x7010,
+                          .class_code = 0x010100, /* both channels at their old places */
+                          .lock = *lock};
+    int err = pci_init(d, &is);
+
+    vmm_put32(d->writable + IDETIM, 0xffffffff);
+    return err;
 }
 
 /* >>root */

@@ -131,6 +131,7 @@ struct config {
     struct disk_config {
         const char *path, *serial; /* serial NULL: vda and so on */
         bool ro, direct;           /* direct: cache=none */
+        bool ide;                  /* an IDE disk, and no virtio one */
         enum disk_format format;   /* DISK_PROBE: not given */
         bool overlay;              /* leave the file alone: */
         const char *overlay_path;  /* writes go here; NULL: and vanish with the VM */
@@ -522,6 +523,14 @@ static int set_disk_overlay(struct config *c, struct disk_config *d, const char 
     return 0;
 }
 
+static int set_disk_bus(struct config *c, struct disk_config *d, const char *val)
+{
+    d->ide = strcmp(val, "ide") == 0;
+    return d->ide || strcmp(val, "virtio") == 0
+               ? 0
+               : vmm_err(&c->log, -EINVAL, "--disk: bus=%s is unknown: give virtio or ide", val);
+}
+
 /* One key=value of a disk, or a word alone. */
 static int set_disk_key(struct config *c, struct disk_config *d, const char *name,
                         const struct kv *kv)
@@ -543,6 +552,8 @@ static int set_disk_key(struct config *c, struct disk_config *d, const char *nam
         err = set_disk_serial(c, d, kv->val);
     else if (strcmp(kv->key, "cache") == 0)
         err = set_disk_cache(c, d, kv->val);
+    else if (strcmp(kv->key, "bus") == 0)
+        err = set_disk_bus(c, d, kv->val);
     else if (strcmp(kv->key, "bps") == 0)
         err = parse_rate(c, "disk bps", kv->val, &d->bps);
     else if (strcmp(kv->key, "iops") == 0)
@@ -556,7 +567,7 @@ static int set_disk_key(struct config *c, struct disk_config *d, const char *nam
 static int parse_disk(struct config *c, const char *name, const char *value, struct disk_config *d)
 {
     static const char *const keys[] = {"path", "format", "overlay", "serial", "cache",
-                                       "bps",  "iops",   "queues",  NULL};
+                                       "bps",  "iops",   "queues",  "bus",    NULL};
     struct kv kv = {.rest = value, .keys = keys};
     int err = 0;
 
@@ -1009,7 +1020,7 @@ static const struct option_def option_table[] = {
     {"mem|memory", 'm', ARG_ONE, "SIZE", "guest RAM: 512 (MiB), 512M, 2G; default 512M", set_mem},
     {"cpus|vcpus|vcpu", 'c', ARG_ONE, "N", "virtual CPUs; default 1", set_cpus},
     {"disk|block", 0, ARG_ONE, "FILE[,ro][,KEY=VALUE]...",
-     "raw or qcow2 disk; repeatable; KEY: format, overlay, serial, queues, cache, bps, iops",
+     "raw or qcow2 disk; repeatable; KEY: format, overlay, serial, queues, cache, bps, iops, bus",
      set_disk},
     {"net", 'n', ARG_ONE, "tap=IF|passt[=SOCKET]|...", "network card, see vmm(1); repeatable",
      set_net},
@@ -1253,6 +1264,25 @@ static int check_streams(struct config *c)
     return check_claims(c, claim, n);
 }
 
+static int check_disks(struct config *c)
+{
+    unsigned nide = 0;
+
+    for (unsigned i = 0; i < c->ndisks; i++) {
+        const struct disk_config *d = &c->disk[i];
+        nide += d->ide;
+        if (d->ide && (d->direct || d->queues || d->bps || d->iops))
+            return vmm_err(&c->log, -EINVAL,
+                           "--disk: bus=ide knows no cache=none, queues, bps and iops: leave them "
+                           "out");
+    }
+    if (nide > 1)
+        return vmm_err(&c->log, -EINVAL, "--disk: one disk alone can have bus=ide: give one");
+    if (nide && c->transport == TRANSPORT_MMIO)
+        return vmm_err(&c->log, -EINVAL, "--disk: bus=ide needs PCI: leave out --transport");
+    return 0;
+}
+
 /* What each option cannot know alone: which of them go together. */
 static int config_check(struct config *c)
 {
@@ -1271,6 +1301,8 @@ static int config_check(struct config *c)
                        "disk: leave them out",
                        c->bios ? "bios" : "guest");
     c->mini_bios = c->guest && !c->bios;
+    if (c->guest && c->bios)
+        c->disk[0].ide = true; /* as every firmware knows them */
     if (c->bios && c->transport == TRANSPORT_MMIO)
         return vmm_err(&c->log, -EINVAL,
                        "--bios needs PCI, by which firmware finds disks: leave out --transport");
@@ -1294,7 +1326,7 @@ static int config_check(struct config *c)
         return vmm_err(&c->log, -EINVAL, "--vfio needs a PCI bus: leave --transport mmio out");
     if (!c->have_load)
         c->load = c->entry;
-    return check_streams(c);
+    return check_disks(c) ? -EINVAL : check_streams(c);
 }
 
 /* The whole command line. argv ends with NULL. Free with config_free, also after an error. */
@@ -1486,7 +1518,8 @@ struct passed {
 };
 
 struct disk {
-    struct slot *slot;
+    struct vm *vm;
+    struct slot *slot; /* NULL: it is no virtio device */
     const char *path;
     struct vio_blk blk;
     struct host_disk file;
@@ -1645,6 +1678,9 @@ struct vm {
     struct host_mutex bios_lock;
     struct host_mutex uarts_lock;
     unsigned uarts_asking; /* for an interrupt: a bit each; with more than two */
+    struct pc_ata ata;  /* for a disk with bus=ide */
+    struct pci_dev ide;
+    struct host_mutex ata_lock;
 
     struct pc_irqchip irqchip; /* unless the hypervisor has all of it */
     struct pc_lapic *lapic;    /* unless the hypervisor has them */
@@ -1807,6 +1843,7 @@ static const char *machine_chips(unsigned caps);
 /* What of the machine's own the root of PCI needs, and what else is on the bus, before all others. */
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc);
 static int machine_plug_pci(struct vm *vm);
+static int machine_plug_ide(struct vm *vm, struct disk *d, const char *serial);
 static int plug_memory(struct vm *vm);
 static int plug_irqchip(struct vm *vm);
 static int plug_chips(struct vm *vm);
@@ -2030,6 +2067,11 @@ _Static_assert(sizeof(struct vio_iov) == sizeof(struct host_iov) &&
                    offsetof(struct vio_iov, base) == offsetof(struct host_iov, base) &&
                    offsetof(struct vio_iov, len) == offsetof(struct host_iov, len),
                "the buffers of a request are handed on as they are");
+
+static uint64_t disk_len(const struct disk *d)
+{
+    return d->image ? d->image->len : d->file.len;
+}
 
 /* What the guest gets as an I/O error has a reason that only the host knows. */
 static void disk_failed(struct disk *d, const struct vio_blk_req *req, int err)
@@ -2761,7 +2803,7 @@ static int plug_disk(struct vm *vm, unsigned i)
     const uint64_t burst = 100000000; /* ns of rest that may be made up for */
     const struct disk_config *c = &vm->cfg->disk[i];
     struct disk *d = &vm->disk[i];
-    struct vio_blk_desc desc = {.capacity = d->image ? d->image->len : d->file.len,
+    struct vio_blk_desc desc = {.capacity = disk_len(d),
                                 .read_only = c->ro,
                                 .serial = c->serial,
                                 .queues = c->queues,
@@ -2775,6 +2817,8 @@ static int plug_disk(struct vm *vm, unsigned i)
     serial[2] = (char)('a' + i);
     if (!c->serial)
         desc.serial = serial;
+    if (c->ide)
+        return machine_plug_ide(vm, d, desc.serial);
     d->slot = &vm->slot[vm->nslots];
     d->bps = (struct vmm_bucket){.rate = c->bps, .burst_ns = burst};
     d->iops = (struct vmm_bucket){.rate = c->iops, .burst_ns = burst};
@@ -3258,6 +3302,11 @@ static const struct place firmware_ports[] = {
     {0x400, 4, pc_fwlog_read, pc_fwlog_write, DEV(fwlog), DEV(chips_lock)},
     {0x510, PC_FWCFG_PORTS, pc_fwcfg_read, pc_fwcfg_write, DEV(fwcfg), DEV(chips_lock)},
 };
+/* Only with a disk of bus=ide. */
+static const struct place ata_ports[] = {
+    {0x1f0, 8, pc_ata_command_read, pc_ata_command_write, DEV(ata), DEV(ata_lock)},
+    {0x3f6, 1, pc_ata_control_read, pc_ata_control_write, DEV(ata), DEV(ata_lock)},
+};
 /* Only with --console. */
 static const struct place debug_port = {
     0xe9, 1, pc_debugcon_read, pc_debugcon_write, DEV(debugcon), DEV(chips_lock)};
@@ -3432,7 +3481,8 @@ static void init_chips(struct vm *vm)
                               .ram_low = mem < HOLE_START ? mem : HOLE_START,
                               .ram_high = mem < HOLE_START ? 0 : mem - HOLE_START,
                               .irq = vm_irq(vm, RTC_GSI),
-                              .timer = wake_timer(&vm->rtc_wake)};
+                              .timer = wake_timer(&vm->rtc_wake),
+                              .ncpus = vm->cfg->ncpus};
     struct pc_pm_desc pm = {.sci = vm_irq(vm, SCI_GSI),
                             .timer = wake_timer(&vm->pm_wake),
                             .off = on_poweroff,
@@ -3539,6 +3589,72 @@ static int machine_plug_pci(struct vm *vm)
     return err ? err : pci_plug(&vm->pci, &vm->isa.dev);
 }
 
+/* Sectors for a CPU that waits for them, on its thread. What the disk lacks of its last one is zeroes. */
+static int disk_sectors(struct disk *d, bool write, void *buf, uint64_t sector, unsigned n)
+{
+    struct vmm_lock lock = host_mutex_lock(&d->image_lock);
+    uint64_t off = sector * 512, all = n * 512ull, rest = disk_len(d) - off;
+    uint64_t len = all < rest ? all : rest;
+    struct host_iov iov = {buf, len};
+    struct disk_iov piece = {buf, len};
+    int err;
+
+    if (!write)
+        memset((char *)buf + len, 0, all - len);
+    if (!d->image)
+        return host_disk_rw(&d->file, write, &iov, 1, off);
+    vmm_enter(&lock);
+    err = write ? disk_write(d->image, &piece, 1, off) : disk_read(d->image, &piece, 1, off);
+    vmm_leave(&lock);
+    return err;
+}
+
+static int ata_rw(void *ctx, bool write, void *buf, uint64_t sector, unsigned n)
+{
+    struct disk *d = ctx;
+    int err = disk_sectors(d, write, buf, sector, n);
+
+    if (err && vmm_spend(&d->budget))
+        vmm_say(d->vm->log, VMM_LOG_WARN,
+                "disk '%s': %s %u sectors from %llu on failed: %s; the guest gets an I/O error",
+                d->path, write ? "writing" : "reading", n, (unsigned long long)sector,
+                strerror(-err));
+    return err;
+}
+
+static int ata_flush(void *ctx)
+{
+    struct disk *d = ctx;
+    struct vmm_lock lock = host_mutex_lock(&d->image_lock);
+    int err;
+
+    vmm_enter(&lock);
+    err = d->image ? disk_flush(d->image) : host_disk_flush(&d->file);
+    vmm_leave(&lock);
+    return err;
+}
+
+static int machine_plug_ide(struct vm *vm, struct disk *d, const char *serial)
+{
+    struct pc_ata_desc desc = {.irq = vm_irq(vm, 14),
+                               .nsectors = (disk_len(d) + 511) / 512,
+                               .serial = serial,
+                               .rw = ata_rw,
+                               .flush = ata_flush,
+                               .ctx = d};
+    struct vmm_lock lock;
+    int err = 0;
+
+    host_mutex_init(&vm->ata_lock);
+    lock = host_mutex_lock(&vm->ata_lock);
+    pc_ata_init(&vm->ata, &desc);
+    for (unsigned i = 0; i < 2 && !err; i++)
+        err = plug_place(vm, &vm->ports, &ata_ports[i]);
+    if (!err)
+        err = pci_ide_init(&vm->ide, &lock);
+    return err ? err : pci_plug(&vm->pci, &vm->ide);
+}
+
 /* What the guest cannot find by itself, for the tables that boot.h writes. */
 static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 {
@@ -3643,27 +3759,10 @@ static int machine_boot_firmware(struct vm *vm, const struct boot_file *file)
     return err ? err : plug_fwcfg(vm);
 }
 
-/* Sectors for INT 13h, on the thread of the CPU that waits for them. What an image lacks of its last
-   sector is zeroes. */
+/* For INT 13h. */
 static int bios_disk(void *ctx, unsigned disk, bool write, void *buf, uint64_t sector, unsigned n)
 {
-    struct disk *d = &((struct vm *)ctx)->disk[disk];
-    struct vmm_lock lock = host_mutex_lock(&d->image_lock);
-    uint64_t off = sector * 512, len = n * 512ull;
-    struct host_iov iov = {buf, len};
-    struct disk_iov piece = {buf, len};
-    int err;
-
-    if (!d->image)
-        return host_disk_rw(&d->file, write, &iov, 1, off);
-    if (len > d->image->len - off)
-        piece.len = d->image->len - off;
-    vmm_enter(&lock);
-    err = write ? disk_write(d->image, &piece, 1, off) : disk_read(d->image, &piece, 1, off);
-    vmm_leave(&lock);
-    if (!write && !err)
-        memset((char *)buf + piece.len, 0, len - piece.len);
-    return err;
+    return disk_sectors(&((struct vm *)ctx)->disk[disk], write, buf, sector, n);
 }
 
 static void on_no_boot(void *ctx)
@@ -3716,7 +3815,7 @@ static void plug_bios(struct vm *vm, const struct boot_real_result *real)
     for (unsigned i = 0; i < real->nmap; i++)
         map[i] = (struct pc_bios_range){real->map[i].gpa, real->map[i].len, real->map[i].type};
     for (unsigned i = 0; i < desc.ndisks; i++)
-        desc.disk_len[i] = vm->disk[i].image ? vm->disk[i].image->len : vm->disk[i].file.len;
+        desc.disk_len[i] = disk_len(&vm->disk[i]);
     pc_bios_rom(vmm_at(&vm->mem, PC_BIOS_GPA, PC_BIOS_LEN));
     pc_bios_init(&vm->bios, &desc);
 }
@@ -4110,6 +4209,14 @@ static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
 {
     (void)vm;
     (void)desc; /* nothing that is not common */
+}
+
+static int machine_plug_ide(struct vm *vm, struct disk *d, const char *serial)
+{
+    (void)d;
+    (void)serial;
+    return vmm_err(vm->log, -ENOTSUP,
+                   "--disk: bus=ide is for " FOREIGN " machines alone: leave it out");
 }
 
 static int machine_plug_pci(struct vm *vm)
@@ -4615,6 +4722,7 @@ static int choose_bios(struct vm *vm)
     if (err || !c->mini_bios)
         return err;
     c->bios = NULL;
+    c->disk[0].ide = false;
     if (!c->ndisks)
         return vmm_err(vm->log, -EINVAL, "a BIOS without a disk has nothing to boot: give --guest");
     return 0;
@@ -5523,6 +5631,7 @@ static int open_disks(struct vm *vm)
     int err = 0;
 
     for (unsigned i = 0; i < vm->cfg->ndisks && !err; i++) {
+        vm->disk[i].vm = vm;
         vm->disk[i].path = vm->cfg->disk[i].path;
         err = open_disk(vm, &vm->disk[i], &vm->cfg->disk[i]);
     }

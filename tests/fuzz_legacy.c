@@ -99,9 +99,13 @@ static void machine_init(struct machine *m, bool aux)
 {
     struct pc_uart_desc uart = {{set_line, m, 4}, {take, room, m}, NULL};
     struct pc_kbc_desc kbc = {{set_line, m, 1}, {aux ? set_line : NULL, m, 12}, note, m, note};
-    struct pc_rtc_desc rtc = {tell_time,         m,
-                              (uint64_t)3 << 30, (uint64_t)1 << 32,
-                              {set_line, m, 8},  {tell_ns, note_rtc_wake, m}};
+    struct pc_rtc_desc rtc = {tell_time,
+                              m,
+                              (uint64_t)3 << 30,
+                              (uint64_t)1 << 32,
+                              {set_line, m, 8},
+                              {tell_ns, note_rtc_wake, m},
+                              4};
     struct pc_pm_desc pm = {{set_line, m, 9}, {tell_ns, note_wake, m}, note, m};
 
     memset(m, 0, sizeof *m);

@@ -568,7 +568,7 @@ static void test_ata_identity(void)
         id[i] = (uint16_t)pc_ata_command_read(&ide.ata, DATA, 2);
     CHECK(in(STATUS) == READY && ide.irqs == 1);
     CHECK_EQ(pc_ata_command_read(&ide.ata, DATA, 2), 0xffff);
-    CHECK(id[0] == 0x40 && id[1] == 3 && id[3] == 16 && id[6] == 63);
+    CHECK(id[0] == 0x40 && id[1] == 3 && id[3] == 16 && id[5] == 512 && id[6] == 63);
     CHECK_EQ(id[10], 's' << 8 | 'e');
     CHECK_EQ(id[13], ' ' << 8 | ' ');
     CHECK(id[47] == 0x8010 && (id[49] & 0x300) == 0x200 && !id[63] && !id[88]);
@@ -725,6 +725,7 @@ static void test_ata_reset(void)
     ide_power_on(NSECTORS);
     command48(0x30, 5, 1, false);
     writes(0x55, 0);
+    out(DEVICE, 0xb0);
     pc_ata_control_write(&ide.ata, 0, 1, 6); /* SRST, nIEN, in the middle of a transfer */
     CHECK(in(STATUS) == 0x80);
     out(CMD, 0xec);

@@ -1030,7 +1030,7 @@ static struct pc_rtc rtc;
 
 static void rtc_new(int64_t seconds)
 {
-    struct pc_rtc_desc desc = {tell_time, &w, 0, 0, {set_line, &w, 8}, {tell_ns, note_wake, &w}};
+    struct pc_rtc_desc desc = {tell_time, &w, 0, 0, {set_line, &w, 8}, {tell_ns, note_wake, &w}, 3};
 
     memset(&w, 0, sizeof w);
     w.wake_at = UINT64_MAX;
@@ -1397,7 +1397,7 @@ static void rtc_memory_sizes(void)
     };
 
     for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
-        struct pc_rtc_desc desc = {.ram_low = t[i].low, .ram_high = t[i].high};
+        struct pc_rtc_desc desc = {.ram_low = t[i].low, .ram_high = t[i].high, .ncpus = i * 100};
         pc_rtc_init(&rtc, &desc);
         CHECK_EQ(cmos(0x15) | cmos(0x16) << 8, t[i].base);
         CHECK_EQ(cmos(0x17) | cmos(0x18) << 8, t[i].ext);
@@ -1406,6 +1406,8 @@ static void rtc_memory_sizes(void)
         CHECK_EQ(cmos(0x5b) | cmos(0x5c) << 8 | cmos(0x5d) << 16, t[i].above);
         CHECK_EQ(cmos(9), 0x70); /* no clock: 1970 */
         CHECK_EQ(cmos(0x14), 0x02);
+        CHECK_EQ(cmos(0x3d), 0x02);
+        CHECK_EQ(cmos(0x5f), i == 0 ? 0 : i < 3 ? i * 100 - 1 : 255);
     }
     CHECK_EQ(t[5].high, 5 * gib);
 }
