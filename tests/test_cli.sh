@@ -132,6 +132,11 @@ bad 3 'command line has [0-9]* bytes.*takes 2047' --kernel bz --cmdline "$(head 
 bad 3 'outside RAM' --kernel bz,kernel_load_addr=0x40000000
 bad 3 'bz.*PVH' --kernel bz,entry=pvh
 bad 3 'himem_start' --kernel bz,himem_start=0x2000000
+bad 3 'text: has .* bytes: a PC.s firmware has 64' --bios text
+bad 3 'bz: has no jump at its reset vector' --bios bz
+bad 3 'nowhere' --bios /nowhere/bios
+bad 2 'exclude' --bios bz --kernel bz
+bad 2 'bus=ide needs PCI' --kernel bz --disk bz,bus=ide --transport mmio
 bad 3 'text.*RAM' --binary text --entry 0x80000000 --mem 16M
 bad 3 'entry' --binary text --load 0x1000 --entry 0x2000
 bad 3 '/nowhere/x' --binary text --entry 0x1000 --serial file:/nowhere/x
