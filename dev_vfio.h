@@ -2,13 +2,14 @@
 
    WHAT IT IS      Takes a PCI device that the host's vfio-pci holds and shows it on a bus of
                    dev_pci.h. The device's memory is the guest's memory, its interrupts go from the
-                   kernel to the guest, its DMA goes through the host's IOMMU: once a driver runs, no
-                   access and no interrupt comes by here, but for the pages of the MSI-X table,
+                   kernel to the guest, its DMA goes through the host's IOMMU: once a driver runs,
+                   no access and no interrupt comes by here, but for the pages of the MSI-X table,
                    configuration space and BARs smaller than a page. What the guest sees of
-                   configuration space is decided here (>>config, pure), and why a host does not give
-                   a device away (>>sysfs). It follows "PCI Local Bus Specification 3.0", "PCI Express
-                   Base Specification" and the kernel's Documentation/driver-api/vfio.rst. Not here:
-                   I/O BARs, which the guest does not see, mediated devices, hot-plug.
+                   configuration space is decided here (>>config, pure), and why a host does not
+                   give a device away (>>sysfs). It follows "PCI Local Bus Specification 3.0", "PCI
+                   Express Base Specification" and the kernel's Documentation/driver-api/vfio.rst.
+                   Not here: I/O BARs, which the guest does not see, the pending bits of vectors
+                   that the guest has masked, mediated devices, hot-plug.
 
    QUICK START     static struct vfiodev_host host;
                    static struct vfiodev nic;
@@ -43,9 +44,10 @@
                    after the last. In between everything comes from dev_pci.h, with its locks held;
                    two devices that are moved at a time meet in the root's lock.
    MEMORY          The caller owns every struct, the vectors and bells, and leaves them where they
-                   are. Guest memory is pinned: all of it is there, for the device may write anywhere.
-   ERRORS          Negative errno; one sentence with its remedy in the log. While the guest runs, what
-                   the host refuses is a line in the log within a budget.
+                   are. Guest memory is pinned: all of it is there, for the device may write
+                   anywhere.
+   ERRORS          Negative errno; one sentence with its remedy in the log. While the guest runs,
+                   what the host refuses is a line in the log within a budget.
    GUEST TRUST     A guest can do to the device whatever its driver could; the IOMMU keeps that away
                    from the host. Configuration space that could move the device, its interrupts or
                    others of its kind (BARs, MSI, SR-IOV, ATS, bridges) is not the device's but ours
@@ -83,7 +85,8 @@ struct vfiodev_config {
    without vectors. -ENOTSUP: no device but a bridge; sentence in the log. */
 VMM_DEF int vfiodev_describe(struct pci_desc *desc, const uint8_t *config, unsigned len,
                              const uint64_t bar_len[PCI_BARS]);
-/* Between pci_init and pci_plug: gives d the capabilities that are safe, where the device has them. */
+/* Between pci_init and pci_plug: gives d the capabilities that are safe, where the device has
+   them. */
 VMM_DEF int vfiodev_adopt(struct vfiodev_config *v, struct pci_dev *d, const uint8_t *config,
                           unsigned len);
 /* Does a read need the device? */
@@ -99,8 +102,8 @@ struct vfiodev_area {
     uint64_t off, len;
 };
 
-/* Takes [off, off + len), widened to whole pages, out of n areas; returns how many there are then, at
-   most max. */
+/* Takes [off, off + len), widened to whole pages, out of n areas; returns how many there are then,
+   at most max. */
 VMM_DEF unsigned vfiodev_areas_cut(struct vfiodev_area *area, unsigned n, unsigned max,
                                    uint64_t off, uint64_t len, uint64_t page);
 
@@ -136,12 +139,14 @@ struct vfiodev_desc {
     struct pci_vector *vectors; /* vfiodev.nvectors of them */
     int *bell;                  /* vfiodev.nbells eventfds, one a vector of MSI or MSI-X */
     int intx_bell, intx_done;   /* eventfds of a line that is looked at again; both 0: no INTx */
+    int wanted;                 /* eventfd that the host rings when it wants it back; 0: none */
     unsigned slot;              /* as pci_desc.slot */
     struct vmm_lock lock;       /* the device's lock */
     /* The BARs' memory for the guest, see hyp_window_map. */
     int (*map)(void *ctx, uint64_t gpa, uint64_t len, void *hva, unsigned prot);
     int (*unmap)(void *ctx, uint64_t gpa, uint64_t len);
-    /* From now on a ring of bell `vector` is this message; on false: nothing, it keeps until then. */
+    /* From now on a ring of bell `vector` is this message; on false: nothing, it keeps until
+       then. */
     void (*route)(void *ctx, unsigned vector, bool on, uint64_t addr, uint32_t data);
     void *ctx;
     const struct vmm_log *log; /* NULL: silent */
@@ -181,7 +186,8 @@ struct vfiodev {
     struct vmm_budget budget;
 };
 
-/* Opens a device by its address, 0000:01:00.0; rom: a file with its expansion ROM, NULL: its own. */
+/* Opens a device by its address, 0000:01:00.0; rom: a file with its expansion ROM, NULL: its
+   own. */
 VMM_DEF int vfiodev_open(struct vfiodev *d, struct vfiodev_host *h, const char *address,
                          const char *rom, const struct vmm_log *log);
 /* Resets the device and makes d->pci; then pci_plug. */
@@ -386,8 +392,8 @@ static int vfiodev__adopt_cap(struct vfiodev_config *v, struct pci_dev *d, const
     return err < 0 ? err : 0;
 }
 
-/* Extended capabilities that only describe, or are the vendor's. Those that change how the device is
-   reached or translates addresses (SR-IOV, ARI, ATS, PASID, resizable BARs, ...) are hidden. */
+/* Extended capabilities that only describe, or are the vendor's. Those that change how the device
+   is reached or translates addresses (SR-IOV, ARI, ATS, PASID, resizable BARs, ...) are hidden. */
 static unsigned vfiodev__ext_len(const uint8_t *cap)
 {
     switch (vmm_get16(cap)) {
@@ -405,7 +411,8 @@ static unsigned vfiodev__ext_len(const uint8_t *cap)
     }
 }
 
-/* The list begins at 256: if what the device has there is hidden, a null capability stands for it. */
+/* The list begins at 256: if what the device has there is hidden, a null capability stands for
+   it. */
 static void vfiodev__adopt_ext(struct vfiodev_config *v, const uint8_t *config)
 {
     unsigned at = VFIODEV__STD, last = VFIODEV__STD;
@@ -696,10 +703,11 @@ static int vfiodev__look_sys(struct vfiodev_finding *f)
              vfiodev__number(f->address, "vendor"), vfiodev__number(f->address, "device"),
              vfiodev__number(f->address, "class"), *driver ? "driver " : "no driver", driver);
     if (!vfiodev__link(group, sizeof group, f->address, "iommu_group"))
-        return vfiodev__no(f, -ENOTSUP,
-                           "%s is behind no IOMMU: switch VT-d or AMD-Vi on in the firmware, and "
-                           "boot with intel_iommu=on",
-                           f->address);
+        return vfiodev__no(
+            f, -ENOTSUP,
+            "%s is behind no IOMMU: switch VT-d, AMD-Vi or the SMMU on in the firmware, "
+            "and boot with intel_iommu=on where it is Intel's",
+            f->address);
     f->group = (unsigned)strtoul(group, NULL, 10);
     if (vfiodev__is_bridge(f->address))
         return vfiodev__no(f, -ENOTSUP, "%s is a bridge: pass the devices behind it", f->address);
@@ -903,8 +911,9 @@ static unsigned vfiodev__irq_index(const struct vfiodev *d)
                                    : VFIO_PCI_MSIX_IRQ_INDEX;
 }
 
-/* Vectors 0 to n-1 of the kind in force ring these bells, or, n being 0, the kind is off. */
-static int vfiodev__set_irqs(struct vfiodev *d, unsigned action, const int *bell, unsigned n)
+/* Vectors 0 to n-1 of a kind ring these bells, or, n being 0, the kind is off. */
+static int vfiodev__bells(const struct vfiodev *d, unsigned index, unsigned action, const int *bell,
+                          unsigned n)
 {
     size_t size = sizeof(struct vfio_irq_set) + n * sizeof *bell;
     struct vfio_irq_set *set = calloc(1, size);
@@ -914,12 +923,18 @@ static int vfiodev__set_irqs(struct vfiodev *d, unsigned action, const int *bell
         return -ENOMEM;
     set->argsz = (uint32_t)size;
     set->flags = action | (n ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
-    set->index = vfiodev__irq_index(d);
+    set->index = index;
     set->count = n;
     memcpy(set->data, bell, n * sizeof *bell);
     err = ioctl(d->fd, VFIO_DEVICE_SET_IRQS, set);
     free(set);
     return err < 0 ? -errno : err > 0 ? -ENOSPC : 0;
+}
+
+/* Of the kind in force. */
+static int vfiodev__set_irqs(const struct vfiodev *d, unsigned action, const int *bell, unsigned n)
+{
+    return vfiodev__bells(d, vfiodev__irq_index(d), action, bell, n);
 }
 
 static void vfiodev__drain(int bell)
@@ -945,8 +960,8 @@ static void vfiodev__irq_off(struct vfiodev *d)
     d->nactive = 0;
 }
 
-/* More vectors than before: the host has to start over, and what it missed meanwhile is made good by
-   ringing once too often. */
+/* More vectors than before: the host has to start over, and what it missed meanwhile is made good
+   by ringing once too often. */
 static void vfiodev__irq_grow(struct vfiodev *d, unsigned n)
 {
     static const uint64_t one = 1;
@@ -995,8 +1010,8 @@ static void vfiodev__msi_update(struct vfiodev *d)
     }
 }
 
-/* The device is in MSI-X mode as soon as the guest thinks so, for its firmware may look at that long
-   before the first vector is unmasked. */
+/* The device is in MSI-X mode as soon as the guest thinks so, for its firmware may look at that
+   long before the first vector is unmasked. */
 static void vfiodev__msix_update(struct vfiodev *d)
 {
     if (!d->nactive)
@@ -1189,8 +1204,8 @@ static bool vfiodev__config_write(void *ctx, unsigned off, unsigned len, uint32_
     return off >= VFIODEV__STD;
 }
 
-/* The device always answers at its own addresses, which are not the guest's; whether it may write to
-   memory and pull its line is the guest's choice. */
+/* The device always answers at its own addresses, which are not the guest's; whether it may write
+   to memory and pull its line is the guest's choice. */
 static void vfiodev__command(struct vfiodev *d)
 {
     uint16_t guest = vmm_get16(d->pci.config + PCI_COMMAND);
@@ -1221,8 +1236,8 @@ static void vfiodev__reset(void *ctx)
     vfiodev__changed(d);
 }
 
-/* A region's place in the descriptor; len 0: it has none. The kernel adds the list of areas that may
-   be mapped if there is room. */
+/* A region's place in the descriptor; len 0: it has none. The kernel adds the list of areas that
+   may be mapped if there is room. */
 static int vfiodev__region(struct vfiodev *d, unsigned index, struct vfio_region_info **info)
 {
     uint32_t size = sizeof **info;
@@ -1310,7 +1325,8 @@ static int vfiodev__open_bar(struct vfiodev *d, unsigned index, uint64_t *len)
     return err == -EINVAL && index == PCI_ROM ? 0 : err;
 }
 
-/* The table, and pending bits that share its pages, trap; pending bits elsewhere are the device's. */
+/* The table, and pending bits that share its pages, trap; pending bits elsewhere are the device's.
+   */
 static void vfiodev__spare_table(struct vfiodev *d)
 {
     const struct pci_msix_desc *m = &d->is.msix;
@@ -1462,6 +1478,9 @@ VMM_DEF int vfiodev_init(struct vfiodev *d, const struct vfiodev_desc *desc)
         vmm_say(desc->log, VMM_LOG_INFO,
                 "%s cannot be reset: the guest finds it as its last user left it", d->name);
     vfiodev__reset(d);
+    if (desc->wanted && vfiodev__count_irqs(d, VFIO_PCI_REQ_IRQ_INDEX))
+        (void)vfiodev__bells(d, VFIO_PCI_REQ_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &desc->wanted,
+                             1);
     return 0;
 }
 

@@ -1514,6 +1514,7 @@ struct passed {
         bool routed, heard; /* the two above are what the line means; the hypervisor listens */
         int gsi;            /* -1: it has no line yet */
     } *vector;
+    struct host_watch wanted; /* by the host */
     struct vmm_budget budget;
 };
 
@@ -3022,6 +3023,27 @@ static int passed_bells(struct passed *p)
     return err;
 }
 
+/* Somebody unbinds the device, and is held up until it is free. */
+static void on_wanted(void *ctx, unsigned events)
+{
+    struct passed *p = ctx;
+
+    (void)events;
+    if (host_bell_take(p->wanted.fd) && vmm_spend(&p->budget))
+        vmm_say(p->vm->log, VMM_LOG_WARN,
+                "the host wants %s back, and waits: power the guest off, or end vmm", p->dev.name);
+}
+
+static int passed_watch(struct passed *p)
+{
+    int err = passed_bell(p, &p->wanted.fd);
+
+    p->wanted.events = HOST_IN;
+    p->wanted.ready = on_wanted;
+    p->wanted.ctx = p;
+    return err ? err : host_watch_add(&p->vm->loop, &p->wanted);
+}
+
 /* The line of the slot that it got, if the hypervisor can tell when the guest has served it. */
 static int passed_plug(struct passed *p, struct vfiodev_desc *desc)
 {
@@ -3065,8 +3087,11 @@ static int plug_passed(struct vm *vm, const struct vfio_config *c)
     err = vfiodev_open(&p->dev, &vm->vfio, c->address, c->rom, vm->log);
     if (!err)
         err = passed_bells(p);
+    if (!err)
+        err = passed_watch(p);
     desc.vectors = p->vectors;
     desc.bell = p->bell;
+    desc.wanted = p->wanted.fd;
     return err ? err : passed_plug(p, &desc);
 }
 
@@ -3115,6 +3140,16 @@ static uint64_t pci_mmio64_base(struct vm *vm)
     return base + MMIO64_LEN <= 1ull << hyp_gpa_bits(&vm->hyp) ? base : 0;
 }
 
+/* A device of the host may have BARs of any size: then the window is as long as processors reach. */
+static uint64_t pci_mmio64_len(struct vm *vm, uint64_t base)
+{
+    unsigned bits = hyp_gpa_bits(&vm->hyp);
+
+    if (!base || !vm->cfg->nvfio)
+        return base ? MMIO64_LEN : 0;
+    return (1ull << (bits < 46 ? bits : 46)) - base;
+}
+
 static int plug_pci(struct vm *vm)
 {
     struct pci_root_desc desc = {.ecam = ECAM_BASE,
@@ -3123,8 +3158,7 @@ static int plug_pci(struct vm *vm)
                                  .log = vm->log};
     int err;
 
-    if (desc.mmio64.base)
-        desc.mmio64.len = MMIO64_LEN;
+    desc.mmio64.len = pci_mmio64_len(vm, desc.mmio64.base);
     for (unsigned i = 0; i < 4; i++)
         desc.intx[i] = vm_irq(vm, pci_gsi[i]);
     host_mutex_init(&vm->pci_lock);

@@ -3,8 +3,8 @@
 
    Input: which recorded device, and changes to its configuration space, which a device may answer
    with; then accesses of a guest to what is made of that. Aborts when a promise is broken: the
-   device's BARs, command, MSI, MSI-X and the links of lists are never written by a guest, both lists
-   end, and nothing is read beyond the space. */
+   device's BARs, command, MSI, MSI-X and the links of lists are never written by a guest, both
+   lists end, and nothing is read beyond the space. */
 #define _GNU_SOURCE
 #define DEV_PCI_IMPLEMENTATION
 #define DEV_VFIO_IMPLEMENTATION

@@ -102,10 +102,14 @@ works() { # NAME DEVICE
 lives() { # NAME DEVICE
     boot "$(load read verify); echo READY; while :; do $(load randwrite seed=1); done" --vfio $2
     await '^READY' || :
-    sleep 1
+    echo $2 >$pci/drivers/vfio-pci/unbind &
+    await 'wants .* back' || :
     kill -9 $pid
     stop
     check "$1: found after the reset" 137 '^requests=256 .* errors=0 wrong=0 '
+    check "$1: somebody else who wants it is not ignored" 137 "^vmm: the host wants $2 back, and waits: power the guest off"
+    until [ ! -e $pci/devices/$2/driver ]; do sleep 0.1; done
+    give $2
     guest "$(load read verify)" --vfio $2
     check "$1: found after a kill" 0 '^requests=256 .* errors=0 wrong=0 '
 }

@@ -124,6 +124,22 @@ static void test_path_alone(void)
     config_free(&c);
 }
 
+static void test_vfio(void)
+{
+    GOOD("-k|k|--vfio|0000:01:00.2,rom=a.rom|--vfio=0000:01:00.3");
+    CHECK_EQ(c.nvfio, 2);
+    CHECK(!strcmp(c.vfio[0].address, "0000:01:00.2") && !strcmp(c.vfio[0].rom, "a.rom"));
+    CHECK(!strcmp(c.vfio[1].address, "0000:01:00.3") && !c.vfio[1].rom);
+    config_free(&c);
+}
+
+static void test_vfio_list(void)
+{
+    GOOD("doctor|--vfio");
+    CHECK(c.command == CMD_DOCTOR && c.list_vfio && !c.nvfio);
+    config_free(&c);
+}
+
 static void test_transport(void)
 {
     GOOD("--kernel|k|--transport|mmio");
@@ -379,6 +395,11 @@ static void test_bad(void)
         {"-k|k|--console|virtio|--serial|stdio", "give --serial another place"},
         {"-k|k|--serial|stdio|--serial|stdio", "--serial and --serial both take stdio"},
         {"-k|k|--serial|null|--serial|pty|--serial|pty|--serial|pty|--serial|null", "more than 4"},
+        {"-k|k|--vfio", "--vfio needs a value: --vfio ADDRESS ('vmm doctor --vfio' lists them)"},
+        {"-k|k|--vfio|rom=x", "--vfio names no device"},
+        {"-k|k|--vfio|0000:01:00.0,ro", "--vfio does not know 'ro'"},
+        {"-k|k|--vfio|0000:01:00.0|--vfio|0000:01:00.0,rom=x", "0000:01:00.0 is given twice"},
+        {"-k|k|--vfio|0000:01:00.0|--transport|mmio", "--vfio needs a PCI bus"},
         {"-k|k|--port|a=stdio", "--serial and --port a both take stdio"},
         {"-k|k|--console|virtio|--port|a=stdio", "--console virtio and --port a"},
         {"-k|k|--port|a=file:x|--port|b=file:x", "--port a and --port b both take file:x"},
@@ -451,6 +472,8 @@ int main(void)
     test_order();
     test_path_alone();
     test_transport();
+    test_vfio();
+    test_vfio_list();
     test_trace(0, NULL, "--kernel|k");
     test_trace(TRACE_IO, NULL, "--kernel|k|--trace|io");
     test_trace(TRACE_IO | TRACE_EXIT | TRACE_IRQ, "a:b", "--kernel|k|--trace=exit,irq,io:a:b");

@@ -215,12 +215,12 @@ static void test_areas(void)
     }
 }
 
-/* >>kernel: VFIO as far as it is asked; a device's regions are 16 MiB apart in a memfd ---------- */
+/* >>kernel: VFIO as far as it is asked; a device's regions are 16 MiB apart in a memfd --------- */
 enum { REGION = 16 << 20, VECTORS_MAX = PCI_VECTORS_MAX };
 
 static struct {
     const struct dump *dump;
-    int device, closed;
+    int device, wanted;
     bool not_viable, no_reset;
     int iommu_errno, map_errno, device_errno;
     unsigned most; /* interrupts that the host has left */
@@ -251,7 +251,11 @@ static int fake_region(struct vfio_region_info *info)
 
 static int fake_set_irqs(const struct vfio_irq_set *set)
 {
-    kernel.sets++;
+    if (set->index == VFIO_PCI_REQ_IRQ_INDEX)
+        memcpy(&kernel.wanted, set->data, sizeof kernel.wanted);
+    kernel.sets += set->index != VFIO_PCI_REQ_IRQ_INDEX;
+    if (set->index == VFIO_PCI_REQ_IRQ_INDEX)
+        return 0;
     if (set->count > kernel.most)
         return (int)kernel.most;
     kernel.index = set->index;
@@ -283,7 +287,7 @@ static int fake_answer(unsigned long request, void *arg)
     case VFIO_DEVICE_GET_REGION_INFO:
         return fake_region(arg);
     case VFIO_DEVICE_GET_IRQ_INFO:
-        irq->count = irq->index <= VFIO_PCI_MSIX_IRQ_INDEX;
+        irq->count = irq->index <= VFIO_PCI_REQ_IRQ_INDEX;
         return 0;
     case VFIO_DEVICE_SET_IRQS:
         return fake_set_irqs(arg);
@@ -382,7 +386,7 @@ static void test_refusals(void)
     host_has("vfio-pci");
     snprintf(command, sizeof command, "rm %s/iommu_group", at);
     sh(command);
-    check_said(vfiodev_look(a, &f), -ENOTSUP, f.said, "behind no IOMMU: switch VT-d or AMD-Vi on");
+    check_said(vfiodev_look(a, &f), -ENOTSUP, f.said, "behind no IOMMU: switch VT-d, AMD-Vi or");
     host_has("vfio-pci");
     snprintf(command, sizeof command, "ln -s ../0000:01:00.9 %s/physfn", at);
     sh(command);
@@ -486,6 +490,7 @@ static void machine_of(const struct dump *dump, unsigned ndevices)
                                 .bell = m.bell,
                                 .intx_bell = 1000,
                                 .intx_done = 1001,
+                                .wanted = 1002,
                                 .map = on_map,
                                 .unmap = on_unmap,
                                 .route = on_route,
@@ -561,7 +566,7 @@ static bool is_mapped(uint64_t gpa, uint64_t len)
 static void test_mapping(void)
 {
     machine(&dump_nvme);
-    CHECK(kernel.resets == 1 && m.nareas == 0);
+    CHECK(kernel.resets == 1 && m.nareas == 0 && kernel.wanted == 1002);
     CHECK_EQ(device_has(7, PCI_COMMAND, 2), PCI_COMMAND_MEMORY); /* at once */
     wr(cfg(PCI_COMMAND), 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     CHECK_EQ(device_has(7, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
