@@ -108,7 +108,7 @@ lives() { # NAME DEVICE
     stop
     check "$1: found after the reset" 137 '^requests=256 .* errors=0 wrong=0 '
     check "$1: somebody else who wants it is not ignored" 137 "^vmm: the host wants $2 back, and waits: power the guest off"
-    until [ ! -e $pci/devices/$2/driver ]; do sleep 0.1; done
+    wait # for who wanted it
     give $2
     guest "$(load read verify)" --vfio $2
     check "$1: found after a kill" 0 '^requests=256 .* errors=0 wrong=0 '
