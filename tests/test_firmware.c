@@ -315,10 +315,12 @@ static uint32_t transfer(struct pc_fwcfg *f, uint32_t control, uint32_t len, uin
 static void test_items_by_transfer(void)
 {
     enum { ERROR = 1, READ = 2, SKIP = 4, SELECT = 8, WRITE = 16, NINE = 0x21 << 16 };
+    static uint8_t large[PC_FWCFG_DMA_MAX + 1];
     struct vmm_mem mem = {0};
     struct pc_fwcfg f = {.item = items, .nitems = 3, .mem = &mem};
 
     vmm_mem_add(&mem, 0, sizeof ram, ram);
+    vmm_mem_add(&mem, 1ull << 32, sizeof large, large);
     select_item(&f, 1);
     CHECK_EQ(next(&f), 3);
     CHECK_EQ(pc_fwcfg_read(&f, 4, 4), 0x554d4551); /* "QEMU" */
@@ -338,6 +340,9 @@ static void test_items_by_transfer(void)
     CHECK_EQ(transfer(&f, READ, 0x101, sizeof ram - 0x100), ERROR);
     CHECK_EQ(transfer(&f, READ, 1, ~0ull), ERROR);
     CHECK_EQ(transfer(&f, READ, 0xffffffff, 0), ERROR);
+    CHECK_EQ(transfer(&f, NINE | SELECT | READ, sizeof large - 1, 1ull << 32), 0);
+    CHECK_EQ(large[8], 9);
+    CHECK_EQ(transfer(&f, NINE | SELECT | READ, sizeof large, 1ull << 32), ERROR);
     CHECK_EQ(transfer(&f, NINE | SELECT | WRITE, 1, 0x1000), ERROR);
     CHECK_EQ(nine[0], 1);
 
