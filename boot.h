@@ -2,15 +2,15 @@
 
    WHAT IT IS      Loaders for x86-64 and arm64 guests. boot_linux recognises by content and enters:
                    bzImage (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its
-                   64-bit entry as Linux' vmlinux has it, and ELF64 by PVH (Xen's HVM direct boot
-                   ABI, v1); for arm64 Image (Documentation/arch/arm64/booting.rst), bare, packed
+                   64-bit entry as Linux' vmlinux has it, ELF64 by PVH (Xen's HVM direct boot
+                   ABI, v1), and multiboot kernels (0.6.96 and 2.0); for arm64 Image (Documentation/arch/arm64/booting.rst), bare, packed
                    with gzip or zstd, or in an EFI zboot wrapper, and ELF64.
                    It writes what such a kernel looks for: command line, initrd, memory map, ACPI
                    6.3 tables (hardware-reduced or not) and a table after the MultiProcessor
                    Specification 1.4, or a device tree, all from one struct boot_machine, so that
                    they agree. boot_flat loads bare code for x86's 64-, 32- or 16-bit mode,
                    boot_flat_arm64 for EL1. boot_firmware starts a PC's firmware, which boots from
-                   disks.
+                   disks; boot_real a machine in real mode, whose BIOS is the caller's.
 
    QUICK START     static uint8_t ram[32 << 20]; // zeroed
                    struct vmm_mem mem = {0};
