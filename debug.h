@@ -2431,7 +2431,7 @@ static bool dbg__tell_due(struct dbg_gdb *g)
     return false;
 }
 
-/* Lets CPUs go as g->go says. True: one of them had something to tell, which now is in the reply. */
+/* Lets CPUs go as g->go says. True: one of them had something to tell, which is now in the reply. */
 static bool dbg__resume(struct dbg_gdb *g, struct dbg__text *r)
 {
     if (dbg__tell_due(g)) {
@@ -2683,8 +2683,8 @@ static bool dbg__cmd_alive(struct dbg_gdb *g, struct dbg__text *r, const char *a
     return true;
 }
 
-/* c and s, which gdb sends to those who do not know vCont; C and S with a signal, of which a machine
-   has none. With an address, they go on there. */
+/* c and s, which gdb sends to those who do not know vCont; C and S with a signal, of which machines
+   have none. With an address, they go on there. */
 static bool dbg__go_on(struct dbg_gdb *g, struct dbg__text *r, const char *args, bool step)
 {
     uint8_t pc[16] = {0};
@@ -2893,7 +2893,7 @@ static void dbg__mon_help(struct dbg_gdb *g, struct dbg__text *t, const char *ar
     (void)args;
     dbg__puts(t, "monitor help            this text\n"
                  "monitor phys on|off     addresses are physical; or the CPU's own, as at first\n"
-                 "monitor regs            segments and descriptor tables of the current CPU\n"
+                 "monitor regs            segments and tables of the CPU that gdb read last\n"
                  "monitor walk ADDRESS    what the CPU's page tables say of a linear address\n");
 }
 
