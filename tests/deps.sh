@@ -15,7 +15,7 @@ packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
 
 # for the other architecture, where this machine is an x86_64 one; and what a PC's firmware boots
 [ "$(uname -m)" != x86_64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-user-static
-    grub-pc-bin grub-common bochsbios"
+    grub-pc-bin grub-common bochsbios memtest86+"
 [ "$(uname -m)" != aarch64 ] || packages="$(echo "$packages" | sed -e 's/qemu-system-x86 seabios/qemu-system-arm/') libfdt-dev"
 
 install_packages() {

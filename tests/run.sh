@@ -101,6 +101,7 @@ pack_firmware() {
     for f in /usr/share/seabios/bios.bin /usr/share/seabios/bios-256k.bin /usr/share/bochs/BIOS-bochs-*; do
         [ ! -e "$f" ] || cp "$f" build/firmware/
     done
+    [ ! -e /boot/memtest86+x64.bin ] || cp /boot/memtest86+x64.bin build/firmware/memtest
     [ -z "$k" ] || sh tests/lab/grub-image.sh "build/kernels/$k/vmlinuz" "build/initramfs-$k.cpio" build/grub.img ||
         rm -f build/grub.img
 }
