@@ -51,8 +51,8 @@ sector() { # NAME FIRMWARE OPTION
     cp build/guests/sector16.bin "$T/sector"
     truncate -s 16M "$T/sector" # SeaBIOS reads no boot sector of a virtio disk that has not one cylinder
     vm --bios $fw/$2 $3 "$T/sector"
-    check "$1: a boot sector" 7 'ello from a boot sector'
-    check "$1: sectors read and written" 7 'the second sector, twice read and once written'
+    # its first line mixes with what SeaBIOS still has to say
+    check "$1: a boot sector; sectors read and written" 7 'the second sector, twice read and once written'
     [ "$(tail -c +1025 "$T/sector" | head -c 10)" = 'the second' ] && ok "$1: what was written is in the file" ||
         not_ok "$1: what was written is in the file" "it is not"
 }
