@@ -1,7 +1,7 @@
 /* boot.h - puts a kernel, and all it expects to find, into guest memory   MIT licence, see LICENSE
 
    WHAT IT IS      Loaders for x86-64 and arm64 guests. boot_linux recognises by content and enters:
-                   bzImage (64-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its
+                   bzImage (64- or 32-bit boot protocol, Linux Documentation/arch/x86/boot), ELF64 by its
                    64-bit entry as Linux' vmlinux has it, ELF64 by PVH (Xen's HVM direct boot
                    ABI, v1), and multiboot kernels (0.6.96 and 2.0); for arm64 Image (Documentation/arch/arm64/booting.rst), bare, packed
                    with gzip or zstd, or in an EFI zboot wrapper, and ELF64.
@@ -86,7 +86,8 @@ struct boot_file {
 enum boot_arch { BOOT_ARCH_X86, BOOT_ARCH_ARM64 };
 enum boot_format {
     BOOT_NONE,
-    BOOT_BZIMAGE,
+    BOOT_BZIMAGE,   /* entered in 64-bit mode */
+    BOOT_BZIMAGE32, /* in 32-bit protected mode: i386 kernels, memtest86+ */
     BOOT_ELF64,
     BOOT_PVH,
     BOOT_IMAGE,
@@ -185,9 +186,9 @@ struct boot_desc {
     struct boot_file initrd;           /* len 0: none; of a multiboot kernel the first module */
     const struct boot_module *modules; /* only for multiboot kernels */
     unsigned nmodules;
-    const char *cmdline;     /* NULL: empty */
-    enum boot_entry entry;   /* AUTO: what suits the file */
-    uint64_t load_addr;      /* of a bzImage; 0: the place it prefers, see boot__bz_place */
+    const char *cmdline;   /* NULL: empty */
+    enum boot_entry entry; /* AUTO: what suits the file */
+    uint64_t load_addr;    /* of a bzImage; 0: the place it prefers, see boot__bz_place */
     /* Makes whole pages of a file appear at gpa without a copy. Returns 0 when done; anything else:
        boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
        the file's end, inside the page that holds it. NULL: always copy. */
@@ -303,7 +304,7 @@ struct boot_firmware_files {
 
 #ifndef BOOT_NO_X86
 VMM_DEF int boot_firmware_make(const struct boot_machine *m, struct boot_firmware_files *f,
-                                const struct vmm_log *log);
+                               const struct vmm_log *log);
 #endif
 
 #ifdef __cplusplus
@@ -533,7 +534,7 @@ static int boot__truncated(const struct boot_file *f, const struct vmm_log *log,
 #ifndef BOOT_NO_X86
 /* >>bzimage: setup sectors, then the kernel proper, which is entered 0x200 behind its start */
 
-/* A kernel without 64-bit entry is refused: 16-bit setup code needs a BIOS. */
+/* Older protocols lack fields that are used here, and their 16-bit setup code needs a BIOS. */
 static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, const char *name,
                           uint64_t setup)
 {
@@ -544,14 +545,13 @@ static int boot__bz_check(const struct boot_file *f, const struct vmm_log *log, 
 
     if (version < 0x20c)
         return vmm_err(log, -ENOEXEC,
-                       "%s: has no 64-bit entry (boot protocol %u.%02u): take Linux 3.8 or newer",
-                       name, version >> 8, version & 255);
-    if (!(h[BOOT__HDR_XLOADFLAGS] & 1))
-        return vmm_err(log, -ENOEXEC, "%s: is a 32-bit kernel: give an x86-64 one", name);
+                       "%s: is too old (boot protocol %u.%02u): take Linux 3.8 or newer", name,
+                       version >> 8, version & 255);
     if (!(h[BOOT__HDR_LOADFLAGS] & 1) || payload <= 0x200 || !align || align & (align - 1) ||
         BOOT__HDR_MAGIC + h[BOOT__HDR_LENGTH] < BOOT__HDR_INIT_SIZE + 4)
         return vmm_err(log, -ENOEXEC, "%s: is damaged: its setup header makes no sense", name);
-    if (f->len - setup + 15 < payload) /* the size is rounded up, the file (memtest86+) may not be */
+    if (f->len - setup + 15 <
+        payload) /* the size is rounded up, the file (memtest86+) may not be */
         return boot__truncated(f, log, name, setup + payload);
     return 0;
 }
@@ -616,7 +616,9 @@ static int boot__bz_parse(const struct boot_desc *d, struct boot__image *img, co
     if (d->entry == BOOT_ENTRY_PVH)
         return vmm_err(d->log, -EINVAL,
                        "%s: is a bzImage, which has no PVH entry: give the vmlinux", name);
-    img->format = BOOT_BZIMAGE;
+    img->format = h[BOOT__HDR_XLOADFLAGS] & 1 ? BOOT_BZIMAGE : BOOT_BZIMAGE32;
+    if (d->entry == BOOT_ENTRY_64 && img->format != BOOT_BZIMAGE)
+        return vmm_err(d->log, -EINVAL, "%s: is a 32-bit kernel, which has no 64-bit entry", name);
     img->spill = true;
     img->initrd_max = vmm_get32(h + BOOT__HDR_INITRD_MAX);
     img->cmdline_max = vmm_get32(h + BOOT__HDR_CMDLINE_MAX);
@@ -628,7 +630,7 @@ static int boot__bz_parse(const struct boot_desc *d, struct boot__image *img, co
     img->seg[0].gpa = boot__bz_place(h, setup, d->load_addr);
     img->seg[0].memsz = (uint64_t)vmm_get32(h + BOOT__HDR_SYSSIZE) * 16;
     img->seg[0].filesz = img->seg[0].memsz < f->len - setup ? img->seg[0].memsz : f->len - setup;
-    img->entry = img->seg[0].gpa + 0x200;
+    img->entry = img->seg[0].gpa + (img->format == BOOT_BZIMAGE ? 0x200 : 0);
     return boot__bz_extent(d, img, name);
 }
 
@@ -2007,7 +2009,7 @@ static uint64_t boot__fadt(struct boot__out *o, const struct boot_machine *m, ui
     /* IAPC_BOOT_ARCH: nor an i8042, which Linux then spares */
     boot__fix(o, at + 109, rtc ? NO_VGA : NO_VGA | NO_RTC, 2);
     boot__fix(o, at + 112, boot__fadt_flags(m), 4);
-    boot__fix(o, at + 131, 3, 1); /* minor revision */
+    boot__fix(o, at + 131, 3, 1);   /* minor revision */
     boot__fix(o, at + 40, dsdt, 4); /* GRUB's halt looks for it here alone */
     boot__points(o, at + 40, 4);
     boot__fix(o, at + 140, dsdt, 8);
@@ -2369,9 +2371,10 @@ static void boot__regs_long(struct vmm_x86_regs *r, uint8_t *tables, uint64_t gp
 static void boot__regs_linux(const struct boot__job *j, struct vmm_x86_regs *r)
 {
     bool pvh = j->img.format == BOOT_PVH, multiboot = boot__is_multiboot(j);
+    bool mode32 = pvh || multiboot || j->img.format == BOOT_BZIMAGE32;
     uint64_t gdt = multiboot ? BOOT_MULTIBOOT_INFO_END : BOOT_GDT;
 
-    boot__regs_flat(r, pvh || multiboot ? BOOT__CODE32 : BOOT__CODE64, j->low + gdt, gdt);
+    boot__regs_flat(r, mode32 ? BOOT__CODE32 : BOOT__CODE64, j->low + gdt, gdt);
     r->rip = j->img.entry;
     if (multiboot)
         r->gpr[VMM_RAX] = j->img.format == BOOT_MULTIBOOT2 ? BOOT__MB2_EAX : BOOT__MB_EAX;
@@ -2379,7 +2382,8 @@ static void boot__regs_linux(const struct boot__job *j, struct vmm_x86_regs *r)
         r->gpr[VMM_RBX] = multiboot ? BOOT_MULTIBOOT_INFO : BOOT_PVH_INFO;
         return;
     }
-    boot__regs_long(r, j->low + BOOT_PAGE_TABLES, BOOT_PAGE_TABLES);
+    if (!mode32)
+        boot__regs_long(r, j->low + BOOT_PAGE_TABLES, BOOT_PAGE_TABLES);
     r->gpr[VMM_RSI] = BOOT_ZERO_PAGE;
 }
 
@@ -2546,7 +2550,8 @@ VMM_DEF int boot_real(const struct boot_real_desc *desc, struct boot_real_result
     int err = boot__check_machine(&desc->machine, desc->log);
 
     if (!err && !low)
-        return vmm_err(desc->log, -ENOMEM, "real mode needs RAM below 1 MiB: give --mem 1M or more");
+        return vmm_err(desc->log, -ENOMEM,
+                       "real mode needs RAM below 1 MiB: give --mem 1M or more");
     if (!err && (desc->rom < BOOT_TABLES || desc->rom >= BOOT_HIGH))
         return vmm_err(desc->log, -EINVAL, "a ROM at 0x%llx is outside its segment",
                        (unsigned long long)desc->rom);
@@ -2609,7 +2614,7 @@ static int boot__firmware_acpi(const struct boot_machine *m, struct boot_firmwar
 }
 
 VMM_DEF int boot_firmware_make(const struct boot_machine *m, struct boot_firmware_files *f,
-                                const struct vmm_log *log)
+                               const struct vmm_log *log)
 {
     struct boot__out e820 = {f->e820, 0, 0, sizeof f->e820, NULL};
     int err = boot__check_machine(m, log);

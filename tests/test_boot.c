@@ -137,8 +137,7 @@ static void test_damaged_bzimage(void)
 {
     static const struct poke pokes[] = {
         {"protocol 2.05", 0x206, 2, 0x205, -ENOEXEC, "boot protocol 2.05"},
-        {"protocol 2.11", 0x206, 2, 0x20b, -ENOEXEC, "no 64-bit entry"},
-        {"32-bit", 0x236, 2, 0, -ENOEXEC, "32-bit kernel"},
+        {"protocol 2.11", 0x206, 2, 0x20b, -ENOEXEC, "too old"},
         {"zImage", 0x211, 1, 0, -ENOEXEC, "damaged"},
         {"no payload", 0x1f4, 4, 0, -ENOEXEC, "damaged"},
         {"payload of 64 GiB", 0x1f4, 4, 0xffffffff, -ENOEXEC, "truncated"},
@@ -1385,6 +1384,17 @@ static void test_linux_regs(void)
     CHECK_EQ(out.regs.gpr[VMM_RSI], BOOT_ZERO_PAGE);
     CHECK_EQ(ram[BOOT_CMDLINE], 0);
     check_long_mode(&out.regs);
+    vmm_put16(file + 0x236, 2); /* no XLF_KERNEL_64 */
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    CHECK_EQ(out.format, BOOT_BZIMAGE32);
+    CHECK_EQ(out.regs.rip, out.kernel_gpa);
+    CHECK_EQ(out.regs.gpr[VMM_RSI], BOOT_ZERO_PAGE);
+    CHECK_EQ(out.regs.gpr[VMM_RBX] | out.regs.gpr[VMM_RBP] | out.regs.gpr[VMM_RDI], 0);
+    CHECK_EQ(out.regs.cs.attr, 0xc09b);
+    CHECK_EQ(out.regs.cr0 & 0x80000001, 1); /* protected, no paging */
+    CHECK_EQ(out.regs.efer, 0);
+    d.entry = BOOT_ENTRY_64;
+    CHECK_EQ(boot_linux(&d, &out), -EINVAL);
 }
 
 /* >>flat */
