@@ -13,7 +13,7 @@ B       := build
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
+HEADERS := vmm.h hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)

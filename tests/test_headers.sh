@@ -27,6 +27,7 @@ command -v clang >/dev/null && compilers='gcc clang'
 # alone DIR HEADER: declarations in C11 and C++17, implementation in C11, then two of everything in one program
 alone() {
     name=$(basename "$2" .h | tr a-z A-Z)
+    [ "$2" != hv_x86.h ] || name=VMM # with debug.h, which it calls
     printf '#include "%s"\n#include "%s"\nint use(void);\nint use(void) { return VMM_LOG_NONE; }\n' "$2" "$2" >"$T/decl.c"
     cp "$T/decl.c" "$T/decl.cc"
     printf '#define %s_IMPLEMENTATION\n#include "%s"\n#include "%s"\nint use(void);\nint main(void) { return use(); }\n' \
@@ -41,7 +42,7 @@ alone() {
     done
 }
 
-for h in vmm.h hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
+for h in vmm.h hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     alone . $h
     tell "$h alone, in C11 and C++17, twice in a program"
 done
@@ -57,7 +58,7 @@ done
 tell "boot.h for arm64, with and without x86"
 
 kernel='#include <linux/kvm.h>\n#include <linux/vhost.h>\n#include <linux/vfio.h>\n#include <linux/virtio_blk.h>\n#include <linux/pci_regs.h>\n'
-ours='#include "hv_kvm.h"\n#include "host.h"\n#include "boot.h"\n#include "dev_legacy.h"\n#include "dev_pci.h"\n#include "dev_virtio.h"\n#include "dev_vfio.h"\n#include "disk.h"\n#include "debug.h"\n#include "dev_bios.h"\n'
+ours='#include "hv_kvm.h"\n#include "hv_x86.h"\n#include "host.h"\n#include "boot.h"\n#include "dev_legacy.h"\n#include "dev_pci.h"\n#include "dev_virtio.h"\n#include "dev_vfio.h"\n#include "disk.h"\n#include "debug.h"\n#include "dev_bios.h"\n'
 printf "#define _GNU_SOURCE\n#define VMM_IMPLEMENTATION\n$kernel${ours}int main(void) { return 0; }\n" >"$T/a.c"
 printf "#define _GNU_SOURCE\n#define VMM_IMPLEMENTATION\n$ours${kernel}int main(void) { return 0; }\n" >"$T/b.c"
 for cc in $compilers; do
@@ -68,7 +69,7 @@ done
 tell "all headers together with the kernel's, before and after"
 
 sh tests/dist.sh "$T/dist" >/dev/null 2>>"$T/err" || echo 'error: dist.sh' >>"$T/err"
-for h in hv_kvm.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
+for h in hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     mkdir -p "$T/one"
     cp "$T/dist/$h" "$T/one/"
     alone "$T/one" $h
@@ -80,7 +81,7 @@ tell "one-file copies of make dist, each alone"
 quick_start() {
     sed -n '/^   QUICK START/,/^   CONFIGURATION/p' "$1" | sed -e '$d' -e 's/^   QUICK START//' -e 's/^ *//' -e '/^$/d'
 }
-for pair in vmm.h:test_vmm hv_kvm.h:embed_kvm host.h:embed_host boot.h:embed_boot dev_legacy.h:embed_legacy \
+for pair in vmm.h:test_vmm hv_kvm.h:embed_kvm hv_x86.h:embed_x86 host.h:embed_host boot.h:embed_boot dev_legacy.h:embed_legacy \
     dev_pci.h:embed_pci dev_virtio.h:embed_virtio dev_vfio.h:embed_vfio disk.h:embed_disk debug.h:embed_debug \
     dev_bios.h:embed_bios; do
     h=${pair%:*} test=tests/${pair#*:}.c
