@@ -71,6 +71,8 @@ endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c))
+# host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it
+TESTS   += $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
 
@@ -118,6 +120,11 @@ $(B)/zstd-aarch64.a: $(B)/flags
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a)
+
+$(B)/tests/test_host_kqueue: LOOP := -DHOST_LOOP_KQUEUE -isystem tests/kqueue
+$(B)/tests/test_host_poll: LOOP := -DHOST_LOOP_POLL
+$(B)/tests/test_host_kqueue $(B)/tests/test_host_poll: tests/test_host.c host.h vmm.h tests/kqueue/sys/event.h | $(B)/flags
+	gcc $(WARN) -O1 -g $(SANFLAGS) $(LOOP) $< -o $@ -pthread
 
 $(B)/bench/bench_time64: tests/bench_time.c
 	$(CROSS)gcc -std=c11 -O2 $(CROSS_BUILD) $< -o $@ $(call CROSS_LINK,)

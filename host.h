@@ -4,8 +4,9 @@
                    hypervisor: one I/O loop, timers, signals, clocks, entropy, threads, guest RAM,
                    mapped files, disk images, and byte streams for guest consoles (terminal, file,
                    Unix socket, pseudo-terminal) with a raw mode that is undone on every way out.
-                   Today for Linux (epoll, io_uring, eventfd, timerfd, signalfd); what another
-                   system does differently stands between the marks >>linux and >>posix.
+                   For Linux (epoll, io_uring, eventfd, timerfd, signalfd), macOS, NetBSD and
+                   DragonFly (kqueue), and Haiku (poll); what they do differently stands between
+                   the marks >>system and >>posix.
 
    QUICK START     // an echo: what comes in goes out again, until the loop has run for 50 ms
                    static struct host_loop loop;
@@ -35,6 +36,10 @@
                    HOST_PASST_IN     bytes of frames from passt that are read ahead; default 131072
                    HOST_LOOP_EDGES   HOST_EDGE watches that a loop's io_uring serves, more of them
                                      go the usual way; default 32
+                   HOST_LOOP_KQUEUE, HOST_LOOP_POLL
+                                     how a loop waits; by default as the system does it best:
+                                     epoll on Linux, poll on Haiku, elsewhere kqueue
+                   HOST_LOOP_WATCHES descriptors that a loop with poll can watch; default 256
                    set in the implementing file only:
                    HOST_STACK_LEN    bytes of a thread's stack; default 131072
                    HOST_STREAM_LAG   ns that output of a busy stream is collected; default 2000000
@@ -42,7 +47,8 @@
                                      host_stream_close for all of a loop together; default 1 s
                    HOST_STREAM_RETRY ns between looks at what no descriptor reports (a pty without a
                                      client, a terminal in the background); default 200000000
-                   _GNU_SOURCE       needed; defined here unless a system header came first
+                   _GNU_SOURCE, _NETBSD_SOURCE
+                                     needed; defined here unless a system header came first
 
    DEPENDS ON      vmm.h. The declarations need no header of the system; the implementation libc.
 
@@ -69,6 +75,9 @@
 #if (defined(HOST_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
+#if defined(__NetBSD__) && !defined(_NETBSD_SOURCE)
+#define _NETBSD_SOURCE
+#endif
 #include "vmm.h"
 
 #ifndef HOST_STREAM_OUT
@@ -87,10 +96,31 @@
 #ifndef HOST_LOOP_EDGES
 #define HOST_LOOP_EDGES 32
 #endif
+#ifndef HOST_LOOP_WATCHES
+#define HOST_LOOP_WATCHES 256
+#endif
+#if !defined(__linux__) && !defined(HOST_LOOP_KQUEUE) && !defined(HOST_LOOP_POLL)
+#ifdef __HAIKU__
+#define HOST_LOOP_POLL
+#else
+#define HOST_LOOP_KQUEUE
+#endif
+#endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct host_mutex {
+    uint64_t opaque[8];
+};
+
+struct host_thread {
+    void *(*fn)(void *ctx);
+    void *ctx;
+    const char *name;
+    uintptr_t handle;
+};
 
 /* >>loop: waits for descriptors, events, timers and signals, and calls back. Fields without a
    comment are private. */
@@ -142,6 +172,7 @@ struct host_loop {
     const struct vmm_log *log;
     int poll_fd;
     struct host_watch wake;
+    int wake_end; /* where it is woken */
     struct host_event *events, *cursor;
     unsigned woken, stopping;
     uint64_t bye; /* when the streams that are closed shall be done; 0: none was since it ran */
@@ -154,6 +185,15 @@ struct host_loop {
     struct host__ops {
         struct host_disk_op *first, *last;
     } jobs, asks; /* operations to be done by the loop's thread, to be handed to the ring */
+    struct host__timers {
+        struct host_mutex mutex;
+        struct host_timer *first;
+        uint64_t until; /* the loop sleeps until then at most; 0: it does not */
+    } timers;           /* where they are no descriptors */
+#ifdef HOST_LOOP_POLL
+    struct host_watch *watched[HOST_LOOP_WATCHES];
+    unsigned nwatched;
+#endif
 };
 
 /* All zero before the first host_timer_set. */
@@ -161,13 +201,19 @@ struct host_timer {
     void (*fn)(void *ctx);
     void *ctx;
     struct host_loop *loop;
-    struct host_watch watch;
+    struct host_watch watch; /* it is a descriptor, or has: */
+    uint64_t due;            /* host_now() then; 0: it has nothing to do */
+    struct host_timer *next;
 };
 
 struct host_signals {
     void (*fn)(void *ctx, int signo);
     void *ctx;
     struct host_watch watch;
+    struct host_thread thread; /* that waits for them, where no descriptor does */
+    uint64_t set;
+    int report;
+    unsigned ended;
 };
 
 VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log);
@@ -196,8 +242,9 @@ VMM_DEF void host_event_raise(struct host_event *ev); /* any thread */
 VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev);
 
 /* A bell is a descriptor that can be rung and watched (HOST_IN), even by a hypervisor: on Linux an
-   eventfd. The caller closes it. */
-VMM_DEF int host_bell_open(void);      /* -errno */
+   eventfd. The caller closes it. Hypervisors of other systems know of no such thing, and so there
+   are none. */
+VMM_DEF int host_bell_open(void);      /* -errno; -ENOSYS: not on this system */
 VMM_DEF void host_bell_ring(int bell); /* any thread */
 /* The same, but on the loop's own thread only before the loop waits again: for several interrupts in
    a row the guest is interrupted once, and with an io_uring that is no system call of its own. */
@@ -224,18 +271,7 @@ VMM_DEF int64_t host_wall(void); /* ns since 1970, UTC */
 /* Fills buf with entropy of the system's; returns the bytes filled, fewer only if it has none. */
 VMM_DEF size_t host_random(void *buf, size_t len);
 
-/* >>thread */
-struct host_mutex {
-    uint64_t opaque[8];
-};
-
-struct host_thread {
-    void *(*fn)(void *ctx);
-    void *ctx;
-    const char *name;
-    uintptr_t handle;
-};
-
+/* >>thread: struct host_mutex and struct host_thread stand above */
 VMM_DEF void host_mutex_init(struct host_mutex *m);
 /* The mutex as the lock that devices and buses are given. */
 VMM_DEF struct vmm_lock host_mutex_lock(struct host_mutex *m);
@@ -376,7 +412,8 @@ VMM_DEF void host_disk_submit(struct host_loop *l, struct host_disk_op *op);
    works on, whose done is called, and forgets those not begun. */
 VMM_DEF void host_disk_drain(struct host_loop *l);
 
-/* Notices that a disk's file has become longer, at once, but during writes only once a second. */
+/* Notices that a disk's file has become longer, at once, but during writes, and where a loop does not
+   wait by epoll, only once a second. */
 struct host_disk_growth {
     struct host_disk *disk;
     void (*grown)(void *ctx);
@@ -468,8 +505,9 @@ VMM_DEF void host_stream_poke(struct host_stream *s);
 /* The stream as a device wants it: write and poke. */
 VMM_DEF struct vmm_stream host_stream_port(struct host_stream *s);
 
-/* >>net: where the frames of a guest's network card go. Frames are whole Ethernet packets; a tap's
-   and vhost's stand behind 12 bytes of struct virtio_net_hdr_v1. None of these calls blocks. */
+/* >>net: where the frames of a guest's network card go. Frames are whole Ethernet packets; a Linux
+   tap's and vhost's stand behind 12 bytes of struct virtio_net_hdr_v1. None of these calls blocks.
+   macOS and Haiku have no taps, vhost is Linux's: there, these say so. */
 enum host_offload { /* what a tap can leave to the reader of its frames */
                     HOST_OFFLOAD_CSUM = 1,
                     HOST_OFFLOAD_TSO4 = 2,
@@ -485,6 +523,7 @@ struct host_tap {
     unsigned offload; /* what this kernel can: enum host_offload */
     unsigned mtu;     /* 0: not known */
     bool up;          /* the interface is up, as far as we are told */
+    bool bare;        /* its frames have no header: on NetBSD and DragonFly */
     char name[16];
     /* private */
     unsigned nused;
@@ -512,11 +551,15 @@ VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n);
 VMM_DEF int host_tap_follow(struct host_tap *t, struct host_loop *l, void (*changed)(void *ctx),
                             void *ctx, const struct vmm_log *log);
 
-/* The network by a stream socket, each frame behind its length in 4 bytes: passt (1). */
+/* The network by a Unix socket of a helper's: a stream, each frame behind its length in 4 bytes, as
+   passt (1) and socket_vmnet have it, or one of datagrams, each a frame, which begins with the word
+   VFKT, as gvproxy knows it by the name of vfkit or unixgram. Helpers are told apart by `datagrams`;
+   the names here are passt's. */
 struct host_passt_desc {
     struct host_loop *loop;
-    const char *path; /* its socket, kept by reference; NULL: a passt of our own is started */
-    unsigned mtu;     /* that our own tells the guest; 0: its default */
+    const char *path; /* its socket, kept by reference; NULL: on Linux our own passt is started */
+    bool datagrams;
+    unsigned mtu; /* that our own tells the guest; 0: its default */
     /* There are frames, or there is room, or `up` has changed. */
     void (*ready)(void *ctx);
     void *ctx;
@@ -533,6 +576,7 @@ struct host_passt {
     uint64_t delay; /* ns until the next try */
     int pid;        /* of our own passt, or 0 */
     bool broken;    /* to be hung up */
+    char own[108];  /* the path of our end of a datagram socket, else "" */
     size_t in_at, in_len, out_at, out_len;
     uint8_t in[HOST_PASST_IN];
     uint8_t out[HOST_FRAME_MAX + 4]; /* the rest of a frame that was sent in part */
@@ -588,6 +632,7 @@ VMM_DEF bool host_tty_gone(int fd);
 #if (defined(HOST_IMPLEMENTATION) || defined(VMM_IMPLEMENTATION)) && !defined(HOST__IMPLEMENTED)
 #define HOST__IMPLEMENTED
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -601,16 +646,15 @@ VMM_DEF bool host_tty_gone(int fd);
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <arpa/inet.h>
+#if defined(__linux__)
 #include <linux/falloc.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
@@ -622,14 +666,30 @@ VMM_DEF bool host_tty_gone(int fd);
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
+#elif defined(__APPLE__)
+#include <sys/disk.h>
+#elif defined(__NetBSD__) || defined(__DragonFly__)
+#define HOST__BSD
+#include <net/if.h>
+#include <net/route.h>
+#ifdef __NetBSD__
+#include <sys/dkio.h>
+#else
+#include <pthread_np.h>
+#endif
+#elif defined(__HAIKU__)
+#include <OS.h>
 #else
 #error "host.h: not ported to this system yet"
 #endif
-#ifndef MAP_ANONYMOUS
+#ifdef HOST_LOOP_KQUEUE
+#include <sys/event.h>
+#endif
+#ifndef MAP_ANON
 #error "host.h: define _GNU_SOURCE before the first include of the implementing file"
 #endif
 
@@ -655,24 +715,247 @@ VMM_DEF bool host_tty_gone(int fd);
 #define HOST__SIP       256  /* bytes that a terminal reported writable is trusted to take */
 #define HOST__RAM_UNIT  ((uintptr_t)2 << 20)
 
-/* >>linux: the loop's system calls, up to >>posix. Another system brings the same functions. */
+/* >>system: what each does in its own way, up to >>posix: first what has nothing to do with the loop.
+ */
+#if defined(__linux__)
 
-static int host__poll_open(void)
+VMM_DEF int host_bell_open(void)
 {
-    int fd = epoll_create1(EPOLL_CLOEXEC);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     return fd < 0 ? -errno : fd;
 }
 
+VMM_DEF void host_bell_ring(int bell)
+{
+    uint64_t one = 1;
+
+    if (write(bell, &one, sizeof one) < 0)
+        return; /* full: then it is readable, which is all we want */
+}
+
+VMM_DEF bool host_bell_take(int bell) /* also of a timerfd */
+{
+    uint64_t count;
+
+    return read(bell, &count, sizeof count) == (ssize_t)sizeof count;
+}
+
+/* At most 256 bytes. */
+static bool host__entropy(void *buf, size_t len)
+{
+    return !getentropy(buf, len);
+}
+
+static void host__thread_name(const char *name)
+{
+    pthread_setname_np(pthread_self(), name);
+}
+
+/* A description of standard output that is ours alone, so that O_NONBLOCK on it concerns nobody
+   else. -1: the system does not give us one. */
+static int host__own_stdout(void)
+{
+    return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Block devices opened with it refuse a second user, such as a mounted file system. */
+#define HOST__O_EXCL O_EXCL
+
+/* A block device: its logical block, and its length where that is not where lseek ends. */
+static void host__device_know(int fd, uint32_t *sector, uint64_t *len)
+{
+    int bytes = 0;
+
+    (void)len;
+    if (!ioctl(fd, BLKSSZGET, &bytes) && bytes >= 512)
+        *sector = (uint32_t)bytes;
+}
+
+/* Has the range of a file or device read as zeroes, and gives its space back if `punch`. */
+static int host__zero_range(int fd, bool punch, uint64_t off, uint64_t len)
+{
+    int mode = (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
+
+    return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+}
+
+static int host__sync(int fd)
+{
+    return fdatasync(fd);
+}
+
+/* Transfers with this descriptor bypass the page cache. -EINVAL: the file system knows no such thing.
+ */
+static int host__open_direct(const char *path, int flags)
+{
+    int fd = open(path, flags | O_DIRECT);
+
+    return fd < 0 ? -errno : fd;
+}
+
+#else
+
+/* Loops wake up by a pipe, to which these two are of use. */
+VMM_DEF int host_bell_open(void)
+{
+    return -ENOSYS;
+}
+
+VMM_DEF void host_bell_ring(int bell)
+{
+    if (write(bell, "", 1) < 0)
+        return; /* full: then it is readable, which is all we want */
+}
+
+VMM_DEF bool host_bell_take(int bell)
+{
+    char rings[64];
+    bool any = false;
+
+    while (read(bell, rings, sizeof rings) > 0)
+        any = true;
+    return any;
+}
+
+static bool host__entropy(void *buf, size_t len)
+{
+    arc4random_buf(buf, len);
+    return true;
+}
+
+static void host__thread_name(const char *name)
+{
+#if defined(__APPLE__)
+    pthread_setname_np(name);
+#elif defined(__NetBSD__)
+    pthread_setname_np(pthread_self(), "%s", (void *)(uintptr_t)name);
+#elif defined(__DragonFly__)
+    pthread_set_name_np(pthread_self(), name);
+#else
+    rename_thread(find_thread(NULL), name);
+#endif
+}
+
+/* A terminal can be opened once more by its name, and what is opened is ours alone. */
+static int host__own_stdout(void)
+{
+    const char *name = ttyname(1);
+
+    return name ? open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+}
+
+#define HOST__O_EXCL 0
+
+static void host__device_know(int fd, uint32_t *sector, uint64_t *len)
+{
+    uint32_t bytes = 0;
+#if defined(__APPLE__)
+    uint64_t blocks = 0;
+
+    if (ioctl(fd, DKIOCGETBLOCKSIZE, &bytes) || ioctl(fd, DKIOCGETBLOCKCOUNT, &blocks))
+        return;
+    *len = blocks * bytes;
+#elif defined(__NetBSD__)
+    off_t all = 0;
+
+    if (ioctl(fd, DIOCGSECTORSIZE, &bytes) || ioctl(fd, DIOCGMEDIASIZE, &all))
+        return;
+    *len = (uint64_t)all;
+#else
+    (void)fd;
+    (void)len;
+#endif
+    if (bytes >= 512)
+        *sector = bytes;
+}
+
+/* Only of macOS is it documented that a hole, which must be of whole blocks, reads as zeroes. */
+static int host__zero_range(int fd, bool punch, uint64_t off, uint64_t len)
+{
+#ifdef F_PUNCHHOLE
+    struct fpunchhole hole = {.fp_offset = (off_t)off, .fp_length = (off_t)len};
+
+    if (punch && !fcntl(fd, F_PUNCHHOLE, &hole))
+        return 0;
+    if (punch && errno != EINVAL && errno != ENOTSUP)
+        return -errno;
+#else
+    (void)fd;
+    (void)punch;
+    (void)off;
+    (void)len;
+#endif
+    return -EOPNOTSUPP;
+}
+
+/* fsync alone may leave data in the cache of the drive. */
+static int host__sync(int fd)
+{
+#if defined(F_FULLFSYNC)
+    return fcntl(fd, F_FULLFSYNC) < 0 ? fsync(fd) : 0;
+#elif defined(FDISKSYNC)
+    return fsync_range(fd, FDATASYNC | FDISKSYNC, 0, 0);
+#else
+    return fsync(fd);
+#endif
+}
+
+static int host__open_direct(const char *path, int flags)
+{
+#ifdef F_NOCACHE
+    int fd = open(path, flags);
+
+    if (fd >= 0)
+        (void)fcntl(fd, F_NOCACHE, 1);
+    return fd < 0 ? -errno : fd;
+#elif defined(O_DIRECT)
+    int fd = open(path, flags | O_DIRECT);
+
+    return fd < 0 ? -errno : fd;
+#else
+    (void)path;
+    (void)flags;
+    return -EINVAL;
+#endif
+}
+
+#endif
+
+#ifdef __HAIKU__ /* which has these two by other names, and no flock */
+#define preadv(fd, v, n, off)  readv_pos(fd, off, v, (size_t)(n))
+#define pwritev(fd, v, n, off) writev_pos(fd, off, v, (size_t)(n))
+#endif
+
+#if defined(HOST_LOOP_KQUEUE) || defined(HOST_LOOP_POLL)
+#define HOST__BY_HAND
+#endif
+
+#ifndef HOST__BY_HAND
+/* >>epoll: a loop where bells, timers, signals and changes of files are descriptors, and one with an
+   io_uring. */
+
+static int host__poll_open(struct host_loop *l)
+{
+    l->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return l->poll_fd < 0 ? -errno : 0;
+}
+
+static int host__wake_open(struct host_loop *l)
+{
+    l->wake.fd = l->wake_end = host_bell_open();
+    return l->wake.fd < 0 ? l->wake.fd : 0;
+}
+
 /* Changes what is reported for w from `from` to `to`, sets of enum host_ready. */
-static int host__poll_set(int poll_fd, struct host_watch *w, unsigned from, unsigned to)
+static int host__poll_set(struct host_loop *l, struct host_watch *w, unsigned from, unsigned to)
 {
     int op = !from ? EPOLL_CTL_ADD : to ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     struct epoll_event e = {.data.ptr = w};
 
     e.events = (to & HOST_IN ? EPOLLIN : 0u) | (to & HOST_OUT ? EPOLLOUT : 0u) |
                (to & HOST_EDGE ? EPOLLET : 0u);
-    return epoll_ctl(poll_fd, op, w->fd, &e) ? -errno : 0;
+    return epoll_ctl(l->poll_fd, op, w->fd, &e) ? -errno : 0;
 }
 
 /* A watch that is about to vanish may still wait for its call in the batch under way. */
@@ -706,27 +989,7 @@ static int host__poll_wait(struct host_loop *l, int ms)
     return 0;
 }
 
-VMM_DEF int host_bell_open(void)
-{
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-    return fd < 0 ? -errno : fd;
-}
-
-VMM_DEF void host_bell_ring(int bell)
-{
-    uint64_t one = 1;
-
-    if (write(bell, &one, sizeof one) < 0)
-        return; /* full: then it is readable, which is all we want */
-}
-
-VMM_DEF bool host_bell_take(int bell) /* also of a timerfd */
-{
-    uint64_t count;
-
-    return read(bell, &count, sizeof count) == (ssize_t)sizeof count;
-}
+/* >>epoll timers and signals */
 
 static int host__timer_open(void)
 {
@@ -745,6 +1008,49 @@ static int host__timer_arm(int fd, uint64_t ns)
     return timerfd_settime(fd, 0, &at, NULL) ? -errno : 0;
 }
 
+static void host__timer_ready(void *ctx, unsigned events)
+{
+    struct host_timer *t = (struct host_timer *)ctx;
+
+    (void)events;
+    if (host_bell_take(t->watch.fd)) /* else it was set anew since it became ready */
+        t->fn(t->ctx);
+}
+
+VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
+                           void (*fn)(void *ctx), void *ctx)
+{
+    t->fn = fn;
+    t->ctx = ctx;
+    if (!t->loop) {
+        int rc, fd = host__timer_open();
+        if (fd < 0)
+            return vmm_err(l->log, fd, "no descriptor for a timer; raise ulimit -n");
+        t->watch = (struct host_watch){fd, HOST_IN, host__timer_ready, t, 0};
+        rc = host_watch_add(l, &t->watch);
+        if (rc) {
+            close(fd);
+            return vmm_err(l->log, rc, "a timer cannot be waited for: %s", strerror(-rc));
+        }
+        t->loop = l;
+    }
+    return host__timer_arm(t->watch.fd, ns);
+}
+
+VMM_DEF void host_timer_again(struct host_timer *t, uint64_t ns)
+{
+    (void)host__timer_arm(t->watch.fd, ns);
+}
+
+VMM_DEF void host_timer_cancel(struct host_timer *t)
+{
+    if (!t->loop)
+        return;
+    host_watch_del(t->loop, &t->watch);
+    close(t->watch.fd);
+    t->loop = NULL;
+}
+
 static int host__signals_open(const sigset_t *set)
 {
     int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -760,27 +1066,46 @@ static int host__signals_take(int fd)
     return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
 }
 
-static void host__thread_name(const char *name)
+/* One signal a call: fn may delete us, and if more have come in, the loop calls again. */
+static void host__signals_ready(void *ctx, unsigned events)
 {
-    pthread_setname_np(pthread_self(), name);
+    struct host_signals *s = (struct host_signals *)ctx;
+    int signo = host__signals_take(s->watch.fd);
+
+    (void)events;
+    if (signo)
+        s->fn(s->ctx, signo);
 }
 
-/* A description of standard output that is ours alone, so that O_NONBLOCK on it concerns nobody
-   else. -1: the system does not give us one. */
-static int host__own_stdout(void)
+VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const int *signos,
+                             unsigned n, void (*fn)(void *ctx, int signo), void *ctx)
 {
-    return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    sigset_t set;
+    int rc, fd;
+
+    sigemptyset(&set);
+    for (unsigned i = 0; i < n; i++)
+        sigaddset(&set, signos[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    fd = host__signals_open(&set);
+    if (fd < 0)
+        return vmm_err(l->log, fd, "no descriptor for signals; raise ulimit -n");
+    s->fn = fn;
+    s->ctx = ctx;
+    s->watch = (struct host_watch){fd, HOST_IN, host__signals_ready, s, 0};
+    rc = host_watch_add(l, &s->watch);
+    if (rc) {
+        close(fd);
+        return vmm_err(l->log, rc, "signals cannot be waited for: %s", strerror(-rc));
+    }
+    return 0;
 }
 
-/* Block devices opened with it refuse a second user, such as a mounted file system. */
-#define HOST__O_EXCL O_EXCL
-
-/* Has the range of a file or device read as zeroes, and gives its space back if `punch`. */
-static int host__zero_range(int fd, bool punch, uint64_t off, uint64_t len)
+VMM_DEF void host_signals_del(struct host_loop *l, struct host_signals *s)
 {
-    int mode = (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
-
-    return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+    host_watch_del(l, &s->watch);
+    close(s->watch.fd);
+    s->watch.fd = -1;
 }
 
 static int host__inotify_open(void)
@@ -990,7 +1315,7 @@ static void host__edge_event(struct host_loop *l, unsigned i, int res, unsigned 
     }
     if (w && res < 0 && res != -ECANCELED) {
         edge->watch = NULL;
-        host__poll_set(l->poll_fd, w, 0, w->armed);
+        host__poll_set(l, w, 0, w->armed);
     } else if (w) {
         w->ready(w->ctx, HOST_IN);
     }
@@ -1130,8 +1455,449 @@ static int host__ring_open(struct host__ring *r)
     return rc;
 }
 
-/* >>posix: from here on every Unix is much the same. Lacking on some, and easily stood in for:
-   accept4, SOCK_CLOEXEC, MSG_NOSIGNAL, F_DUPFD_CLOEXEC, ptsname_r, fdatasync, MAP_NORESERVE. */
+/* Waits for what the kernel works on. */
+static void host__ring_drain(struct host_loop *l)
+{
+    int rc = 0;
+
+    while (l->ring.inflight && !rc) {
+        rc = host__ring_enter(&l->ring, true);
+        rc = rc ? rc : host__ring_reap(l);
+    }
+}
+
+#else
+/* >>by hand: what epoll's companions do, for the two loops below: a pipe wakes the loop, which knows its
+   timers itself, and a thread waits for signals. */
+
+/* Both ends; neither waits. */
+static int host__pipe(int ends[2])
+{
+    if (pipe(ends))
+        return -errno;
+    for (unsigned i = 0; i < 2; i++) {
+        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+    return 0;
+}
+
+static int host__wake_open(struct host_loop *l)
+{
+    int ends[2], rc = host__pipe(ends);
+
+    if (rc)
+        return rc;
+    l->wake.fd = ends[0];
+    l->wake_end = ends[1];
+    return 0;
+}
+
+/* Its data is always there, and to wait for it is refused. */
+static bool host__never_waits(int fd)
+{
+    struct stat st;
+
+    return !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
+static void host__mutex_enter(void *ctx);
+static void host__mutex_leave(void *ctx);
+static void host__loop_wake(struct host_loop *l);
+
+/* The last word counts; a loop that would sleep for longer is woken. */
+VMM_DEF void host_timer_again(struct host_timer *t, uint64_t ns)
+{
+    struct host__timers *all = &t->loop->timers;
+    bool early;
+
+    host__mutex_enter(&all->mutex);
+    t->due = host_now() + (!ns ? 1 : ns < INT64_MAX ? ns : INT64_MAX);
+    early = t->due < all->until;
+    host__mutex_leave(&all->mutex);
+    if (early)
+        host__loop_wake(t->loop);
+}
+
+VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
+                           void (*fn)(void *ctx), void *ctx)
+{
+    host__mutex_enter(&l->timers.mutex);
+    t->fn = fn;
+    t->ctx = ctx;
+    if (!t->loop) {
+        t->loop = l;
+        t->next = l->timers.first;
+        l->timers.first = t;
+    }
+    host__mutex_leave(&l->timers.mutex);
+    host_timer_again(t, ns);
+    return 0;
+}
+
+VMM_DEF void host_timer_cancel(struct host_timer *t)
+{
+    struct host_loop *l = t->loop;
+    struct host_timer **at;
+
+    if (!l)
+        return;
+    host__mutex_enter(&l->timers.mutex);
+    for (at = &l->timers.first; *at != t; at = &(*at)->next)
+        ;
+    *at = t->next;
+    t->due = 0;
+    t->loop = NULL;
+    host__mutex_leave(&l->timers.mutex);
+}
+
+/* The loop is about to sleep, for `ms` (-1: for ever) or until the first timer is due: says for how
+   many ns, UINT64_MAX for ever. */
+static uint64_t host__timers_sleep(struct host_loop *l, int ms)
+{
+    uint64_t now = host_now(), until = ms < 0 ? UINT64_MAX : now + (uint64_t)ms * 1000000;
+
+    host__mutex_enter(&l->timers.mutex);
+    for (struct host_timer *t = l->timers.first; t; t = t->next)
+        if (t->due && t->due < until)
+            until = t->due;
+    l->timers.until = until;
+    host__mutex_leave(&l->timers.mutex);
+    return until == UINT64_MAX ? until : until > now ? until - now : 0;
+}
+
+static void host__timers_awake(struct host_loop *l)
+{
+    host__mutex_enter(&l->timers.mutex);
+    l->timers.until = 0;
+    host__mutex_leave(&l->timers.mutex);
+}
+
+/* One that was due at `now`, and is no more; or NULL. */
+static struct host_timer *host__timer_due(struct host_loop *l, uint64_t now)
+{
+    struct host_timer *t;
+
+    host__mutex_enter(&l->timers.mutex);
+    for (t = l->timers.first; t && (!t->due || t->due > now); t = t->next)
+        ;
+    if (t)
+        t->due = 0;
+    host__mutex_leave(&l->timers.mutex);
+    return t;
+}
+
+/* One that is set anew meanwhile is due later than `now`. */
+static void host__timers_run(struct host_loop *l)
+{
+    uint64_t now = host_now();
+    struct host_timer *t;
+
+    while ((t = host__timer_due(l, now)))
+        t->fn(t->ctx);
+}
+
+static void host__sigset(sigset_t *set, uint64_t bits)
+{
+    sigemptyset(set);
+    for (int signo = 1; signo < 64; signo++)
+        if (bits >> signo & 1)
+            sigaddset(set, signo);
+}
+
+/* Says which came; when the pipe is full, the loop has long been told. */
+static void *host__signals_main(void *ctx)
+{
+    struct host_signals *s = (struct host_signals *)ctx;
+    sigset_t set;
+    int signo;
+
+    host__sigset(&set, s->set);
+    while (!sigwait(&set, &signo) && !__atomic_load_n(&s->ended, __ATOMIC_SEQ_CST)) {
+        uint8_t byte = (uint8_t)signo;
+        while (write(s->report, &byte, 1) < 0 && errno == EINTR)
+            ;
+    }
+    return NULL;
+}
+
+/* One a call: fn may delete us, and if more have come in, the loop calls again. */
+static void host__signals_ready(void *ctx, unsigned events)
+{
+    struct host_signals *s = (struct host_signals *)ctx;
+    uint8_t signo;
+
+    (void)events;
+    if (read(s->watch.fd, &signo, 1) == 1)
+        s->fn(s->ctx, signo);
+}
+
+VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const int *signos,
+                             unsigned n, void (*fn)(void *ctx, int signo), void *ctx)
+{
+    int ends[2], rc;
+    sigset_t set;
+
+    *s = (struct host_signals){.fn = fn, .ctx = ctx};
+    for (unsigned i = 0; i < n; i++)
+        s->set |= 1ull << signos[i];
+    host__sigset(&set, s->set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    rc = host__pipe(ends);
+    if (rc)
+        return vmm_err(l->log, rc, "no descriptor for signals; raise ulimit -n");
+    s->report = ends[1];
+    s->watch = (struct host_watch){ends[0], HOST_IN, host__signals_ready, s, 0};
+    rc = host_watch_add(l, &s->watch);
+    if (!rc)
+        rc = host_thread_start(&s->thread, host__signals_main, s, "signals");
+    if (!rc)
+        return 0;
+    host_watch_del(l, &s->watch);
+    close(ends[0]);
+    close(ends[1]);
+    return vmm_err(l->log, rc, "signals cannot be waited for: %s", strerror(-rc));
+}
+
+VMM_DEF void host_signals_del(struct host_loop *l, struct host_signals *s)
+{
+    pthread_t waiter;
+    int signo = 1;
+
+    while (!(s->set >> signo & 1))
+        signo++;
+    __atomic_store_n(&s->ended, 1, __ATOMIC_SEQ_CST);
+    memcpy(&waiter, &s->thread.handle, sizeof waiter);
+    pthread_kill(waiter, signo);
+    host_thread_join(&s->thread);
+    host_watch_del(l, &s->watch);
+    close(s->watch.fd);
+    close(s->report);
+    s->watch.fd = -1;
+}
+
+/* Without an io_uring l->ring.fd stays -1, and disk operations are done on the loop's thread. */
+static int host__ring_open(struct host__ring *r)
+{
+    (void)r;
+    return -ENOSYS;
+}
+
+static bool host__ring_edge(struct host__ring *r, struct host_watch *w, unsigned events)
+{
+    (void)r;
+    (void)w;
+    (void)events;
+    return false;
+}
+
+static int host__ring_turn(struct host_loop *l, bool wait)
+{
+    (void)l;
+    (void)wait;
+    return -ENOSYS;
+}
+
+static void host__ring_drain(struct host_loop *l)
+{
+    (void)l;
+}
+
+static void host__ring_close(struct host__ring *r)
+{
+    (void)r;
+}
+
+#ifdef HOST_LOOP_KQUEUE
+/* >>kqueue: a filter for each direction. Only that of writing tells for certain that the other side is
+   gone; who wants to know that alone is told of changes, most of which are something else. */
+
+static int host__poll_open(struct host_loop *l)
+{
+    l->poll_fd = kqueue();
+    if (l->poll_fd < 0)
+        return -errno;
+    (void)fcntl(l->poll_fd, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+/* How to add the filters for a set of enum host_ready; 0: not at all. */
+static unsigned host__kq_read(unsigned events)
+{
+    return !(events & HOST_IN) ? 0 : events & HOST_EDGE ? EV_ADD | EV_CLEAR : EV_ADD;
+}
+
+static unsigned host__kq_write(unsigned events)
+{
+    return events & HOST_OUT ? EV_ADD : events == HOST_HUP ? EV_ADD | EV_CLEAR : 0;
+}
+
+/* Some devices that never wait have no filters. */
+static int host__kq_filter(struct host_loop *l, struct host_watch *w, bool out, unsigned from,
+                           unsigned to)
+{
+    struct kevent e;
+
+    if (from == to)
+        return 0;
+    memset(&e, 0, sizeof e);
+    e.ident = (uintptr_t)w->fd;
+    e.filter = out ? EVFILT_WRITE : EVFILT_READ;
+    e.udata = (__typeof__(e.udata))(uintptr_t)w; /* which is no pointer on NetBSD 9 */
+    e.flags = EV_DELETE;
+    if (from && kevent(l->poll_fd, &e, 1, NULL, 0, NULL) < 0)
+        return -errno;
+    e.flags = (__typeof__(e.flags))to;
+    if (!to || kevent(l->poll_fd, &e, 1, NULL, 0, NULL) >= 0)
+        return 0;
+    return (errno == EINVAL || errno == ENODEV || errno == EOPNOTSUPP) && !isatty(w->fd) ? -EPERM
+                                                                                         : -errno;
+}
+
+static int host__poll_set(struct host_loop *l, struct host_watch *w, unsigned from, unsigned to)
+{
+    int rc = !from && host__never_waits(w->fd) ? -EPERM : 0;
+
+    if (!rc)
+        rc = host__kq_filter(l, w, false, host__kq_read(from), host__kq_read(to));
+    if (!rc)
+        rc = host__kq_filter(l, w, true, host__kq_write(from), host__kq_write(to));
+    return rc;
+}
+
+static void host__poll_forget(struct host_loop *l, const struct host_watch *w)
+{
+    struct kevent *batch = (struct kevent *)l->batch;
+
+    for (int i = 0; batch && i < l->nbatch; i++)
+        if ((uintptr_t)batch[i].udata == (uintptr_t)w)
+            batch[i].udata = 0;
+}
+
+/* What an event means to its watch, which may have lost interest since. */
+static unsigned host__kq_ready(const struct kevent *e, const struct host_watch *w)
+{
+    if (e->filter == EVFILT_READ)
+        return w->armed & HOST_IN;
+    return (w->armed & HOST_OUT) | (e->flags & EV_EOF ? HOST_HUP : 0u);
+}
+
+static int host__poll_wait(struct host_loop *l, int ms)
+{
+    uint64_t ns = host__timers_sleep(l, ms);
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+    struct kevent batch[HOST__BATCH];
+    int n = kevent(l->poll_fd, NULL, 0, batch, HOST__BATCH, ns == UINT64_MAX ? NULL : &t);
+    int err = n < 0 ? errno : 0;
+
+    host__timers_awake(l);
+    if (n < 0)
+        return err == EINTR ? 0 : -err;
+    l->batch = batch;
+    l->nbatch = n;
+    for (int i = 0; i < n; i++) {
+        struct host_watch *w = (struct host_watch *)(uintptr_t)batch[i].udata;
+        unsigned ready = w ? host__kq_ready(&batch[i], w) : 0;
+        if (ready)
+            w->ready(w->ctx, ready);
+    }
+    l->batch = NULL;
+    host__timers_run(l);
+    return 0;
+}
+
+#else
+/* >>poll: the loop keeps a list of what it watches. */
+
+static int host__poll_open(struct host_loop *l)
+{
+    (void)l;
+    return 0;
+}
+
+static int host__poll_set(struct host_loop *l, struct host_watch *w, unsigned from, unsigned to)
+{
+    unsigned i = 0;
+
+    if (!from && host__never_waits(w->fd))
+        return -EPERM;
+    if (!from && l->nwatched == HOST_LOOP_WATCHES)
+        return -EMFILE;
+    if (!from)
+        l->watched[l->nwatched++] = w;
+    while (l->watched[i] != w)
+        i++;
+    if (!to)
+        l->watched[i] = l->watched[--l->nwatched];
+    return 0;
+}
+
+static void host__poll_forget(struct host_loop *l, const struct host_watch *w)
+{
+    struct host_watch **batch = (struct host_watch **)l->batch;
+
+    for (int i = 0; batch && i < l->nbatch; i++)
+        if (batch[i] == w)
+            batch[i] = NULL;
+}
+
+/* What poll found means to a watch. There are no edges: a bell is taken for its owner. */
+static unsigned host__poll_ready(const struct pollfd *p, const struct host_watch *w)
+{
+    if (w->armed & HOST_EDGE && p->revents & POLLIN)
+        host_bell_take(w->fd);
+    return (p->revents & POLLIN ? w->armed & HOST_IN : 0u) |
+           (p->revents & POLLOUT ? w->armed & HOST_OUT : 0u) |
+           (p->revents & (POLLHUP | POLLERR | POLLNVAL) ? HOST_HUP : 0u);
+}
+
+/* In ms, and never too short. */
+static int host__poll_ms(uint64_t ns)
+{
+    if (ns == UINT64_MAX)
+        return -1;
+    return ns < INT_MAX / 2 * 1000000ull ? (int)((ns + 999999) / 1000000) : INT_MAX / 2;
+}
+
+static int host__poll_wait(struct host_loop *l, int ms)
+{
+    struct host_watch *batch[HOST_LOOP_WATCHES];
+    struct pollfd p[HOST_LOOP_WATCHES];
+    int n = (int)l->nwatched, err;
+
+    for (int i = 0; i < n; i++) {
+        batch[i] = l->watched[i];
+        p[i].fd = batch[i]->fd;
+        p[i].events = (short)((batch[i]->armed & HOST_IN ? POLLIN : 0) |
+                              (batch[i]->armed & HOST_OUT ? POLLOUT : 0));
+    }
+    err = poll(p, (nfds_t)n, host__poll_ms(host__timers_sleep(l, ms))) < 0 ? errno : 0;
+    host__timers_awake(l);
+    if (err)
+        return err == EINTR ? 0 : -err;
+    l->batch = batch;
+    l->nbatch = n;
+    for (int i = 0; i < n; i++) {
+        struct host_watch *w = batch[i];
+        unsigned ready = w && p[i].revents ? host__poll_ready(&p[i], w) : 0;
+        if (ready)
+            w->ready(w->ctx, ready);
+    }
+    l->batch = NULL;
+    host__timers_run(l);
+    return 0;
+}
+#endif
+#endif
+
+/* >>posix: from here on every Unix is much the same, up to the taps. */
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* SIGPIPE is ignored anyhow */
+#endif
 
 /* >>loop */
 
@@ -1147,7 +1913,7 @@ VMM_DEF int host_watch_set(struct host_loop *l, struct host_watch *w, unsigned e
     if (events == w->armed)
         return 0;
     if (!((events | w->armed) & HOST_EDGE) || !host__ring_edge(&l->ring, w, events))
-        rc = host__poll_set(l->poll_fd, w, w->armed, events);
+        rc = host__poll_set(l, w, w->armed, events);
     if (!rc)
         w->armed = events;
     if (!events)
@@ -1171,7 +1937,7 @@ VMM_DEF void host_watch_del(struct host_loop *l, struct host_watch *w)
 static void host__loop_wake(struct host_loop *l)
 {
     if (!__atomic_exchange_n(&l->woken, 1, __ATOMIC_SEQ_CST))
-        host_bell_ring(l->wake.fd);
+        host_bell_ring(l->wake_end);
 }
 
 static void host__loop_woken(void *ctx, unsigned events)
@@ -1191,16 +1957,17 @@ static void host__loop_woken(void *ctx, unsigned events)
 
 VMM_DEF int host_loop_init(struct host_loop *l, const struct vmm_log *log)
 {
-    int rc = -EMFILE;
+    int rc;
 
     memset(l, 0, sizeof *l);
     l->log = log;
-    l->ring.fd = -1;
+    l->ring.fd = l->poll_fd = l->wake_end = -1;
     l->wake = (struct host_watch){-1, HOST_IN, host__loop_woken, l, 0};
-    l->poll_fd = host__poll_open();
-    if (l->poll_fd >= 0)
-        l->wake.fd = host_bell_open();
-    if (l->wake.fd >= 0)
+    host_mutex_init(&l->timers.mutex);
+    rc = host__poll_open(l);
+    if (!rc)
+        rc = host__wake_open(l);
+    if (!rc)
         rc = host_watch_add(l, &l->wake);
     if (!rc)
         return 0;
@@ -1216,11 +1983,13 @@ VMM_DEF int host_loop_async(struct host_loop *l)
 VMM_DEF void host_loop_fini(struct host_loop *l)
 {
     host__ring_close(&l->ring);
+    if (l->wake_end >= 0 && l->wake_end != l->wake.fd)
+        close(l->wake_end);
     if (l->wake.fd >= 0)
         close(l->wake.fd);
     if (l->poll_fd >= 0)
         close(l->poll_fd);
-    l->wake.fd = l->poll_fd = -1;
+    l->wake.fd = l->wake_end = l->poll_fd = -1;
 }
 
 _Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "host_thread.handle is too small");
@@ -1307,91 +2076,6 @@ VMM_DEF void host_event_fini(struct host_loop *l, struct host_event *ev)
         l->cursor = ev->next;
 }
 
-static void host__timer_ready(void *ctx, unsigned events)
-{
-    struct host_timer *t = (struct host_timer *)ctx;
-
-    (void)events;
-    if (host_bell_take(t->watch.fd)) /* else it was set anew since it became ready */
-        t->fn(t->ctx);
-}
-
-VMM_DEF int host_timer_set(struct host_loop *l, struct host_timer *t, uint64_t ns,
-                           void (*fn)(void *ctx), void *ctx)
-{
-    t->fn = fn;
-    t->ctx = ctx;
-    if (!t->loop) {
-        int rc, fd = host__timer_open();
-        if (fd < 0)
-            return vmm_err(l->log, fd, "no descriptor for a timer; raise ulimit -n");
-        t->watch = (struct host_watch){fd, HOST_IN, host__timer_ready, t, 0};
-        rc = host_watch_add(l, &t->watch);
-        if (rc) {
-            close(fd);
-            return vmm_err(l->log, rc, "a timer cannot be waited for: %s", strerror(-rc));
-        }
-        t->loop = l;
-    }
-    return host__timer_arm(t->watch.fd, ns);
-}
-
-VMM_DEF void host_timer_again(struct host_timer *t, uint64_t ns)
-{
-    (void)host__timer_arm(t->watch.fd, ns);
-}
-
-VMM_DEF void host_timer_cancel(struct host_timer *t)
-{
-    if (!t->loop)
-        return;
-    host_watch_del(t->loop, &t->watch);
-    close(t->watch.fd);
-    t->loop = NULL;
-}
-
-/* One signal a call: fn may delete us, and if more have come in, the loop calls again. */
-static void host__signals_ready(void *ctx, unsigned events)
-{
-    struct host_signals *s = (struct host_signals *)ctx;
-    int signo = host__signals_take(s->watch.fd);
-
-    (void)events;
-    if (signo)
-        s->fn(s->ctx, signo);
-}
-
-VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const int *signos,
-                             unsigned n, void (*fn)(void *ctx, int signo), void *ctx)
-{
-    sigset_t set;
-    int rc, fd;
-
-    sigemptyset(&set);
-    for (unsigned i = 0; i < n; i++)
-        sigaddset(&set, signos[i]);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    fd = host__signals_open(&set);
-    if (fd < 0)
-        return vmm_err(l->log, fd, "no descriptor for signals; raise ulimit -n");
-    s->fn = fn;
-    s->ctx = ctx;
-    s->watch = (struct host_watch){fd, HOST_IN, host__signals_ready, s, 0};
-    rc = host_watch_add(l, &s->watch);
-    if (rc) {
-        close(fd);
-        return vmm_err(l->log, rc, "signals cannot be waited for: %s", strerror(-rc));
-    }
-    return 0;
-}
-
-VMM_DEF void host_signals_del(struct host_loop *l, struct host_signals *s)
-{
-    host_watch_del(l, &s->watch);
-    close(s->watch.fd);
-    s->watch.fd = -1;
-}
-
 /* >>clock */
 
 VMM_DEF uint64_t host_now(void)
@@ -1417,8 +2101,8 @@ VMM_DEF size_t host_random(void *buf, size_t len)
     size_t done = 0;
 
     while (done < len) {
-        size_t n = len - done < 256 ? len - done : 256; /* getentropy takes no more */
-        if (getentropy((uint8_t *)buf + done, n))
+        size_t n = len - done < 256 ? len - done : 256;
+        if (!host__entropy((uint8_t *)buf + done, n))
             break;
         done += n;
     }
@@ -1527,7 +2211,7 @@ VMM_DEF void host_gate_wait(struct host_gate *g)
 static void *host__map(size_t len)
 {
     void *p =
-        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
 }
@@ -1697,16 +2381,26 @@ static int host__disk_refused(const struct vmm_log *log, const char *path, bool 
     return host__cannot_open(log, "disk", path, err);
 }
 
-/* Logical block and identity. */
+/* Logical block and identity, and the length of a device that tells it. */
 static void host__disk_know(struct host_disk *d, const struct stat *st)
 {
-    int sector = 0;
-
     d->sector = 512;
-    if (S_ISBLK(st->st_mode) && !ioctl(d->fd, BLKSSZGET, &sector) && sector >= 512)
-        d->sector = (uint32_t)sector;
+    if (S_ISBLK(st->st_mode))
+        host__device_know(d->fd, &d->sector, &d->len);
     d->dev = (uint64_t)(S_ISBLK(st->st_mode) ? st->st_rdev : st->st_dev);
     d->ino = S_ISBLK(st->st_mode) ? 0 : (uint64_t)st->st_ino;
+}
+
+/* False: somebody else has it. Systems and files without locks do without. */
+static bool host__lock(int fd, bool shared)
+{
+#ifdef LOCK_NB
+    return !flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) || errno != EWOULDBLOCK;
+#else
+    (void)fd;
+    (void)shared;
+    return true;
+#endif
 }
 
 /* Kind, length and lock of an open disk. */
@@ -1722,19 +2416,20 @@ static int host__disk_check(struct host_disk *d, const char *path, const struct 
     rc = host__check_kind(log, "disk", path, &st, S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
     if (rc)
         return rc;
-    len = lseek(d->fd, 0, SEEK_END); /* unlike st_size, also true for block devices */
+    host__disk_know(d, &st);
+    len = d->len ? (off_t)d->len : lseek(d->fd, 0, SEEK_END); /* on Linux true of devices, too */
+    d->len = 0;
     if (len < 0 || (!len && !d->image))
         return vmm_err(log, -EINVAL, "disk '%s' is empty; is there a medium in it?", path);
     if (len % 512 && !d->image)
         return vmm_err(log, -EINVAL,
                        "disk '%s' has %lld bytes, not a multiple of 512; extend it with truncate",
                        path, (long long)len);
-    if (flock(d->fd, (d->ro ? LOCK_SH : LOCK_EX) | LOCK_NB) && errno == EWOULDBLOCK)
+    if (!host__lock(d->fd, d->ro))
         return vmm_err(log, -EBUSY,
                        "disk '%s' is in use, by another program or as another disk here; use a "
                        "copy, or attach it read-only everywhere",
                        path);
-    host__disk_know(d, &st);
     d->len = (uint64_t)len;
     return 0;
 }
@@ -1744,13 +2439,14 @@ static int host__disk_direct(struct host_disk *d, const char *path, const struct
 {
     struct stat st;
 
-    d->fd = open(path, (d->ro ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (d->fd < 0 && errno == EINVAL)
+    d->fd =
+        host__open_direct(path, (d->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (d->fd == -EINVAL)
         return vmm_err(log, -EINVAL,
                        "disk '%s' is on a file system without direct I/O; leave cache=none out",
                        path);
     if (d->fd < 0)
-        return host__disk_refused(log, path, d->ro, errno);
+        return host__disk_refused(log, path, d->ro, -d->fd);
     if (!fstat(d->fd, &st) && (S_ISBLK(st.st_mode) || (uint64_t)st.st_ino == d->ino))
         return 0;
     return vmm_err(log, -EBUSY, "disk '%s' was replaced while it was opened; try again", path);
@@ -1790,10 +2486,13 @@ VMM_DEF int host_disk_temp(struct host_disk *d, const char *dir, const struct vm
     struct stat st;
 
     memset(d, 0, sizeof *d);
+    d->fd = -1;
+#ifdef O_TMPFILE
     d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+#endif
     if (d->fd < 0 && (size_t)snprintf(path, sizeof path, "%s/.vmm-XXXXXX", dir) < sizeof path) {
-        d->fd = mkostemp(path, O_CLOEXEC); /* a file system without nameless files */
-        if (d->fd >= 0)
+        d->fd = mkstemp(path); /* a file system without nameless files */
+        if (d->fd >= 0 && !fcntl(d->fd, F_SETFD, FD_CLOEXEC))
             unlink(path);
     }
     if (d->fd < 0 || fstat(d->fd, &st))
@@ -1979,7 +2678,7 @@ static int host__op_sync(const struct host_disk_op *op)
     int rc;
 
     do
-        rc = fdatasync(op->fd);
+        rc = host__sync(op->fd);
     while (rc && errno == EINTR);
     return rc ? -errno : 0;
 }
@@ -2066,6 +2765,7 @@ static bool host__jobs_run(struct host_loop *l)
     return l->jobs.first;
 }
 
+#ifndef HOST__BY_HAND
 /* The kernel has done a step. Where it is not able or willing to, this thread is. */
 static void host__op_ended(struct host_loop *l, struct host_disk_op *op, int res)
 {
@@ -2077,15 +2777,11 @@ static void host__op_ended(struct host_loop *l, struct host_disk_op *op, int res
     else
         op->done(op, rc);
 }
+#endif
 
 VMM_DEF void host_disk_drain(struct host_loop *l)
 {
-    int rc = 0;
-
-    while (l->ring.inflight && !rc) {
-        rc = host__ring_enter(&l->ring, true);
-        rc = rc ? rc : host__ring_reap(l);
-    }
+    host__ring_drain(l);
     l->jobs.first = l->asks.first = NULL;
 }
 
@@ -2101,6 +2797,27 @@ static void host__grow_look(struct host_disk_growth *w)
     w->grown(w->ctx);
 }
 
+#ifdef HOST__BY_HAND
+/* Now and then is enough. */
+static void host__grow_again(void *ctx)
+{
+    struct host_disk_growth *w = (struct host_disk_growth *)ctx;
+
+    host__grow_look(w);
+    host_timer_again(&w->timer, HOST__GROW_LAG);
+}
+
+static int host__grow_begin(struct host_loop *l, struct host_disk_growth *w)
+{
+    w->watch.fd = -1;
+    return host_timer_set(l, &w->timer, HOST__GROW_LAG, host__grow_again, w);
+}
+
+static void host__grow_end(struct host_disk_growth *w)
+{
+    (void)w;
+}
+#else
 /* Waits for the next change again, and sees what came in between. */
 static void host__grow_again(void *ctx)
 {
@@ -2121,28 +2838,41 @@ static void host__grow_ready(void *ctx, unsigned events)
     host_timer_set(w->loop, &w->timer, HOST__GROW_LAG, host__grow_again, w);
 }
 
+static int host__grow_begin(struct host_loop *l, struct host_disk_growth *w)
+{
+    int rc, fd = host__inotify_open();
+
+    if (fd < 0)
+        return fd;
+    w->watch = (struct host_watch){fd, HOST_IN, host__grow_ready, w, 0};
+    rc = host__inotify_arm(fd, w->disk->plain_fd);
+    if (!rc)
+        rc = host_watch_add(l, &w->watch);
+    if (rc)
+        close(fd);
+    return rc;
+}
+
+static void host__grow_end(struct host_disk_growth *w)
+{
+    host_watch_del(w->loop, &w->watch);
+    close(w->watch.fd);
+}
+#endif
+
 VMM_DEF int host_disk_watch(struct host_loop *l, struct host_disk_growth *w, struct host_disk *d,
                             void (*grown)(void *ctx), void *ctx)
 {
     struct stat st;
-    int rc, fd;
+    int rc;
 
     *w = (struct host_disk_growth){.disk = d, .grown = grown, .ctx = ctx};
     if (!fstat(d->plain_fd, &st) && S_ISBLK(st.st_mode))
         return -ENOTSUP;
-    fd = host__inotify_open();
-    if (fd < 0)
-        return fd;
-    w->watch = (struct host_watch){fd, HOST_IN, host__grow_ready, w, 0};
-    rc = host__inotify_arm(fd, d->plain_fd);
+    rc = host__grow_begin(l, w);
     if (!rc)
-        rc = host_watch_add(l, &w->watch);
-    if (rc) {
-        close(fd);
-        return rc;
-    }
-    w->loop = l;
-    return 0;
+        w->loop = l;
+    return rc;
 }
 
 VMM_DEF void host_disk_unwatch(struct host_disk_growth *w)
@@ -2150,8 +2880,7 @@ VMM_DEF void host_disk_unwatch(struct host_disk_growth *w)
     if (!w->loop)
         return;
     host_timer_cancel(&w->timer);
-    host_watch_del(w->loop, &w->watch);
-    close(w->watch.fd);
+    host__grow_end(w);
     w->loop = NULL;
 }
 
@@ -2754,6 +3483,16 @@ static int host__file_sink(struct host_stream *s, const char *path)
     return 0;
 }
 
+/* Makes a descriptor one that nobody inherits and that never waits. -1: it was none. */
+static int host__tame(int fd)
+{
+    if (fd >= 0) {
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+    return fd;
+}
+
 /* Whether the file in the way of our socket is one that nobody listens on any more. */
 static int host__unix_stale(const struct sockaddr_un *a, const struct vmm_log *log)
 {
@@ -2763,7 +3502,7 @@ static int host__unix_stale(const struct sockaddr_un *a, const struct vmm_log *l
     if (!lstat(a->sun_path, &st) && !S_ISSOCK(st.st_mode))
         return vmm_err(log, -EEXIST, "'%s' exists and is no socket; choose another path",
                        a->sun_path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd = host__tame(socket(AF_UNIX, SOCK_STREAM, 0));
     if (fd < 0 || connect(fd, (const struct sockaddr *)a, sizeof *a))
         err = errno;
     if (fd >= 0)
@@ -2805,7 +3544,7 @@ static int host__tcp_open(struct host_stream *s, const char *port)
     if (!n || n > 65535)
         return vmm_err(log, -EINVAL, "'%s' is no TCP port: give 1 to 65535", port);
     a.sin_port = htons((uint16_t)n);
-    s->door.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    s->door.fd = host__tame(socket(AF_INET, SOCK_STREAM, 0));
     if (s->door.fd < 0)
         return vmm_err(log, -errno, "no descriptor for a socket: %s", strerror(errno));
     (void)setsockopt(s->door.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -2828,7 +3567,7 @@ static void host__knock(void *ctx, unsigned events)
         host_timer_set(s->desc.loop, &s->retry, HOST_STREAM_BYE, host__stream_retry, s);
         return;
     }
-    fd = accept4(s->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    fd = host__tame(accept(s->door.fd, NULL, NULL));
     if (fd < 0 && errno != EMFILE && errno != ENFILE)
         return; /* the client changed its mind */
     host_watch_set(s->desc.loop, &s->door, 0);
@@ -2856,7 +3595,7 @@ static int host__unix_open(struct host_stream *s, const char *path)
         return vmm_err(log, -ENAMETOOLONG, "socket path '%s' must have 1 to %d bytes", path,
                        (int)sizeof s->path - 1);
     memcpy(a.sun_path, path, len + 1);
-    s->door.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    s->door.fd = host__tame(socket(AF_UNIX, SOCK_STREAM, 0));
     if (s->door.fd < 0)
         return vmm_err(log, -errno, "no descriptor for a socket: %s", strerror(errno));
     rc = host__unix_bind(s->door.fd, &a, log);
@@ -2893,7 +3632,8 @@ static int host__pty_slave(struct host_stream *s)
 
 static int host__pty_open(struct host_stream *s)
 {
-    int rc, fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    int rc, fd = host__tame(posix_openpt(O_RDWR | O_NOCTTY));
+    const char *name;
 
     s->kind = HOST__PTY;
     if (fd < 0)
@@ -2901,10 +3641,13 @@ static int host__pty_open(struct host_stream *s)
     rc = host__ends(s, fd);
     if (rc)
         return rc;
-    if (grantpt(fd) || unlockpt(fd) || ptsname_r(fd, s->pty_name, sizeof s->pty_name))
-        rc = -errno;
-    else
+    name = grantpt(fd) || unlockpt(fd) ? NULL : ptsname(fd);
+    if (!name || strlen(name) >= sizeof s->pty_name) {
+        rc = name ? -ENAMETOOLONG : -errno;
+    } else {
+        memcpy(s->pty_name, name, strlen(name) + 1);
         rc = host__pty_slave(s);
+    }
     if (rc)
         return vmm_err(s->desc.log, rc, "no pseudo-terminal: %s; is /dev/pts mounted?",
                        strerror(-rc));
@@ -3046,13 +3789,129 @@ VMM_DEF void host_stream_close(struct host_stream *s)
     s->desc.loop = NULL;
 }
 
-/* >>net, of Linux alone */
+/* >>net tap: what is the same for all of them */
 
+static void host__tap_init(struct host_tap *t)
+{
+    memset(t, 0, sizeof *t);
+    for (unsigned i = 0; i < HOST_TAP_QUEUES; i++)
+        t->fd[i] = -1;
+    t->news.fd = -1;
+    t->up = true;
+}
+
+VMM_DEF void host_tap_close(struct host_tap *t)
+{
+    for (unsigned i = 0; i < t->nqueues; i++)
+        if (t->fd[i] >= 0)
+            close(t->fd[i]);
+    if (t->news.fd >= 0)
+        close(t->news.fd);
+    host__tap_init(t);
+}
+
+/* Frames in more pieces than the system takes at once do not occur: their sender drops them. */
+VMM_DEF int host_tap_send(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n)
+{
+    ssize_t done = writev(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
+
+    return done < 0 ? -errno : (int)done;
+}
+
+VMM_DEF int host_tap_recv(struct host_tap *t, unsigned queue, const struct host_iov *iov,
+                          unsigned n)
+{
+    ssize_t done = readv(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
+
+    return done < 0 ? -errno : (int)done;
+}
+
+#if defined(__linux__) || defined(HOST__BSD)
 /* musl has the request as an int. */
 static int host__ioctl(int fd, unsigned long request, void *arg)
 {
+#ifdef __linux__
     return ioctl(fd, (int)request, arg) ? -errno : 0;
+#else
+    return ioctl(fd, request, arg) ? -errno : 0;
+#endif
 }
+
+/* A question to the kernel about the interface by its name. */
+static int host__tap_ask(const struct host_tap *t, int sock, unsigned long request,
+                         struct ifreq *ifr)
+{
+    memset(ifr, 0, sizeof *ifr);
+    memcpy(ifr->ifr_name, t->name, sizeof t->name);
+    return host__ioctl(sock, request, ifr);
+}
+
+static void host__tap_look(struct host_tap *t, int sock)
+{
+    struct ifreq ifr;
+
+    t->up = !host__tap_ask(t, sock, SIOCGIFFLAGS, &ifr) && ifr.ifr_flags & IFF_UP;
+}
+
+/* What is to be known of an interface that has been opened. */
+static void host__tap_know(struct host_tap *t)
+{
+    int sock = host__tame(socket(AF_INET, SOCK_DGRAM, 0));
+    struct ifreq ifr;
+
+    if (sock < 0)
+        return;
+    host__tap_look(t, sock);
+    t->mtu = host__tap_ask(t, sock, SIOCGIFMTU, &ifr) ? 0 : (unsigned)ifr.ifr_mtu;
+    close(sock);
+}
+
+/* The news are not read for what they say: some may have been lost. They are a reason to look. */
+static void host__tap_news(void *ctx, unsigned events)
+{
+    struct host_tap *t = (struct host_tap *)ctx;
+    bool was = t->up;
+    char news[1024];
+    ssize_t n;
+
+    (void)events;
+    do
+        n = recv(t->news.fd, news, sizeof news, MSG_DONTWAIT);
+    while (n > 0 || (n < 0 && errno == ENOBUFS));
+    host__tap_know(t);
+    if (t->up != was)
+        t->changed(t->ctx);
+}
+
+VMM_DEF int host_tap_follow(struct host_tap *t, struct host_loop *l, void (*changed)(void *ctx),
+                            void *ctx, const struct vmm_log *log)
+{
+#ifdef __linux__
+    struct sockaddr_nl who = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    int fd = host__tame(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+    bool deaf = fd < 0 || bind(fd, (const struct sockaddr *)&who, sizeof who);
+#else
+    int fd = host__tame(socket(PF_ROUTE, SOCK_RAW, 0));
+    bool deaf = fd < 0;
+#endif
+    int rc;
+
+    t->changed = changed;
+    t->ctx = ctx;
+    t->news = (struct host_watch){fd, HOST_IN, host__tap_news, t, 0};
+    if (deaf)
+        return vmm_err(log, -errno, "the state of tap '%s' cannot be watched: %s", t->name,
+                       strerror(errno));
+    rc = host_watch_add(l, &t->news);
+    if (!rc)
+        host__tap_know(t);
+    return rc;
+}
+#endif
+
+#if defined(__linux__)
+/* >>net tap, of Linux */
 
 #ifndef TUN_F_USO4 /* headers older than Linux 6.2 */
 #define TUN_F_USO4 0x20
@@ -3092,22 +3951,6 @@ static int host__tap_setup(struct host_tap *t, int fd, const struct vmm_log *log
         t->offload = 0;
     err = host__tap_offload(fd, 0);
     return err ? vmm_err(log, err, "tap '%s' takes no offloads: %s", t->name, strerror(-err)) : 0;
-}
-
-/* A question to the kernel about the interface by its name. */
-static int host__tap_ask(const struct host_tap *t, int sock, unsigned long request,
-                         struct ifreq *ifr)
-{
-    memset(ifr, 0, sizeof *ifr);
-    memcpy(ifr->ifr_name, t->name, sizeof t->name);
-    return host__ioctl(sock, request, ifr);
-}
-
-static void host__tap_look(struct host_tap *t, int sock)
-{
-    struct ifreq ifr;
-
-    t->up = !host__tap_ask(t, sock, SIOCGIFFLAGS, &ifr) && ifr.ifr_flags & IFF_UP;
 }
 
 static int host__tap_refused(const struct host_tap *t, int err, const struct vmm_log *log)
@@ -3165,20 +4008,10 @@ static int host__tap_queue(struct host_tap *t, const struct vmm_log *log)
     return fd;
 }
 
-static void host__tap_init(struct host_tap *t)
-{
-    memset(t, 0, sizeof *t);
-    for (unsigned i = 0; i < HOST_TAP_QUEUES; i++)
-        t->fd[i] = -1;
-    t->news.fd = -1;
-    t->up = true;
-}
-
 VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
                           const struct vmm_log *log)
 {
-    struct ifreq ifr;
-    int sock, err = 0;
+    int err = 0;
 
     host__tap_init(t);
     if (!*name || strlen(name) >= sizeof t->name)
@@ -3191,17 +4024,13 @@ VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues
         t->fd[t->nused] = host__tap_queue(t, log);
         err = t->fd[t->nused] < 0 ? t->fd[t->nused] : host__tap_setup(t, t->fd[t->nused], log);
     }
-    sock = err ? -1 : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (sock >= 0) {
-        host__tap_look(t, sock);
-        t->mtu = host__tap_ask(t, sock, SIOCGIFMTU, &ifr) ? 0 : (unsigned)ifr.ifr_mtu;
-        close(sock);
-    }
-    if (err)
+    if (err) {
         host_tap_close(t);
-    else
-        host_tap_set_queues(t, 1);
-    return err;
+        return err;
+    }
+    host__tap_know(t);
+    host_tap_set_queues(t, 1);
+    return 0;
 }
 
 VMM_DEF int host_tap_adopt(struct host_tap *t, int fd, const struct vmm_log *log)
@@ -3228,33 +4057,6 @@ VMM_DEF int host_tap_adopt(struct host_tap *t, int fd, const struct vmm_log *log
     return host__tap_setup(t, fd, log);
 }
 
-VMM_DEF void host_tap_close(struct host_tap *t)
-{
-    for (unsigned i = 0; i < t->nqueues; i++)
-        if (t->fd[i] >= 0)
-            close(t->fd[i]);
-    if (t->news.fd >= 0)
-        close(t->news.fd);
-    host__tap_init(t);
-}
-
-/* Frames in more pieces than the system takes at once do not occur: their sender drops them. */
-VMM_DEF int host_tap_send(struct host_tap *t, unsigned queue, const struct host_iov *iov,
-                          unsigned n)
-{
-    ssize_t done = writev(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
-
-    return done < 0 ? -errno : (int)done;
-}
-
-VMM_DEF int host_tap_recv(struct host_tap *t, unsigned queue, const struct host_iov *iov,
-                          unsigned n)
-{
-    ssize_t done = readv(t->fd[queue], (const struct iovec *)(const void *)iov, (int)n);
-
-    return done < 0 ? -errno : (int)done;
-}
-
 VMM_DEF void host_tap_set_offload(struct host_tap *t, unsigned offload)
 {
     host__tap_offload(t->fd[0], offload & t->offload);
@@ -3275,40 +4077,73 @@ VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n)
     t->nused = n < t->nqueues ? n : t->nqueues;
 }
 
-/* The news are not read for what they say: some may have been lost. They are a reason to look. */
-static void host__tap_news(void *ctx, unsigned events)
-{
-    struct host_tap *t = (struct host_tap *)ctx;
-    bool was = t->up;
-    char news[1024];
-    ssize_t n;
+#else
+/* >>net tap, of the BSDs: one queue of frames without headers. And none at all. */
 
-    (void)events;
-    do
-        n = recv(t->news.fd, news, sizeof news, MSG_DONTWAIT);
-    while (n > 0 || (n < 0 && errno == ENOBUFS));
-    host__tap_look(t, t->news.fd);
-    if (t->up != was)
-        t->changed(t->ctx);
+VMM_DEF int host_tap_adopt(struct host_tap *t, int fd, const struct vmm_log *log)
+{
+    host__tap_init(t);
+    return vmm_err(log, -ENOTSUP, "descriptor %d: this system has no taps to inherit: leave it out",
+                   fd);
+}
+
+VMM_DEF void host_tap_set_offload(struct host_tap *t, unsigned offload)
+{
+    (void)t;
+    (void)offload;
+}
+
+VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n)
+{
+    (void)t;
+    (void)n;
+}
+
+#ifdef HOST__BSD
+VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
+                          const struct vmm_log *log)
+{
+    char path[32];
+
+    host__tap_init(t);
+    if (strncmp(name, "tap", 3) || strlen(name) >= sizeof t->name || strchr(name, '/'))
+        return vmm_err(log, -EINVAL, "'%s' is no name of a tap: give tap0 or another number", name);
+    if (nqueues != 1)
+        return vmm_err(log, -EINVAL, "a tap of this system has one queue: leave queues out");
+    memcpy(t->name, name, strlen(name));
+    snprintf(path, sizeof path, "/dev/%s", name);
+    t->fd[0] = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (t->fd[0] < 0)
+        return vmm_err(log, -errno,
+                       "%s cannot be opened (%s): as root, ifconfig %s create up makes one", path,
+                       strerror(errno), name);
+    t->nqueues = t->nused = 1;
+    t->bare = true;
+    host__tap_know(t);
+    return 0;
+}
+#else
+VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
+                          const struct vmm_log *log)
+{
+    (void)nqueues;
+    host__tap_init(t);
+    return vmm_err(log, -ENOTSUP,
+                   "tap '%s': this system has no taps: give unixgram=SOCKET or passt=SOCKET", name);
 }
 
 VMM_DEF int host_tap_follow(struct host_tap *t, struct host_loop *l, void (*changed)(void *ctx),
                             void *ctx, const struct vmm_log *log)
 {
-    struct sockaddr_nl who = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), rc;
-
-    t->changed = changed;
-    t->ctx = ctx;
-    t->news = (struct host_watch){fd, HOST_IN, host__tap_news, t, 0};
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&who, sizeof who))
-        return vmm_err(log, -errno, "the state of tap '%s' cannot be watched: %s", t->name,
-                       strerror(errno));
-    rc = host_watch_add(l, &t->news);
-    if (!rc)
-        host__tap_look(t, fd);
-    return rc;
+    (void)t;
+    (void)l;
+    (void)changed;
+    (void)ctx;
+    (void)log;
+    return -ENOTSUP;
 }
+#endif
+#endif
 
 /* >>net passt */
 
@@ -3324,27 +4159,71 @@ static void host__passt_up(struct host_passt *p, int fd)
     p->delay = HOST__PASST_FIRST;
 }
 
-static int host__passt_connect(const char *path)
+/* Our end of a datagram socket needs a name, or nobody could answer: beside that of the helper's, and
+   for us alone. */
+static int host__gram_bind(struct host_passt *p, int fd)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    int fd, err;
+    int len = snprintf(p->own, sizeof p->own, "%s.%d.%d", p->desc.path, (int)getpid(), fd);
 
-    if (strlen(path) >= sizeof a.sun_path)
+    if (len < 0 || (size_t)len >= sizeof p->own || (size_t)len >= sizeof a.sun_path) {
+        p->own[0] = 0;
         return -ENAMETOOLONG;
-    memcpy(a.sun_path, path, strlen(path));
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || !connect(fd, (const struct sockaddr *)&a, sizeof a))
-        return fd < 0 ? -errno : fd;
-    err = -errno;
+    }
+    memcpy(a.sun_path, p->own, (size_t)len);
+    unlink(p->own);
+    return bind(fd, (const struct sockaddr *)&a, sizeof a) || chmod(p->own, 0600) ? -errno : 0;
+}
+
+/* By default macOS has room for a frame or two; where there is more, more is not given. */
+static int host__gram_greet(int fd)
+{
+    static const char hello[4] = {'V', 'F', 'K', 'T'};
+    int out = 1 << 20, in = 4 << 20;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &out, sizeof out);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &in, sizeof in);
+    return send(fd, hello, sizeof hello, MSG_NOSIGNAL) == sizeof hello ? 0 : -errno;
+}
+
+/* Our end is no more. */
+static void host__gram_unbind(struct host_passt *p)
+{
+    if (p->own[0])
+        unlink(p->own);
+    p->own[0] = 0;
+}
+
+static int host__passt_connect(struct host_passt *p)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    size_t len = strlen(p->desc.path);
+    int fd, rc = 0;
+
+    if (len >= sizeof a.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(a.sun_path, p->desc.path, len);
+    fd = host__tame(socket(AF_UNIX, p->desc.datagrams ? SOCK_DGRAM : SOCK_STREAM, 0));
+    if (fd < 0)
+        return -errno;
+    if (p->desc.datagrams)
+        rc = host__gram_bind(p, fd);
+    if (!rc && connect(fd, (const struct sockaddr *)&a, sizeof a))
+        rc = -errno;
+    if (!rc && p->desc.datagrams)
+        rc = host__gram_greet(fd);
+    if (!rc)
+        return fd;
+    host__gram_unbind(p);
     close(fd);
-    return err;
+    return rc;
 }
 
 /* It may have come back. */
 static void host__passt_retry(void *ctx)
 {
     struct host_passt *p = (struct host_passt *)ctx;
-    int fd = host__passt_connect(p->desc.path);
+    int fd = host__passt_connect(p);
 
     if (fd < 0) {
         p->delay = p->delay < HOST__PASST_LAST / 2 ? p->delay * 2 : HOST__PASST_LAST;
@@ -3363,6 +4242,7 @@ static void host__passt_down(struct host_passt *p)
     close(p->watch.fd);
     p->watch.fd = -1;
     p->up = false;
+    host__gram_unbind(p);
     if (p->desc.path) {
         vmm_say(p->desc.log, VMM_LOG_WARN,
                 "the network at '%s' has gone: the guest's cable is out until it is back",
@@ -3422,6 +4302,7 @@ static void host__passt_event(void *ctx, unsigned events)
     host__passt_more(p);
 }
 
+#ifdef __linux__
 /* Which descriptor of the child's is the socket. */
 #define HOST__PASST_FD "3"
 
@@ -3474,6 +4355,13 @@ static int host__passt_spawn(struct host_passt *p)
     return vmm_err(p->desc.log, -err, "passt cannot be started (%s): install it, or give tap=IF",
                    strerror(err));
 }
+#else
+static int host__passt_spawn(struct host_passt *p)
+{
+    return vmm_err(p->desc.log, -ENOTSUP,
+                   "passt runs on Linux alone: give passt=SOCKET or unixgram=SOCKET of a helper");
+}
+#endif
 
 VMM_DEF int host_passt_open(struct host_passt *p, const struct host_passt_desc *d)
 {
@@ -3484,7 +4372,10 @@ VMM_DEF int host_passt_open(struct host_passt *p, const struct host_passt_desc *
     p->watch = (struct host_watch){-1, 0, host__passt_event, p, 0};
     host__mute_signals();
     if (d->path) {
-        rc = host__passt_connect(d->path);
+        rc = host__passt_connect(p);
+        if (rc < 0 && d->datagrams)
+            return vmm_err(d->log, rc, "no helper takes frames at '%s' (%s): start gvproxy %s%s",
+                           d->path, strerror(-rc), "--listen-vfkit unixgram://", d->path);
         if (rc < 0)
             return vmm_err(d->log, rc, "no passt listens at '%s' (%s): start passt --socket %s",
                            d->path, strerror(-rc), d->path);
@@ -3505,6 +4396,7 @@ VMM_DEF void host_passt_close(struct host_passt *p)
     host_timer_cancel(&p->retry);
     if (p->watch.fd >= 0)
         close(p->watch.fd);
+    host__gram_unbind(p);
     if (p->pid) {
         kill(p->pid, SIGKILL);
         waitpid(p->pid, NULL, 0);
@@ -3523,6 +4415,43 @@ static void host__passt_keep(struct host_passt *p, const struct iovec *iov, unsi
         p->out_len += iov[i].iov_len - skip;
         done -= skip;
     }
+}
+
+/* A send or receive of a datagram failed. One too many or too long is lost; what else there is says
+   that the helper has gone. */
+static int host__gram_failed(struct host_passt *p, int err)
+{
+    if (err == EAGAIN || err == EINTR)
+        return -EAGAIN;
+    if (err != ENOBUFS && err != EMSGSIZE && err != ENOMEM)
+        host__passt_break(p);
+    return -err;
+}
+
+static int host__gram_send(struct host_passt *p, struct iovec *v, unsigned n)
+{
+    struct msghdr m = {.msg_iov = v};
+    ssize_t done;
+
+    m.msg_iovlen = (__typeof__(m.msg_iovlen))n;
+    done = sendmsg(p->watch.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return done < 0 ? host__gram_failed(p, errno) : (int)done;
+}
+
+/* Empty ones are no frames. */
+static int host__gram_recv(struct host_passt *p, const struct host_iov *iov, unsigned n)
+{
+    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov};
+    ssize_t done = 0;
+
+    if (p->broken)
+        return -EAGAIN;
+    m.msg_iovlen = (__typeof__(m.msg_iovlen))(n < HOST__IOV_MAX ? n : HOST__IOV_MAX);
+    for (unsigned tries = 0; tries < 16 && !done; tries++)
+        done = recvmsg(p->watch.fd, &m, MSG_DONTWAIT);
+    if (done < 0)
+        return host__gram_failed(p, errno);
+    return done ? (int)done : -EAGAIN;
 }
 
 VMM_DEF int host_passt_send(struct host_passt *p, const struct host_iov *iov, unsigned n)
@@ -3544,9 +4473,11 @@ VMM_DEF int host_passt_send(struct host_passt *p, const struct host_iov *iov, un
             return -EMSGSIZE;
         len += (uint32_t)iov[i].len;
     }
+    if (p->desc.datagrams)
+        return host__gram_send(p, v + 1, n);
     net = htonl(len);
     v[0] = (struct iovec){&net, sizeof net};
-    m.msg_iovlen = n + 1;
+    m.msg_iovlen = (__typeof__(m.msg_iovlen))(n + 1);
     done = sendmsg(p->watch.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (done < 0 && errno != EAGAIN)
         host__passt_break(p);
@@ -3593,6 +4524,8 @@ VMM_DEF int host_passt_recv(struct host_passt *p, const struct host_iov *iov, un
 
     if (!p->up)
         return -ENOTCONN;
+    if (p->desc.datagrams)
+        return host__gram_recv(p, iov, n);
     while (!(len = host__passt_whole(p)))
         if (p->broken || !host__passt_fill(p))
             return -EAGAIN;
@@ -3622,6 +4555,7 @@ VMM_DEF void host_passt_watch(struct host_passt *p, unsigned events)
 
 /* >>net vhost */
 
+#ifdef __linux__
 VMM_DEF int host_vhost_open(struct host_vhost *v, const struct vmm_mem *mem,
                             const struct vmm_log *log)
 {
@@ -3697,5 +4631,43 @@ VMM_DEF void host_vhost_close(struct host_vhost *v)
         close(v->fd);
     v->fd = -1;
 }
+#else
+VMM_DEF int host_vhost_open(struct host_vhost *v, const struct vmm_mem *mem,
+                            const struct vmm_log *log)
+{
+    (void)mem;
+    v->fd = -1;
+    return vmm_err(log, -ENOTSUP, "this system has no vhost: leave vhost=on out");
+}
+
+VMM_DEF int host_vhost_start(struct host_vhost *v, unsigned ring, const struct host_ring *r,
+                             uint64_t features, int tap_fd)
+{
+    (void)v;
+    (void)ring;
+    (void)r;
+    (void)features;
+    (void)tap_fd;
+    return -ENOTSUP;
+}
+
+VMM_DEF void host_vhost_call(struct host_vhost *v, unsigned ring, int call)
+{
+    (void)v;
+    (void)ring;
+    (void)call;
+}
+
+VMM_DEF void host_vhost_stop(struct host_vhost *v, unsigned ring)
+{
+    (void)v;
+    (void)ring;
+}
+
+VMM_DEF void host_vhost_close(struct host_vhost *v)
+{
+    (void)v;
+}
+#endif
 
 #endif /* HOST_IMPLEMENTATION */

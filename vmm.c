@@ -98,7 +98,8 @@ enum trace { TRACE_IO = 1, TRACE_IRQ = 2, TRACE_EXIT = 4 };
 /* A network card and where its cable goes. */
 struct net_config {
     enum { NET_NONE, NET_TAP, NET_TAPFD, NET_PASST } kind;
-    const char *where; /* the tap's name, or passt's socket; NULL: a passt of our own */
+    const char *where; /* the tap's name, or a helper's socket; NULL: a passt of our own */
+    bool datagrams;    /* NET_PASST: that socket is not of passt's kind but of gvproxy's */
     unsigned fd;       /* NET_TAPFD */
     bool have_mac;
     uint8_t mac[6];
@@ -652,6 +653,7 @@ static int set_net_kind(struct config *c, const char *name, const struct kv *kv,
         n->fd = (unsigned)fd;
     } else {
         n->kind = strcmp(kv->key, "tap") == 0 ? NET_TAP : NET_PASST;
+        n->datagrams = strcmp(kv->key, "unixgram") == 0;
         n->where = kv->val;
     }
     if (!err && n->where && !*n->where)
@@ -691,7 +693,7 @@ static int set_net_key(struct config *c, const char *name, const struct kv *kv,
 
 static int set_net(struct config *c, const char *name, const char *value)
 {
-    static const char *const keys[] = {"tap",    "tapfd", "passt", "mac",
+    static const char *const keys[] = {"tap",    "tapfd", "passt", "unixgram", "mac",
                                        "queues", "mtu",   "vhost", NULL};
     struct kv kv = {.rest = value, .keys = keys};
     struct net_config n = {.kind = NET_NONE};
@@ -699,14 +701,16 @@ static int set_net(struct config *c, const char *name, const char *value)
     int err = 0;
 
     while (!err && kv_next(c, &kv))
-        if (kv.key && strncmp(kv.key, "tap", 3) != 0 && strcmp(kv.key, "passt") != 0) {
+        if (kv.key && strncmp(kv.key, "tap", 3) != 0 && strcmp(kv.key, "passt") != 0 &&
+            strcmp(kv.key, "unixgram") != 0) {
             err = set_net_key(c, name, &kv, &n);
         } else {
             err = plugged ? bad_segment(c, name, &kv) : set_net_kind(c, name, &kv, &n);
             plugged = true;
         }
     if (!err && !plugged)
-        err = vmm_err(&c->log, -EINVAL, "--%s: nowhere to go: give tap=IF or passt", name);
+        err = vmm_err(&c->log, -EINVAL, "--%s: nowhere to go: give tap=IF, passt or unixgram=SOCKET",
+                      name);
     if (!err && n.kind != NET_TAP && n.queues > 1)
         err = vmm_err(&c->log, -EINVAL, "--%s: only tap=IF can have more than one queue", name);
     if (!err && n.kind == NET_PASST && n.vhost == VHOST_ON)
@@ -2483,7 +2487,7 @@ static void net_describe(struct net *n, unsigned number, struct vio_net_desc *de
                                            .start = net_start,
                                            .stop = net_stop,
                                            .ctx = n},
-                                  .bare = cfg->kind == NET_PASST,
+                                  .bare = cfg->kind == NET_PASST || n->tap.bare,
                                   .pairs = n->npairs,
                                   .mtu = (uint16_t)(cfg->mtu ? cfg->mtu : n->tap.mtu)};
     memcpy(desc->mac, cfg->mac, sizeof desc->mac);
@@ -2513,6 +2517,7 @@ static int net_connect(struct net *n)
     struct host_loop *loop = n->slot->loop;
     struct host_passt_desc passt = {.loop = loop,
                                     .path = n->cfg->where,
+                                    .datagrams = n->cfg->datagrams,
                                     .mtu = n->cfg->mtu,
                                     .ready = on_passt,
                                     .ctx = n,

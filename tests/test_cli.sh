@@ -142,6 +142,7 @@ bad 3 'entry' --binary text --load 0x1000 --entry 0x2000
 bad 3 '/nowhere/x' --binary text --entry 0x1000 --serial file:/nowhere/x
 bad 3 '1 to 15 characters' --binary text --entry 0x1000 --net tap=a-name-that-is-too-long
 bad 3 'descriptor 77 is not open' --binary text --entry 0x1000 --net tapfd=77
+bad 3 'no helper.*nowhere' --binary text --entry 0x1000 --net unixgram=/nowhere/gvproxy
 bad 3 'passt.*nowhere' --binary text --entry 0x1000 --net passt=/nowhere/passt
 bad 3 'unix:|unix|socket' --binary text --entry 0x1000 --serial unix:text
 

@@ -182,6 +182,10 @@ static void test_net(void)
     static const char *const bad[] = {"tap0",
                                       "tap=",
                                       "passt=",
+                                      "unixgram",
+                                      "unixgram=",
+                                      "unixgram=/run/g,passt",
+                                      "unixgram=/run/g,vhost=on",
                                       "tapfd=2",
                                       "tapfd=x",
                                       "mac=52:54:00:ab:cd:ef",
@@ -219,6 +223,14 @@ static void test_net(void)
         config_free(&c);
     }
     CHECK_EQ(parse(&c, "--kernel|k|-npasst|-npasst|-npasst|-npasst|-npasst"), -EINVAL);
+    config_free(&c);
+}
+
+static void test_unixgram(void)
+{
+    GOOD("--kernel|k|--net|unixgram=/run/g,mtu=1500|--net|passt=/run/p");
+    CHECK(c.net[0].kind == NET_PASST && c.net[0].datagrams && c.net[0].mtu == 1500);
+    CHECK(c.nnets == 2 && strcmp(c.net[0].where, "/run/g") == 0 && !c.net[1].datagrams);
     config_free(&c);
 }
 
@@ -482,6 +494,7 @@ int main(void)
     test_irqchip(IRQCHIP_USER, "--kernel|k|--irqchip|user");
     test_net_and_console();
     test_net();
+    test_unixgram();
     test_disks();
     test_overlays();
     test_quotes();
