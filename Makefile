@@ -58,9 +58,9 @@ endif
 # Where make deps brought a copy, checks include arm64: in its lab, and pure headers under QEMU's user emulation.
 ifneq ($(wildcard $(MUSL)),)
 GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
-TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_legacy test_net \
-	test_packed test_pci test_primecell test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk \
-	fuzz_pci fuzz_primecell fuzz_virtio)
+TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_gic test_legacy \
+	test_net test_packed test_pci test_primecell test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug \
+	fuzz_disk fuzz_gic fuzz_pci fuzz_primecell fuzz_virtio)
 CHECK64 := vmm-aarch64 $(GUESTS64) $(TESTS64)
 endif
 

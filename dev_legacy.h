@@ -8,12 +8,12 @@
                    without them:
                    8259A pair with ELCR, 8254 PIT, IOAPIC, and LAPICs in xAPIC and x2APIC mode;
                    pc_irqchip wires them together. For arm64 machines: PL011 UART, PL031 clock,
-                   PL061 GPIO. Bytes in, bytes out: no clock, thread or descriptor of its own.
+                   PL061 GPIO, GICv2. Bytes in, bytes out: no clock, thread or descriptor of its own.
                    Interrupts, output streams, time and wake-ups are values that the caller hands in.
                    Follows the data sheets of NS16550A, Intel 8042 (PS/2 keyboard controller),
-                   MC146818A, 8259A, 8254 and 82093AA, ARM's DDI0183, DDI0224 and DDI0190 (PL011,
-                   PL031, PL061), Intel's SDM volume 3 (the APIC), ACPI 6.4 section 4.8.3 (PM1 and
-                   timer, sleep control and status), and ATA-6.
+                   MC146818A, 8259A, 8254 and 82093AA, ARM's DDI0183, DDI0224, DDI0190 (PL011,
+                   PL031, PL061) and IHI0048B (GICv2), Intel's SDM volume 3 (the APIC), ACPI 6.4
+                   section 4.8.3 (PM1 and timer, sleep control and status), and ATA-6.
 
    QUICK START     static size_t put(void *ctx, const void *buf, size_t len)
                    {
@@ -634,6 +634,55 @@ VMM_DEF void pc_pl061_init(struct pc_pl061 *g, const struct vmm_irq *irq);
 VMM_DEF void pc_pl061_set(struct pc_pl061 *g, unsigned line, bool level);
 VMM_DEF uint64_t pc_pl061_read(void *pl061, uint64_t off, unsigned len);
 VMM_DEF void pc_pl061_write(void *pl061, uint64_t off, unsigned len, uint64_t val);
+
+/* >>gic: a GICv2 for at most 8 CPUs, without the Security Extensions and with 5 bits of priority. What
+   its registers hold depends on which CPU looks: ask pc_gic_mmio before the bus. A message is a pulse
+   on the line that its frame (GICv2m) names; the frame is the caller's. */
+#define PC_GIC_CPUS  8
+#define PC_GIC_LINES 384 /* INTIDs: 16 SGIs, 16 PPIs, and SPIs from 32 on; a multiple of 32 */
+
+enum pc_gic_output { PC_GIC_IRQ = 1, PC_GIC_FIQ = 2 }; /* bits: a CPU's inputs */
+
+struct pc_gic_desc {
+    unsigned ncpus;     /* at most PC_GIC_CPUS; 0: 1 */
+    uint64_t dist, cpu; /* addresses of the distributor (4 KiB) and the CPU interface (8 KiB) */
+    /* The inputs of a CPU are these now. Called when they change, with the lock held. */
+    void (*output)(void *ctx, unsigned cpu, unsigned lines);
+    void *ctx;
+    struct vmm_lock lock; /* all functions but pc_gic_init take it */
+};
+
+struct pc_gic_word { /* 32 interrupts, a bit each */
+    uint32_t group1, enabled, active, edge;
+    uint32_t latched; /* an edge was seen, a sender waits, or the guest says so */
+    uint32_t level;   /* of the lines */
+};
+
+struct pc_gic_cpu {
+    struct pc_gic_word own; /* SGIs and PPIs */
+    uint8_t priority[32];   /* theirs */
+    uint8_t from[16];       /* who waits for which SGI to be taken: a bit for each CPU */
+    uint32_t ctlr;
+    uint8_t pmr, bpr, abpr;
+    uint32_t running; /* group priorities of what was taken and not ended: bit n for 8 * n */
+    unsigned lines;   /* what it was last told */
+};
+
+struct pc_gic {
+    struct pc_gic_desc desc;
+    uint32_t ctlr;
+    struct pc_gic_word spi[PC_GIC_LINES / 32]; /* the first is not in use; nor the first 32 here: */
+    uint8_t priority[PC_GIC_LINES], targets[PC_GIC_LINES];
+    struct pc_gic_cpu cpu[PC_GIC_CPUS];
+};
+
+VMM_DEF void pc_gic_init(struct pc_gic *g, const struct pc_gic_desc *desc);
+/* SPI `line`, which is INTID 32 + line: what struct vmm_irq wants. */
+VMM_DEF void pc_gic_set(void *gic, unsigned line, bool level);
+/* Those lines of a CPU's own that are in `which`, bits 16 to 31 by INTID. */
+VMM_DEF void pc_gic_set_ppis(struct pc_gic *g, unsigned cpu, uint32_t which, uint32_t levels);
+/* false: it is no access to the controller. */
+VMM_DEF bool pc_gic_mmio(struct pc_gic *g, unsigned cpu, const struct vmm_exit *e);
 
 #ifdef __cplusplus
 }
@@ -5253,6 +5302,566 @@ VMM_DEF void pc_pl061_write(void *pl061, uint64_t off, unsigned len, uint64_t va
     else if (off == PC__PL061_IC)
         g->edges &= (uint8_t)~byte;
     pc__pl061_update(g, before);
+}
+
+/* >>gic. Names and sections are those of ARM IHI 0048B.b, GICv2. The distributor: */
+enum {
+    PC__GICD_CTLR = 0,
+    PC__GICD_TYPER = 4,
+    PC__GICD_IIDR = 8,
+    PC__GICD_IGROUPR = 0x080, /* from here on sets of bits, 0x80 bytes each: */
+    PC__GICD_ISENABLER = 0x100,
+    PC__GICD_ICENABLER = 0x180,
+    PC__GICD_ISPENDR = 0x200,
+    PC__GICD_ICPENDR = 0x280,
+    PC__GICD_ISACTIVER = 0x300,
+    PC__GICD_ICACTIVER = 0x380,
+    PC__GICD_IPRIORITYR = 0x400, /* a byte for each interrupt */
+    PC__GICD_ITARGETSR = 0x800,
+    PC__GICD_ICFGR = 0xc00, /* two bits for each */
+    PC__GICD_ICFGR_END = 0xd00,
+    PC__GICD_SGIR = 0xf00,
+    PC__GICD_CPENDSGIR = 0xf10, /* a byte for each SGI */
+    PC__GICD_SPENDSGIR = 0xf20,
+    PC__GICD_SGI_END = 0xf30,
+    PC__GICD_ID = 0xfd0 /* identification, to the end of the page */
+};
+
+/* The CPU interface: */
+enum {
+    PC__GICC_CTLR = 0,
+    PC__GICC_PMR = 4,
+    PC__GICC_BPR = 8,
+    PC__GICC_IAR = 0xc,
+    PC__GICC_EOIR = 0x10,
+    PC__GICC_RPR = 0x14,
+    PC__GICC_HPPIR = 0x18,
+    PC__GICC_ABPR = 0x1c,
+    PC__GICC_AIAR = 0x20,
+    PC__GICC_AEOIR = 0x24,
+    PC__GICC_AHPPIR = 0x28,
+    PC__GICC_APR = 0xd0,
+    PC__GICC_IIDR = 0xfc,
+    PC__GICC_DIR = 0x1000
+};
+
+enum {
+    PC__GIC_GROUPS = 3, /* GICD_CTLR and GICC_CTLR: group 0, group 1 */
+    PC__GICC_ACKCTL = 4,
+    PC__GICC_FIQEN = 8,
+    PC__GICC_CBPR = 0x10,
+    PC__GICC_EOIMODE = 0x200,
+    PC__GICC_CTLR_MASK = 0x3ff,
+    PC__GIC_SGIS = 0xffff,     /* bits of the first word */
+    PC__GIC_PRIORITIES = 0xf8, /* the bits of a priority that are there */
+    PC__GIC_BPR_MIN = 2,       /* which is why a group priority has no more */
+    PC__GIC_DIST_LEN = 0x1000,
+    PC__GIC_CPU_LEN = 0x2000,
+    PC__GIC_ARM = 0x43b,        /* whose design it is */
+    PC__GIC_OTHER_GROUP = 1022, /* INTIDs that are none */
+    PC__GIC_NOTHING = 1023
+};
+
+static struct pc_gic_word *pc__gic_word(struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    return id < 32 ? &g->cpu[cpu].own : &g->spi[id / 32];
+}
+
+static uint32_t pc__gic_bit(unsigned id)
+{
+    return 1u << id % 32;
+}
+
+static uint8_t *pc__gic_priority(struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    return id < 32 ? &g->cpu[cpu].priority[id] : &g->priority[id];
+}
+
+static bool pc__gic_group1(struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    return pc__gic_word(g, cpu, id)->group1 & pc__gic_bit(id);
+}
+
+/* A system of one CPU has no targets to choose (4.3.12). */
+static bool pc__gic_is_for(const struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    return id < 32 || g->desc.ncpus == 1 || (g->targets[id] >> cpu & 1);
+}
+
+/* What a set reads as pending: a level as it is now, an edge as it was seen (4.3.7). */
+static uint32_t pc__gic_pending(const struct pc_gic_word *w)
+{
+    return w->latched | (w->level & ~w->edge);
+}
+
+static unsigned pc__lowest_bit(uint32_t set)
+{
+    unsigned n = 0;
+
+    while (!(set >> n & 1))
+        n++;
+    return n;
+}
+
+/* The interrupt of the highest priority, which is the lowest number, that waits for a CPU in one of
+   these groups; of several that with the lowest INTID (3.2.1). */
+static unsigned pc__gic_best(struct pc_gic *g, unsigned cpu, uint32_t groups)
+{
+    unsigned best = PC__GIC_NOTHING;
+
+    for (unsigned id = 0; id < PC_GIC_LINES; id += 32) {
+        const struct pc_gic_word *w = pc__gic_word(g, cpu, id);
+        uint32_t ready = pc__gic_pending(w) & w->enabled & ~w->active;
+        ready &= (groups & 1 ? ~w->group1 : 0) | (groups & 2 ? w->group1 : 0);
+        for (; ready; ready &= ready - 1) {
+            unsigned i = id + pc__lowest_bit(ready);
+            if (pc__gic_is_for(g, cpu, i) &&
+                (best == PC__GIC_NOTHING ||
+                 *pc__gic_priority(g, cpu, i) < *pc__gic_priority(g, cpu, best)))
+                best = i;
+        }
+    }
+    return best;
+}
+
+/* The part of a priority that decides who interrupts whom (3.3.3). */
+static unsigned pc__gic_group_priority(struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    const struct pc_gic_cpu *c = &g->cpu[cpu];
+    bool alias = pc__gic_group1(g, cpu, id) && !(c->ctlr & PC__GICC_CBPR);
+    unsigned low = alias ? c->abpr : c->bpr + 1u; /* the lowest bit that counts */
+
+    return *pc__gic_priority(g, cpu, id) & (0xff00u >> (8 - low));
+}
+
+static unsigned pc__gic_running(const struct pc_gic_cpu *c)
+{
+    return c->running ? 8 * pc__lowest_bit(c->running) : 0x100;
+}
+
+/* What a CPU is interrupted by, if anything: it is important enough, and more so than what runs. */
+static unsigned pc__gic_signalled(struct pc_gic *g, unsigned cpu)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+    unsigned id = pc__gic_best(g, cpu, g->ctlr & c->ctlr & PC__GIC_GROUPS);
+
+    if (id == PC__GIC_NOTHING || *pc__gic_priority(g, cpu, id) >= c->pmr ||
+        pc__gic_group_priority(g, cpu, id) >= pc__gic_running(c))
+        return PC__GIC_NOTHING;
+    return id;
+}
+
+/* After anything that may have changed what CPUs are told (3.6.1: group 0 may be FIQs). */
+static void pc__gic_update(struct pc_gic *g)
+{
+    for (unsigned cpu = 0; cpu < g->desc.ncpus; cpu++) {
+        struct pc_gic_cpu *c = &g->cpu[cpu];
+        unsigned id = pc__gic_signalled(g, cpu), lines = 0;
+        if (id != PC__GIC_NOTHING)
+            lines = !pc__gic_group1(g, cpu, id) && c->ctlr & PC__GICC_FIQEN ? PC_GIC_FIQ
+                                                                            : PC_GIC_IRQ;
+        if (lines == c->lines)
+            continue;
+        c->lines = lines;
+        g->desc.output(g->desc.ctx, cpu, lines);
+    }
+}
+
+static void pc__gic_line(struct pc_gic_word *w, uint32_t bit, bool level)
+{
+    if (level && !(w->level & bit))
+        w->latched |= bit & w->edge;
+    w->level = level ? w->level | bit : w->level & ~bit;
+}
+
+/* An SGI is pending as long as somebody waits for it. */
+static void pc__gic_sgi(struct pc_gic *g, unsigned cpu, unsigned id, uint8_t from)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+
+    c->from[id] = (uint8_t)(from & ((1u << g->desc.ncpus) - 1));
+    c->own.latched = c->from[id] ? c->own.latched | pc__gic_bit(id)
+                                 : c->own.latched & ~pc__gic_bit(id);
+}
+
+/* GICD_SGIR (4.3.15). */
+static void pc__gic_send(struct pc_gic *g, unsigned cpu, uint32_t val)
+{
+    unsigned id = val & 15, filter = val >> 24 & 3;
+    uint32_t to = filter == 0 ? val >> 16 & 0xff : filter == 1 ? ~(1u << cpu) : 1u << cpu;
+
+    for (unsigned i = 0; i < g->desc.ncpus && filter != 3; i++)
+        if (to >> i & 1)
+            pc__gic_sgi(g, i, id, (uint8_t)(g->cpu[i].from[id] | 1u << cpu));
+}
+
+/* An INTID as the CPU interface tells it: of an SGI with its first sender. */
+static uint32_t pc__gic_tell(const struct pc_gic_cpu *c, unsigned id)
+{
+    return id < 16 ? id | pc__lowest_bit(c->from[id]) << 10 : id;
+}
+
+/* What may be told of an interrupt at a register (IAR, HPPIR) or at its alias, which is of group 1
+   alone (4.4.4, 4.4.7, 4.4.9). */
+static unsigned pc__gic_visible(struct pc_gic *g, unsigned cpu, unsigned id, bool alias)
+{
+    if (id == PC__GIC_NOTHING || (alias && !pc__gic_group1(g, cpu, id)))
+        return PC__GIC_NOTHING;
+    if (!alias && pc__gic_group1(g, cpu, id) && !(g->cpu[cpu].ctlr & PC__GICC_ACKCTL))
+        return PC__GIC_OTHER_GROUP;
+    return id;
+}
+
+/* GICC_IAR and GICC_AIAR: the CPU takes an interrupt. */
+static uint32_t pc__gic_ack(struct pc_gic *g, unsigned cpu, bool alias)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+    unsigned id = pc__gic_visible(g, cpu, pc__gic_signalled(g, cpu), alias);
+    struct pc_gic_word *w;
+    uint32_t told;
+
+    if (id >= PC_GIC_LINES)
+        return id;
+    w = pc__gic_word(g, cpu, id);
+    told = pc__gic_tell(c, id);
+    c->running |= 1u << pc__gic_group_priority(g, cpu, id) / 8;
+    w->active |= pc__gic_bit(id);
+    w->latched &= ~pc__gic_bit(id);
+    if (id < 16)
+        pc__gic_sgi(g, cpu, id, (uint8_t)(c->from[id] & (c->from[id] - 1)));
+    return told;
+}
+
+/* GICC_HPPIR and GICC_AHPPIR: what waits, may it interrupt or not. */
+static uint32_t pc__gic_waiting(struct pc_gic *g, unsigned cpu, bool alias)
+{
+    const struct pc_gic_cpu *c = &g->cpu[cpu];
+    unsigned id = pc__gic_best(g, cpu, g->ctlr & PC__GIC_GROUPS);
+
+    if (id != PC__GIC_NOTHING && !(c->ctlr & (pc__gic_group1(g, cpu, id) ? 2u : 1u)))
+        return PC__GIC_NOTHING;
+    return pc__gic_tell(c, pc__gic_visible(g, cpu, id, alias));
+}
+
+static void pc__gic_deactivate(struct pc_gic *g, unsigned cpu, unsigned id)
+{
+    if (id < PC_GIC_LINES)
+        pc__gic_word(g, cpu, id)->active &= ~pc__gic_bit(id);
+}
+
+/* GICC_EOIR and GICC_AEOIR (4.4.5, 4.4.10): what runs has ended; with EOImode the interrupt stays
+   active until GICC_DIR. */
+static void pc__gic_end(struct pc_gic *g, unsigned cpu, unsigned id, bool alias)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+    bool other;
+
+    if (id >= PC_GIC_LINES || !c->running)
+        return;
+    other = pc__gic_group1(g, cpu, id) ? !alias && !(c->ctlr & PC__GICC_ACKCTL) : alias;
+    if (other)
+        return;
+    c->running &= c->running - 1;
+    if (!(c->ctlr & PC__GICC_EOIMODE))
+        pc__gic_deactivate(g, cpu, id);
+}
+
+/* A set of bits of the distributor, chosen by its offset. */
+static uint32_t pc__gic_get_bits(struct pc_gic *g, unsigned cpu, unsigned off)
+{
+    unsigned id = off % 0x80 * 8;
+    const struct pc_gic_word *w;
+
+    if (id >= PC_GIC_LINES)
+        return 0;
+    w = pc__gic_word(g, cpu, id);
+    switch (off & ~0x7fu) {
+    case PC__GICD_IGROUPR:
+        return w->group1;
+    case PC__GICD_ISENABLER:
+    case PC__GICD_ICENABLER:
+        return w->enabled;
+    case PC__GICD_ISPENDR:
+    case PC__GICD_ICPENDR:
+        return pc__gic_pending(w);
+    default:
+        return w->active;
+    }
+}
+
+/* SGIs are always enabled, and pending by GICD_SPENDSGIR alone. */
+static void pc__gic_put_bits(struct pc_gic *g, unsigned cpu, unsigned off, uint32_t val)
+{
+    unsigned id = off % 0x80 * 8;
+    uint32_t others = id ? val : val & ~(uint32_t)PC__GIC_SGIS;
+    struct pc_gic_word *w;
+
+    if (id >= PC_GIC_LINES)
+        return;
+    w = pc__gic_word(g, cpu, id);
+    switch (off & ~0x7fu) {
+    case PC__GICD_IGROUPR:
+        w->group1 = val;
+        break;
+    case PC__GICD_ISENABLER:
+        w->enabled |= val;
+        break;
+    case PC__GICD_ICENABLER:
+        w->enabled &= ~others;
+        break;
+    case PC__GICD_ISPENDR:
+        w->latched |= others;
+        break;
+    case PC__GICD_ICPENDR:
+        w->latched &= ~others;
+        break;
+    case PC__GICD_ISACTIVER:
+        w->active |= val;
+        break;
+    default:
+        w->active &= ~val;
+    }
+}
+
+/* GICD_ICFGR: the higher of two bits says that an interrupt is an edge; SGIs are. */
+static uint32_t pc__gic_get_config(struct pc_gic *g, unsigned cpu, unsigned off)
+{
+    unsigned id = (off - PC__GICD_ICFGR) * 4;
+    uint32_t val = 0;
+
+    for (unsigned i = 0; i < 16 && id + i < PC_GIC_LINES; i++)
+        if (pc__gic_word(g, cpu, id + i)->edge & pc__gic_bit(id + i))
+            val |= 2u << 2 * i;
+    return val;
+}
+
+static void pc__gic_put_config(struct pc_gic *g, unsigned cpu, unsigned off, uint32_t val)
+{
+    unsigned id = (off - PC__GICD_ICFGR) * 4;
+
+    for (unsigned i = 0; i < 16 && id && id + i < PC_GIC_LINES; i++) {
+        struct pc_gic_word *w = pc__gic_word(g, cpu, id + i);
+        uint32_t bit = pc__gic_bit(id + i);
+        w->edge = val >> 2 * i & 2 ? w->edge | bit : w->edge & ~bit;
+    }
+}
+
+/* Registers that are a byte for each interrupt; -1: there is none. */
+static int pc__gic_get_byte(struct pc_gic *g, unsigned cpu, unsigned off)
+{
+    unsigned id = off % 0x400;
+
+    if (off >= PC__GICD_CPENDSGIR && off < PC__GICD_SGI_END)
+        return g->cpu[cpu].from[off % 16];
+    if (off < PC__GICD_IPRIORITYR || off >= PC__GICD_ICFGR)
+        return -1;
+    if (id >= PC_GIC_LINES || (off >= PC__GICD_ITARGETSR && g->desc.ncpus == 1))
+        return 0;
+    if (off < PC__GICD_ITARGETSR)
+        return *pc__gic_priority(g, cpu, id);
+    return id < 32 ? 1 << cpu : g->targets[id];
+}
+
+static void pc__gic_put_byte(struct pc_gic *g, unsigned cpu, unsigned off, uint8_t val)
+{
+    unsigned id = off % 0x400;
+
+    if (off >= PC__GICD_SPENDSGIR && off < PC__GICD_SGI_END)
+        pc__gic_sgi(g, cpu, off % 16, g->cpu[cpu].from[off % 16] | val);
+    else if (off >= PC__GICD_CPENDSGIR && off < PC__GICD_SPENDSGIR)
+        pc__gic_sgi(g, cpu, off % 16, (uint8_t)(g->cpu[cpu].from[off % 16] & ~val));
+    else if (off >= PC__GICD_IPRIORITYR && off < PC__GICD_ITARGETSR && id < PC_GIC_LINES)
+        *pc__gic_priority(g, cpu, id) = val & PC__GIC_PRIORITIES;
+    else if (off >= PC__GICD_ITARGETSR && off < PC__GICD_ICFGR && id >= 32 && id < PC_GIC_LINES)
+        g->targets[id] = (uint8_t)(val & ((1u << g->desc.ncpus) - 1));
+}
+
+/* The words of the identification: those of ARM's GICv2. */
+static uint32_t pc__gic_id(unsigned off)
+{
+    static const uint8_t id[] = {4, 0, 0, 0, 0x90, 0xb4, 0x2b, 0, 0x0d, 0xf0, 5, 0xb1};
+
+    return off >= PC__GICD_ID ? id[(off - PC__GICD_ID) / 4] : 0;
+}
+
+static uint32_t pc__gic_dist_get(struct pc_gic *g, unsigned cpu, unsigned off)
+{
+    uint32_t val = 0;
+
+    if (off == PC__GICD_CTLR)
+        return g->ctlr;
+    if (off == PC__GICD_TYPER)
+        return (PC_GIC_LINES / 32 - 1) | (g->desc.ncpus - 1) << 5;
+    if (off == PC__GICD_IIDR)
+        return PC__GIC_ARM;
+    if (off >= PC__GICD_IGROUPR && off < PC__GICD_IPRIORITYR)
+        return pc__gic_get_bits(g, cpu, off);
+    if (off >= PC__GICD_ICFGR && off < PC__GICD_ICFGR_END)
+        return pc__gic_get_config(g, cpu, off);
+    for (unsigned i = 0; i < 4 && pc__gic_get_byte(g, cpu, off) >= 0; i++)
+        val |= (uint32_t)pc__gic_get_byte(g, cpu, off + i) << 8 * i;
+    return val | pc__gic_id(off);
+}
+
+static void pc__gic_dist_put(struct pc_gic *g, unsigned cpu, unsigned off, uint32_t val)
+{
+    if (off == PC__GICD_CTLR)
+        g->ctlr = val & PC__GIC_GROUPS;
+    else if (off == PC__GICD_SGIR)
+        pc__gic_send(g, cpu, val);
+    else if (off >= PC__GICD_IGROUPR && off < PC__GICD_IPRIORITYR)
+        pc__gic_put_bits(g, cpu, off, val);
+    else if (off >= PC__GICD_ICFGR && off < PC__GICD_ICFGR_END)
+        pc__gic_put_config(g, cpu, off, val);
+}
+
+static uint32_t pc__gic_cpu_get(struct pc_gic *g, unsigned cpu, unsigned off)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+
+    switch (off) {
+    case PC__GICC_CTLR:
+        return c->ctlr;
+    case PC__GICC_PMR:
+        return c->pmr;
+    case PC__GICC_BPR:
+        return c->bpr;
+    case PC__GICC_ABPR:
+        return c->abpr;
+    case PC__GICC_IAR:
+    case PC__GICC_AIAR:
+        return pc__gic_ack(g, cpu, off == PC__GICC_AIAR);
+    case PC__GICC_HPPIR:
+    case PC__GICC_AHPPIR:
+        return pc__gic_waiting(g, cpu, off == PC__GICC_AHPPIR);
+    case PC__GICC_RPR:
+        return c->running ? pc__gic_running(c) : 0xff;
+    case PC__GICC_APR:
+        return c->running;
+    case PC__GICC_IIDR:
+        return PC__GIC_ARM | 2u << 16;
+    default:
+        return 0;
+    }
+}
+
+/* The alias is the binary point of group 1, and one more. */
+static uint8_t pc__gic_binary_point(uint32_t val, unsigned least)
+{
+    return (uint8_t)((val & 7) > least ? val & 7 : least);
+}
+
+static void pc__gic_cpu_put(struct pc_gic *g, unsigned cpu, unsigned off, uint32_t val)
+{
+    struct pc_gic_cpu *c = &g->cpu[cpu];
+
+    switch (off) {
+    case PC__GICC_CTLR:
+        c->ctlr = val & PC__GICC_CTLR_MASK;
+        break;
+    case PC__GICC_PMR:
+        c->pmr = val & PC__GIC_PRIORITIES;
+        break;
+    case PC__GICC_BPR:
+        c->bpr = pc__gic_binary_point(val, PC__GIC_BPR_MIN);
+        break;
+    case PC__GICC_ABPR:
+        c->abpr = pc__gic_binary_point(val, PC__GIC_BPR_MIN + 1);
+        break;
+    case PC__GICC_EOIR:
+    case PC__GICC_AEOIR:
+        pc__gic_end(g, cpu, val & 0x3ff, off == PC__GICC_AEOIR);
+        break;
+    case PC__GICC_APR:
+        c->running = val;
+        break;
+    case PC__GICC_DIR:
+        if (c->ctlr & PC__GICC_EOIMODE)
+            pc__gic_deactivate(g, cpu, val & 0x3ff);
+        break;
+    }
+}
+
+/* Words alone may be written, and bytes where each is an interrupt's; narrow reads see a part. */
+static void pc__gic_write(struct pc_gic *g, unsigned cpu, bool dist, unsigned off, unsigned len,
+                          uint64_t val)
+{
+    bool bytes = dist && pc__gic_get_byte(g, cpu, off) >= 0;
+
+    for (unsigned i = 0; i < len && bytes; i++)
+        pc__gic_put_byte(g, cpu, off + i, (uint8_t)(val >> 8 * i));
+    if (bytes || off & 3 || len < 4)
+        return;
+    if (dist)
+        pc__gic_dist_put(g, cpu, off, (uint32_t)val);
+    else
+        pc__gic_cpu_put(g, cpu, off, (uint32_t)val);
+}
+
+static uint64_t pc__gic_read(struct pc_gic *g, unsigned cpu, bool dist, unsigned off, unsigned len)
+{
+    unsigned word = off & ~3u;
+
+    return pc__word_get(dist ? pc__gic_dist_get(g, cpu, word) : pc__gic_cpu_get(g, cpu, word), off,
+                        len);
+}
+
+VMM_DEF void pc_gic_init(struct pc_gic *g, const struct pc_gic_desc *desc)
+{
+    memset(g, 0, sizeof *g);
+    g->desc = *desc;
+    if (!g->desc.ncpus)
+        g->desc.ncpus = 1;
+    for (unsigned i = 0; i < PC_GIC_CPUS; i++) {
+        g->cpu[i].own.enabled = g->cpu[i].own.edge = PC__GIC_SGIS;
+        g->cpu[i].bpr = PC__GIC_BPR_MIN;
+        g->cpu[i].abpr = PC__GIC_BPR_MIN + 1;
+    }
+}
+
+VMM_DEF void pc_gic_set(void *gic, unsigned line, bool level)
+{
+    struct pc_gic *g = (struct pc_gic *)gic;
+    unsigned id = 32 + line;
+
+    if (line >= PC_GIC_LINES - 32)
+        return;
+    vmm_enter(&g->desc.lock);
+    pc__gic_line(&g->spi[id / 32], pc__gic_bit(id), level);
+    pc__gic_update(g);
+    vmm_leave(&g->desc.lock);
+}
+
+VMM_DEF void pc_gic_set_ppis(struct pc_gic *g, unsigned cpu, uint32_t which, uint32_t levels)
+{
+    struct pc_gic_word *w = &g->cpu[cpu].own;
+
+    vmm_enter(&g->desc.lock);
+    for (uint32_t bit = 1u << 16; bit; bit <<= 1)
+        if (which & bit)
+            pc__gic_line(w, bit, levels & bit);
+    pc__gic_update(g);
+    vmm_leave(&g->desc.lock);
+}
+
+VMM_DEF bool pc_gic_mmio(struct pc_gic *g, unsigned cpu, const struct vmm_exit *e)
+{
+    bool dist = e->addr - g->desc.dist < PC__GIC_DIST_LEN;
+    uint64_t off = e->addr - (dist ? g->desc.dist : g->desc.cpu), val = 0;
+
+    if (off + e->size > (dist ? PC__GIC_DIST_LEN : PC__GIC_CPU_LEN) || off + e->size < off)
+        return false;
+    vmm_enter(&g->desc.lock);
+    if (e->write) {
+        memcpy(&val, e->data, e->size);
+        pc__gic_write(g, cpu, dist, (unsigned)off, e->size, val);
+    } else {
+        val = pc__gic_read(g, cpu, dist, (unsigned)off, e->size);
+        memcpy(e->data, &val, e->size);
+    }
+    pc__gic_update(g);
+    vmm_leave(&g->desc.lock);
+    return true;
 }
 
 #endif /* PC__IMPLEMENTED */

@@ -1395,6 +1395,8 @@ static const char *const kvm__absent = "it needs a kernel that was booted at EL2
 
 /* The PMU overflows on this PPI, as on most machines; the device tree says so. */
 enum { KVM__PMU_INTID = 16 + 7, KVM__SPI = 32 };
+/* Architected timers: KVM's, and everybody's, by Arm's Base System Architecture. */
+enum { KVM__VTIMER_INTID = 27, KVM__PTIMER_INTID = 30, KVM__PFR0_GIC = 24 };
 enum { KVM__V2M_SPIS = 256, KVM__V2M_SETSPI = 0x40, KVM__ITS_TRANSLATER = 0x10040 };
 
 static bool kvm__is_old(const struct hyp *h)
@@ -1496,6 +1498,20 @@ static int kvm__init_vcpu(const struct hyp *h, int fd, unsigned id)
     return err;
 }
 
+/* Without KVM's interrupt controller its system registers are gone, of which the guest is not told
+   where KVM lets us (from Linux 6.7 on): else a guest on a host with a GICv3 wonders about them. */
+static void kvm__hide_gicv3(int fd)
+{
+    uint64_t val = 0;
+    struct kvm_one_reg pfr0 = {KVM_REG_ARM64 | KVM_REG_SIZE_U64 | ARM64_SYS_REG(3, 0, 0, 4, 0),
+                               (uintptr_t)&val};
+
+    if (kvm__ioctl(fd, KVM_GET_ONE_REG, &pfr0))
+        return;
+    val &= ~(15ull << KVM__PFR0_GIC);
+    (void)kvm__ioctl(fd, KVM_SET_ONE_REG, &pfr0);
+}
+
 static int kvm__create_cpus(struct hyp *h)
 {
     for (unsigned i = 0; i < h->ncpus; i++) {
@@ -1507,6 +1523,8 @@ static int kvm__create_cpus(struct hyp *h)
         if (err)
             return vmm_err(h->log, err, "KVM refuses the features of CPU %u: %s", i,
                            strerror(-err));
+        if (h->gic < 0)
+            kvm__hide_gicv3(fd);
     }
     return 0;
 }
@@ -1564,7 +1582,11 @@ static int kvm__create_gic(struct hyp *h, const struct hyp_desc *desc)
 {
     bool v3 = kvm__has_device(h, KVM_DEV_TYPE_ARM_VGIC_V3);
 
-    if (!desc->gic)
+    if (desc->no_irqchip && kvm__cap(h, KVM_CAP_ARM_USER_IRQ) <= 0)
+        return vmm_err(h->log, -ENOTSUP,
+                       "this host's KVM does not tell of timers without its interrupt controller: "
+                       "use Linux 4.12 or newer");
+    if (!desc->gic || desc->no_irqchip)
         return 0;
     if (!v3 && !kvm__has_device(h, KVM_DEV_TYPE_ARM_VGIC_V2))
         return vmm_err(h->log, -ENOTSUP,
@@ -1646,6 +1668,28 @@ VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
 
     if (h->caps & HYP_CAP_IRQCHIP && gsi < HYP_GSIS)
         (void)kvm__ioctl(h->vm, KVM_IRQ_LINE, &line);
+}
+
+/* KVM takes levels of a CPU's inputs from any thread, and wakes the CPU. */
+VMM_DEF void hyp_cpu_lines(struct hyp *h, unsigned cpu, unsigned lines)
+{
+    for (unsigned fiq = 0; fiq < 2; fiq++) {
+        struct kvm_irq_level line = {.irq = KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT |
+                                            cpu << KVM_ARM_IRQ_VCPU_SHIFT |
+                                            (fiq ? KVM_ARM_IRQ_CPU_FIQ : KVM_ARM_IRQ_CPU_IRQ),
+                                     .level = lines >> fiq & 1};
+        (void)kvm__ioctl(h->vm, KVM_IRQ_LINE, &line);
+    }
+}
+
+VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c)
+{
+    const struct kvm_run *run = c->run;
+    uint64_t levels = run->s.regs.device_irq_level;
+
+    return (levels & KVM_ARM_DEV_EL1_VTIMER ? 1u << KVM__VTIMER_INTID : 0u) |
+           (levels & KVM_ARM_DEV_EL1_PTIMER ? 1u << KVM__PTIMER_INTID : 0u) |
+           (levels & KVM_ARM_DEV_PMU ? 1u << KVM__PMU_INTID : 0u);
 }
 
 static void kvm__first_routes(struct kvm_irq_routing *table)

@@ -1005,8 +1005,7 @@ static const char *const foreign_options[] = {"cpu", "dtb", "dump-dtb", "uart"};
 #define KERNEL  "FILE[,entry=64|pvh|multiboot]"
 #define KERNELS "bzImage, ELF vmlinux (64-bit or PVH entry), or a multiboot kernel"
 #else
-static const char *const foreign_options[] = {"bios", "guest",  "irqchip",
-                                              "mode", "module", "no-acpi"};
+static const char *const foreign_options[] = {"bios", "guest", "mode", "module", "no-acpi"};
 #define FOREIGN "x86"
 #define KERNEL  "FILE"
 #define KERNELS "Image, as it is or packed (gzip, zstd, EFI zboot), or ELF"
@@ -1054,7 +1053,7 @@ static const struct option_def option_table[] = {
     {"dump-dtb", 0, ARG_ONE, "FILE", "write the device tree to a file, and run nothing", set_dtb},
     {"uart", 0, ARG_ONE, "16550|pl011", "the chip of the serial port; default 16550", set_uart},
     {"irqchip", 0, ARG_ONE, "kernel|split|user",
-     "interrupt controllers: KVM's, but for its LAPICs vmm's, or all vmm's", set_irqchip},
+     "interrupt controllers: KVM's, but for its LAPICs (x86) vmm's, or all vmm's", set_irqchip},
     {"no-acpi", 0, ARG_NONE, NULL, "describe the machine by an MP table alone", set_flag},
     {"symbols", 0, ARG_ONE, "FILE", "ELF file or System.map that names addresses in state dumps",
      set_text},
@@ -1603,6 +1602,7 @@ struct cpu {
     bool halted;  /* by HLT */
     bool deaf;    /* with the interrupt flag off */
     unsigned cr8; /* when it last entered the guest */
+    uint32_t ppis; /* arm64: of its own, as the interrupt controller was last told */
     struct host_cond wake; /* what halts or waits for its start has something to do */
 };
 
@@ -1639,12 +1639,13 @@ enum stage {
      disk but blk                   the thread of its slot's loop
      loop, lines                    the I/O thread
      irqchip, cpu[i].open           under cpus_lock
+     gic                            under gic_lock
      the mini BIOS                  under bios_lock
      symbols                        under look_lock
      status, bell.rung, stage       anybody, atomically
 
-   Locks are taken in the order PCI bus, mini BIOS, COM1, device, serial ports' lines, CPUs, then
-   stream, interrupt line or messages, which are leaves. */
+   Locks are taken in the order PCI bus, mini BIOS, COM1, device, serial ports' lines, CPUs or GIC,
+   then stream, interrupt line or messages, which are leaves. */
 struct vm {
     struct config *cfg;
     const struct vmm_log *log;
@@ -1694,6 +1695,8 @@ struct vm {
     struct pc_pl011 pl011; /* with --uart pl011, in place of the first of uart */
     struct pc_pl031 rtc;
     struct pc_pl061 gpio;
+    struct pc_gic gic; /* unless the hypervisor has one */
+    struct host_mutex gic_lock;
     struct wake rtc_wake;
     struct host_timer release; /* of the power button */
 #endif
@@ -4201,23 +4204,32 @@ static const struct place machine_places[] = {
 
 static struct vmm_irq machine_irq(struct vm *vm, unsigned gsi)
 {
-    (void)vm;
-    (void)gsi;
-    return (struct vmm_irq){0}; /* see plug_irqchip */
+    return (struct vmm_irq){.set = pc_gic_set, .ctx = &vm->gic, .line = gsi};
 }
 
-static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data)
+static void gic_output(void *ctx, unsigned cpu, unsigned lines)
 {
-    (void)vm;
-    (void)vector;
-    (void)addr;
-    (void)data;
+    struct vm *vm = ctx;
+
+    if (traces(vm, TRACE_IRQ))
+        trace(vm, "cpu%u's inputs are %u", cpu, lines);
+    hyp_cpu_lines(&vm->hyp, cpu, lines);
 }
 
 static int plug_irqchip(struct vm *vm)
 {
-    return vmm_err(vm->log, -ENOTSUP,
-                   "this host's hypervisor has no interrupt controller: use another host");
+    struct pc_gic_desc desc = {
+        .ncpus = vm->cfg->ncpus, .dist = GIC_DIST, .cpu = GIC_CPU, .output = gic_output, .ctx = vm};
+
+    if (desc.ncpus > PC_GIC_CPUS)
+        return vmm_err(vm->log, -E2BIG,
+                       "vmm's own interrupt controller is a GICv2, which serves %d CPUs, not %u: ask "
+                       "for fewer",
+                       PC_GIC_CPUS, desc.ncpus);
+    host_mutex_init(&vm->gic_lock);
+    desc.lock = host_mutex_lock(&vm->gic_lock);
+    pc_gic_init(&vm->gic, &desc);
+    return 0;
 }
 
 /* Addresses as wide as RAM and the window for PCI behind it need. */
@@ -4278,6 +4290,13 @@ static void v2m_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
 
     if (off == 0x40 && len == 4 && gsi < V2M_LINES)
         irq_pulse(ctx, (unsigned)(V2M_GSI + gsi), true);
+}
+
+static void machine_msi(struct vm *vm, unsigned vector, uint64_t addr, uint32_t data)
+{
+    (void)vector;
+    if (addr >> 12 == GIC_V2M >> 12)
+        v2m_write(vm, addr & 0xfff, 4, data);
 }
 
 static void tick_rtc(struct vm *vm)
@@ -4586,7 +4605,10 @@ static void regs_find_kernel(const struct vmm_mem *mem, const struct vmm_regs *r
 
 static void cpu_mmio(struct cpu *c, const struct vmm_exit *e)
 {
-    vmm_bus_exit(&c->vm->mmio, e);
+    struct vm *vm = c->vm;
+
+    if (vm_can(vm, HYP_CAP_IRQCHIP) || !pc_gic_mmio(&vm->gic, c->id, e))
+        vmm_bus_exit(&vm->mmio, e);
 }
 
 static void machine_exit(struct cpu *c, const struct vmm_exit *e)
@@ -4595,9 +4617,20 @@ static void machine_exit(struct cpu *c, const struct vmm_exit *e)
     (void)e; /* none but the common ones */
 }
 
+/* What the CPU's timers say reaches the interrupt controller before the guest's access does: it may
+   be the end of the timer's interrupt. */
 static int cpu_run(struct cpu *c, struct vmm_exit *e)
 {
-    return hyp_run(&c->hyp, e);
+    int err = hyp_run(&c->hyp, e);
+    uint32_t ppis;
+
+    if (err || vm_can(c->vm, HYP_CAP_IRQCHIP))
+        return err;
+    ppis = hyp_cpu_ppis(&c->hyp);
+    if (ppis != c->ppis)
+        pc_gic_set_ppis(&c->vm->gic, c->id, ppis ^ c->ppis, ppis);
+    c->ppis = ppis;
+    return 0;
 }
 
 #endif /* arm64 */

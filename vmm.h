@@ -528,7 +528,7 @@ struct hyp_desc {
     bool split_irqchip; /* true: LAPICs alone, without the other chips, if it has HYP_CAP_LAPIC */
 
     /* of arm64 alone */
-    const struct vmm_gic *gic; /* NULL: no interrupt controller */
+    const struct vmm_gic *gic; /* NULL: no interrupt controller, as with no_irqchip */
     unsigned gpa_bits;         /* how wide guest-physical addresses must be, if the host can */
     unsigned features_need;    /* bits of enum hyp_feature; -ENOTSUP where the host lacks one */
     unsigned features_want;    /* the same, where the host has them */
@@ -673,6 +673,13 @@ VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
 /* The guest's TSC now, and how fast it is; hz 0: nobody knows, and CPUID announces no timer by TSC
    without HYP_CAP_LAPIC. */
 VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz);
+#else /* of arm64 alone, without HYP_CAP_IRQCHIP; CPUs that wait for an interrupt do so in hyp_run */
+/* The IRQ and FIQ inputs of a CPU are these now: bits 0 and 1. Thread-safe; takes no lock that is
+   held during hyp_run. */
+VMM_DEF void hyp_cpu_lines(struct hyp *h, unsigned cpu, unsigned lines);
+/* PPIs that the CPU itself drives (timers, PMU), a bit for each INTID: their levels as of the last
+   exit, whose access is not yet carried out. hyp_run returns when one rises. */
+VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c);
 #endif
 
 #ifdef __cplusplus

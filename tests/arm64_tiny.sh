@@ -20,8 +20,18 @@ check "an access that nobody emulates" 6 'by an instruction that cannot be emula
 grep -Eq '^vmm:   pc=0000000040001004 pstate=000003c5 ' "$out" && grep -q '40001004: b8404420' "$out" &&
     ok "state dump" || not_ok "state dump" "registers or bytes are missing"
 
-vm --kernel "$PWD/vmm" --irqchip user
-check "--irqchip is for x86" 2 '^vmm: --irqchip is for x86 machines alone'
+for n in 1 8; do
+    tiny psci --cpus $n --irqchip user
+    check "PSCI, $n CPUs, vmm's own interrupt controller" 0 "^psci: $n CPUs"
+done
+if [ "${GIC:-}" = 2 ]; then # a GICv3's system registers would still be announced by the lab's KVM
+    tiny timer --irqchip user
+    check "the timer's interrupt, vmm's own GICv2" 0 "^timer: in time, GICv2"
+fi
+tiny psci --cpus 9 --irqchip user
+check "more CPUs than a GICv2 has" 3 'a GICv2, which serves 8 CPUs, not 9'
+tiny psci --irqchip split
+check "--irqchip split is for x86" 3 'give user or kernel'
 vm --bios "$PWD/vmm"
 check "--bios is for x86" 2 '^vmm: --bios is for x86 machines alone'
 vm --kernel "$PWD/vmm" --cpu host,sve=maybe
