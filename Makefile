@@ -1,6 +1,7 @@
 # vmm: one translation unit, one static binary. `make deps` once, then `make`, `make run`, `make check`.
 #   make CC=gcc | CC=clang    dynamic, for debugging         make SAN=1    ASan and UBSan (with gcc)
 #   make ARCH=aarch64         on x86_64: writes ./vmm-aarch64
+#   make HV=nvmm              for NVMM in place of /dev/kvm: writes ./vmm-nvmm
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(SAN),)
@@ -13,7 +14,7 @@ B       := build
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
+HEADERS := vmm.h hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 ifneq ($(findstring musl,$(CC)),)
@@ -67,6 +68,7 @@ endif
 PREFIX  ?= /usr/local
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
+SHIM    := $(B)/vmm-nvmm-shim
 endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
@@ -77,7 +79,9 @@ TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
-ifeq ($(ARCH),$(HOST))
+ifneq ($(HV),)
+all: vmm-$(HV)
+else ifeq ($(ARCH),$(HOST))
 all: vmm $(BOOTS)
 else
 all: vmm-$(ARCH)
@@ -85,6 +89,15 @@ endif
 
 vmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) $< -o $@ -pthread $(LIBS)
+
+# The same program on another hypervisor; and with that hypervisor played on /dev/kvm, for the lab.
+WRAPS = -Wl,--wrap=open,--wrap=close,--wrap=ioctl,--wrap=mmap,--wrap=munmap
+vmm-nvmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' $< -o $@ -pthread $(LIBS)
+
+$(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
+		$(WRAPS)
 
 vmm-aarch64: vmm.c $(HEADERS) $(CROSS_LIBS) $(B)/flags
 	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(call CROSS_LINK,$(CROSS_LIBS))
@@ -96,16 +109,16 @@ $(B)/flags: FORCE # rebuilds when the compiler or its flags change
 run: all
 	sh tests/run.sh linux
 
-check: all $(GUESTS) $(TOOLS) $(TESTS) $(FUZZERS) $(CHECK64)
+check: all $(SHIM) $(GUESTS) $(TOOLS) $(TESTS) $(FUZZERS) $(CHECK64)
 	sh tests/run.sh all
 
 unit: all $(TESTS) $(FUZZERS) $(TESTS64)
 	sh tests/run.sh unit
 
-lab: all $(GUESTS) $(TOOLS) $(filter-out $(TESTS64),$(CHECK64))
+lab: all $(SHIM) $(GUESTS) $(TOOLS) $(filter-out $(TESTS64),$(CHECK64))
 	sh tests/run.sh guests
 
-bench: all $(GUESTS) $(TOOLS)
+bench: all $(SHIM) $(GUESTS) $(TOOLS)
 	sh tests/bench.sh
 
 fuzz: # libFuzzer, one minute each
@@ -119,7 +132,9 @@ $(B)/zstd-aarch64.a: $(B)/flags
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
-		$(if $(findstring arm64,$<),-l:libfdt.a)
+		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS))
+
+$(B)/tests/embed_nvmm: tests/shim_nvmm.c
 
 $(B)/tests/test_host_kqueue: LOOP := -DHOST_LOOP_KQUEUE -isystem tests/kqueue
 $(B)/tests/test_host_poll: LOOP := -DHOST_LOOP_POLL
@@ -178,4 +193,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm vmm-aarch64 dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a
+	rm -rf vmm vmm-aarch64 vmm-nvmm $(B)/vmm-nvmm-shim dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a

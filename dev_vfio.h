@@ -719,7 +719,7 @@ static int vfiodev__look_sys(struct vfiodev_finding *f)
 static int vfiodev__finding(struct vfiodev_finding *f, const char *address)
 {
     memset(f, 0, sizeof *f);
-    snprintf(f->address, sizeof f->address, "%s", address);
+    snprintf(f->address, sizeof f->address, "%.15s", address);
     if (strlen(address) != 12 || strspn(address, "0123456789abcdef:.") != 12)
         return vfiodev__no(f, -EINVAL, "'%.32s' is no PCI address: give one like 0000:01:00.0",
                            address);

@@ -263,7 +263,7 @@ static int kvm__open_vm(struct hyp *h, const struct hyp_desc *desc)
     if (err)
         return err;
     h->any_width = kvm__cap(h, KVM_CAP_IOEVENTFD_ANY_LENGTH);
-    h->caps = kvm__find_caps(h, desc);
+    h->caps = kvm__find_caps(h, desc) | HYP_CAP_REMAP;
     err = kvm__check_cpus(h);
     if (err)
         return err;

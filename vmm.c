@@ -3744,11 +3744,12 @@ static int machine_boot_flat(struct vm *vm, const struct boot_flat_desc *desc)
 static int plug_rom(struct vm *vm, const struct boot_file *file)
 {
     void *rom = host_ram(file->len, 0, vm->log);
+    int err = rom ? hyp_map(&vm->hyp, HOLE_END - file->len, file->len, rom, VMM_READ | VMM_EXEC)
+                  : -ENOMEM;
 
-    if (!rom)
-        return -ENOMEM;
-    memcpy(rom, file->data, file->len);
-    return hyp_map(&vm->hyp, HOLE_END - file->len, file->len, rom, VMM_READ | VMM_EXEC);
+    if (!err)
+        memcpy(rom, file->data, file->len); /* not before: some hypervisors zero what they map */
+    return err;
 }
 
 /* Under a number, or (name) as a file. */
@@ -4699,7 +4700,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
         .cmdline = cmdline,
         .entry = c->kernel_entry,
         .load_addr = c->kernel_load,
-        .map = map_file,
+        .map = vm_can(vm, HYP_CAP_REMAP) ? map_file : NULL,
         .ctx = im,
         .log = vm->log,
     };

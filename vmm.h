@@ -557,7 +557,8 @@ enum hyp_cap {
     HYP_CAP_LAPIC = 1 << 4, /* LAPICs live in the kernel; it halts and starts CPUs */
     HYP_CAP_GICV3 = 1 << 5, /* arm64: the interrupt controller is one; else a GICv2 */
     HYP_CAP_PMU = 1 << 6,   /* arm64: vCPUs have a PMU, whose interrupt is PPI 7 */
-    HYP_CAP_DEBUG = 1 << 7  /* hyp_debug and what stands with it work */
+    HYP_CAP_DEBUG = 1 << 7, /* hyp_debug and what stands with it work */
+    HYP_CAP_REMAP = 1 << 8  /* what is mapped over memory later, the guest sees */
 };
 
 /* A guest write of `len` bytes at `gpa` (and, when match is set, of exactly `value`) that rings a

@@ -64,7 +64,7 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
     h->caps = desc->no_irqchip      ? 0
               : desc->split_irqchip ? HYP_CAP_LAPIC
                                     : HYP_CAP_IRQCHIP | HYP_CAP_LAPIC;
-    h->caps |= HYP_CAP_DEBUG;
+    h->caps |= HYP_CAP_DEBUG | HYP_CAP_REMAP;
     return fake.open_err ? vmm_err(h->log, fake.open_err, "the fake hypervisor does not open") : 0;
 }
 

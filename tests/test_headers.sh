@@ -27,7 +27,7 @@ command -v clang >/dev/null && compilers='gcc clang'
 # alone DIR HEADER: declarations in C11 and C++17, implementation in C11, then two of everything in one program
 alone() {
     name=$(basename "$2" .h | tr a-z A-Z)
-    [ "$2" != hv_x86.h ] || name=VMM # with debug.h, which it calls
+    case $2 in hv_x86.h | hv_nvmm.h) name=VMM ;; esac # with what they call
     printf '#include "%s"\n#include "%s"\nint use(void);\nint use(void) { return VMM_LOG_NONE; }\n' "$2" "$2" >"$T/decl.c"
     cp "$T/decl.c" "$T/decl.cc"
     printf '#define %s_IMPLEMENTATION\n#include "%s"\n#include "%s"\nint use(void);\nint main(void) { return use(); }\n' \
@@ -42,7 +42,7 @@ alone() {
     done
 }
 
-for h in vmm.h hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
+for h in vmm.h hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     alone . $h
     tell "$h alone, in C11 and C++17, twice in a program"
 done
@@ -69,7 +69,7 @@ done
 tell "all headers together with the kernel's, before and after"
 
 sh tests/dist.sh "$T/dist" >/dev/null 2>>"$T/err" || echo 'error: dist.sh' >>"$T/err"
-for h in hv_kvm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
+for h in hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     mkdir -p "$T/one"
     cp "$T/dist/$h" "$T/one/"
     alone "$T/one" $h
@@ -81,7 +81,7 @@ tell "one-file copies of make dist, each alone"
 quick_start() {
     sed -n '/^   QUICK START/,/^   CONFIGURATION/p' "$1" | sed -e '$d' -e 's/^   QUICK START//' -e 's/^ *//' -e '/^$/d'
 }
-for pair in vmm.h:test_vmm hv_kvm.h:embed_kvm hv_x86.h:embed_x86 host.h:embed_host boot.h:embed_boot dev_legacy.h:embed_legacy \
+for pair in vmm.h:test_vmm hv_kvm.h:embed_kvm hv_nvmm.h:embed_nvmm hv_x86.h:embed_x86 host.h:embed_host boot.h:embed_boot dev_legacy.h:embed_legacy \
     dev_pci.h:embed_pci dev_virtio.h:embed_virtio dev_vfio.h:embed_vfio disk.h:embed_disk debug.h:embed_debug \
     dev_bios.h:embed_bios; do
     h=${pair%:*} test=tests/${pair#*:}.c
