@@ -6,8 +6,12 @@
                    no access and no interrupt comes by here, but for the pages of the MSI-X table,
                    configuration space and BARs smaller than a page. What the guest sees of
                    configuration space is decided here (>>config, pure), and why a host does not
-                   give a device away (>>sysfs). It follows "PCI Local Bus Specification 3.0", "PCI
-                   Express Base Specification" and the kernel's Documentation/driver-api/vfio.rst.
+                   give a device away (>>sysfs). The DMA of one device goes by iommufd and the
+                   device's own file (Linux 6.6) where the host has them, else by its group and the
+                   type-1 IOMMU; so it does for several devices, for iommufd does not let one reach
+                   another's memory. It follows "PCI Local Bus Specification 3.0", "PCI Express Base
+                   Specification" and the kernel's Documentation/driver-api/vfio.rst and
+                   userspace-api/iommufd.rst.
                    Not here: I/O BARs, which the guest does not see, the pending bits of vectors
                    that the guest has masked, mediated devices, hot-plug.
 
@@ -35,6 +39,7 @@
                    set in the implementing file only:
                    VFIODEV_SYS      where sysfs is; default "/sys"
                    VFIODEV_DEV      where VFIO's devices are; default "/dev/vfio"
+                   VFIODEV_IOMMU    iommufd; default "/dev/iommu"
                    _GNU_SOURCE      needed; defined here unless a system header came first
 
    DEPENDS ON      vmm.h, and dev_pci.h, which is included first; the implementation on Linux and
@@ -110,7 +115,7 @@ VMM_DEF unsigned vfiodev_areas_cut(struct vfiodev_area *area, unsigned n, unsign
 /* >>host: the IOMMU's side, one a VM. */
 struct vfiodev_host_desc {
     unsigned ndevices; /* that are going to be opened; from 2 on they reach each other's BARs */
-    /* A group was opened: for the hypervisor; may be NULL. */
+    /* A group, or a device without one, was opened: for the hypervisor; may be NULL. */
     void (*opened)(void *ctx, int fd);
     void *ctx;
     const struct vmm_log *log; /* NULL: silent */
@@ -118,7 +123,9 @@ struct vfiodev_host_desc {
 
 struct vfiodev_host {
     struct vfiodev_host_desc desc;
-    int container; /* -1: none yet */
+    int iommu;     /* iommufd; -1: groups only */
+    uint32_t ioas; /* its address space; 0: none yet */
+    int container; /* of groups; -1: none */
     bool ready;    /* it has an IOMMU */
     struct {
         unsigned number;
@@ -199,6 +206,7 @@ VMM_DEF void vfiodev_close(struct vfiodev *d);
 struct vfiodev_finding {
     char address[16];
     unsigned group;
+    char cdev[16];  /* "vfio0", its own file; "": the host has none */
     char what[96];  /* "1b36:0010, class 010802, driver nvme" */
     char said[480]; /* that it cannot be, ": ", and what to do about that; "": it can */
 };
@@ -236,6 +244,58 @@ VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiode
 #endif
 #ifndef VFIODEV_DEV
 #define VFIODEV_DEV "/dev/vfio"
+#endif
+#ifndef VFIODEV_IOMMU
+#define VFIODEV_IOMMU "/dev/iommu"
+#endif
+
+/* >>headers: what the kernel has since 6.2 and 6.6, for a build whose headers are older: the one
+   place where its structures are written down again. ------------------------------- */
+
+#ifdef __has_include
+#if __has_include(<linux/iommufd.h>)
+#include <linux/iommufd.h>
+#endif
+#endif
+
+#ifndef IOMMU_IOAS_ALLOC
+struct iommu_ioas_alloc {
+    uint32_t size, flags, out_ioas_id;
+};
+struct iommu_ioas_map {
+    uint32_t size, flags, ioas_id, __reserved;
+    uint64_t user_va, length, iova;
+};
+struct iommu_ioas_unmap {
+    uint32_t size, ioas_id;
+    uint64_t iova, length;
+};
+enum {
+    IOMMU_IOAS_MAP_FIXED_IOVA = 1 << 0,
+    IOMMU_IOAS_MAP_WRITEABLE = 1 << 1,
+    IOMMU_IOAS_MAP_READABLE = 1 << 2
+};
+#define IOMMU_IOAS_ALLOC _IO(';', 0x81)
+#define IOMMU_IOAS_MAP   _IO(';', 0x85)
+#define IOMMU_IOAS_UNMAP _IO(';', 0x86)
+_Static_assert(sizeof(struct iommu_ioas_alloc) == 12, "as the kernel's");
+_Static_assert(sizeof(struct iommu_ioas_map) == 40, "as the kernel's");
+_Static_assert(sizeof(struct iommu_ioas_unmap) == 24, "as the kernel's");
+#endif
+
+#ifndef VFIO_DEVICE_BIND_IOMMUFD
+struct vfio_device_bind_iommufd {
+    uint32_t argsz, flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+};
+struct vfio_device_attach_iommufd_pt {
+    uint32_t argsz, flags, pt_id;
+};
+#define VFIO_DEVICE_BIND_IOMMUFD      _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
+_Static_assert(sizeof(struct vfio_device_bind_iommufd) == 16, "as the kernel's");
+_Static_assert(sizeof(struct vfio_device_attach_iommufd_pt) == 12, "as the kernel's");
 #endif
 
 /* >>config ------------------------------------------------------------------------ */
@@ -566,6 +626,23 @@ static bool vfiodev__link(char *name, size_t size, const char *address, const ch
     return n > 0;
 }
 
+/* The name of a device's own file, "vfio0"; "": it has none. */
+static void vfiodev__cdev(char name[16], const char *address)
+{
+    char path[128];
+    struct dirent *e;
+    DIR *dir;
+
+    snprintf(path, sizeof path, VFIODEV_SYS "/bus/pci/devices/%s/vfio-dev", address);
+    dir = opendir(path);
+    name[0] = 0;
+    while (dir && !name[0] && (e = readdir(dir)) != NULL)
+        if (strncmp(e->d_name, "vfio", 4) == 0)
+            snprintf(name, 16, "%.15s", e->d_name);
+    if (dir)
+        closedir(dir);
+}
+
 static unsigned vfiodev__number(const char *address, const char *file)
 {
     char path[128], text[32];
@@ -650,21 +727,43 @@ static void vfiodev__in_the_way(char *text, size_t size, unsigned group)
         closedir(dir);
 }
 
-static int vfiodev__group_refused(struct vfiodev_finding *f, const char *path, int err)
+/* of: what the path is, "the group of". */
+static int vfiodev__refused(struct vfiodev_finding *f, const char *path, const char *of, int err)
 {
+    char cdev[64] = "";
+
+    if (f->cdev[0])
+        snprintf(cdev, sizeof cdev, " " VFIODEV_DEV "/devices/%s", f->cdev);
     if (err == -EBUSY)
-        return vfiodev__no(f, err, "%s is in use: end the program that has %s open (fuser -v %s)",
-                           f->address, path, path);
+        return vfiodev__no(f, err, "%s is in use: end the program that has %s open (fuser -v %s%s)",
+                           f->address, path, path, cdev);
     if (err == -EACCES || err == -EPERM)
         return vfiodev__no(f, err,
-                           "no permission to open %s, the group of %s: run as root, or 'chown USER "
-                           "%s'",
-                           path, f->address, path);
+                           "no permission to open %s, %s %s: run as root, or 'chown USER %s'", path,
+                           of, f->address, path);
     if (err == -ENOENT)
         return vfiodev__no(f, err, "%s has no group at %s: modprobe vfio-pci, as root", f->address,
                            path);
-    return vfiodev__no(f, err, "cannot open %s, the group of %s: %s", path, f->address,
-                       strerror(-err));
+    return vfiodev__no(f, err, "cannot open %s, %s %s: %s", path, of, f->address, strerror(-err));
+}
+
+static int vfiodev__not_viable(struct vfiodev_finding *f, const char *who)
+{
+    return vfiodev__no(
+        f, -EPERM,
+        "%s shares its IOMMU group %u with devices that the host uses: bind these to "
+        "vfio-pci too, or unbind them:%s",
+        f->address, f->group, who);
+}
+
+static int vfiodev__unsafe(struct vfiodev_finding *f, const char *module)
+{
+    return vfiodev__no(
+        f, -EPERM,
+        "this host does not remap interrupts, so that a guest could have %s raise any "
+        "interrupt of the host: switch interrupt remapping on in the firmware, or "
+        "accept that by echo 1 > /sys/module/%s/parameters/allow_unsafe_interrupts, as root",
+        f->address, module);
 }
 
 /* The group's descriptor, of which there is only one at a time. */
@@ -677,16 +776,48 @@ static int vfiodev__group_open(struct vfiodev_finding *f)
     snprintf(path, sizeof path, VFIODEV_DEV "/%u", f->group);
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        return vfiodev__group_refused(f, path, -errno);
+        return vfiodev__refused(f, path, "the group of", -errno);
     if (!ioctl(fd, VFIO_GROUP_GET_STATUS, &status) && status.flags & VFIO_GROUP_FLAGS_VIABLE)
         return fd;
     close(fd);
     vfiodev__in_the_way(who, sizeof who, f->group);
-    return vfiodev__no(
-        f, -EPERM,
-        "%s shares its IOMMU group %u with devices that the host uses: bind these to "
-        "vfio-pci too, or unbind them:%s",
-        f->address, f->group, who);
+    return vfiodev__not_viable(f, who);
+}
+
+/* Binding says in one word, EPERM, that others use the group and that interrupts are not
+   remapped. */
+static int vfiodev__bind_refused(struct vfiodev_finding *f, const char *path, int err)
+{
+    char who[160];
+
+    vfiodev__in_the_way(who, sizeof who, f->group);
+    if (err == -EPERM && who[0])
+        return vfiodev__not_viable(f, who);
+    if (err == -EPERM)
+        return vfiodev__unsafe(f, "iommufd");
+    return vfiodev__refused(f, path, "the file of", err == -EINVAL ? -EBUSY : err);
+}
+
+/* The device's own descriptor, which iommufd has. The hypervisor gets it before that: it wants to
+   know about the device when that is opened in earnest. */
+static int vfiodev__cdev_open(struct vfiodev_finding *f, int iommu,
+                              const struct vfiodev_host_desc *host)
+{
+    struct vfio_device_bind_iommufd bind = {.argsz = sizeof bind, .iommufd = iommu};
+    char path[64];
+    int fd, err;
+
+    snprintf(path, sizeof path, VFIODEV_DEV "/devices/%s", f->cdev);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return vfiodev__refused(f, path, "the file of", -errno);
+    if (host && host->opened)
+        host->opened(host->ctx, fd);
+    if (!ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+        return fd;
+    err = -errno;
+    close(fd);
+    return vfiodev__bind_refused(f, path, err);
 }
 
 /* All but opening the group. */
@@ -709,6 +840,7 @@ static int vfiodev__look_sys(struct vfiodev_finding *f)
             "and boot with intel_iommu=on where it is Intel's",
             f->address);
     f->group = (unsigned)strtoul(group, NULL, 10);
+    vfiodev__cdev(f->cdev, f->address);
     if (vfiodev__is_bridge(f->address))
         return vfiodev__no(f, -ENOTSUP, "%s is a bridge: pass the devices behind it", f->address);
     if (!vfiodev__is_vfio(driver))
@@ -726,6 +858,21 @@ static int vfiodev__finding(struct vfiodev_finding *f, const char *address)
     return vfiodev__look_sys(f);
 }
 
+/* Where there is no group to ask, or not for us, iommufd knows. */
+static int vfiodev__look_cdev(struct vfiodev_finding *f, int err)
+{
+    int iommu = open(VFIODEV_IOMMU, O_RDWR | O_CLOEXEC), fd;
+    struct vfiodev_finding other = *f;
+
+    if (iommu < 0)
+        return err;
+    fd = vfiodev__cdev_open(&other, iommu, NULL);
+    close(iommu);
+    if (fd < 0 && err == -ENOENT)
+        *f = other;
+    return fd < 0 && err != -ENOENT ? err : fd;
+}
+
 VMM_DEF int vfiodev_look(const char *address, struct vfiodev_finding *f)
 {
     int err = vfiodev__finding(f, address), fd;
@@ -733,9 +880,13 @@ VMM_DEF int vfiodev_look(const char *address, struct vfiodev_finding *f)
     if (err)
         return err;
     fd = vfiodev__group_open(f);
-    if (fd >= 0)
-        close(fd);
-    return fd < 0 ? fd : 0;
+    if ((fd == -ENOENT || fd == -EACCES) && f->cdev[0])
+        fd = vfiodev__look_cdev(f, fd);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    f->said[0] = 0;
+    return 0;
 }
 
 static int vfiodev__by_address(const struct dirent **a, const struct dirent **b)
@@ -766,15 +917,30 @@ VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiode
 
 /* >>host -------------------------------------------------------------------------- */
 
+static int vfiodev__container(void)
+{
+    int fd = open(VFIODEV_DEV "/vfio", O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || (ioctl(fd, VFIO_GET_API_VERSION) == VFIO_API_VERSION &&
+                   ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) == 1))
+        return fd < 0 ? -errno : fd;
+    close(fd);
+    return -ENOTSUP;
+}
+
+/* iommufd is for one device, or where there is nothing else: it does not map BARs, without which
+   devices do not reach each other. */
 VMM_DEF int vfiodev_host_init(struct vfiodev_host *h, const struct vfiodev_host_desc *desc)
 {
     memset(h, 0, sizeof *h);
     h->desc = *desc;
-    h->container = open(VFIODEV_DEV "/vfio", O_RDWR | O_CLOEXEC);
-    if (h->container >= 0 && ioctl(h->container, VFIO_GET_API_VERSION) == VFIO_API_VERSION &&
-        ioctl(h->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) == 1)
+    h->container = vfiodev__container();
+    h->iommu = -1;
+    if (h->container < 0 || desc->ndevices < 2)
+        h->iommu = open(VFIODEV_IOMMU, O_RDWR | O_CLOEXEC);
+    if (h->container >= 0 || h->iommu >= 0)
         return 0;
-    if (h->container < 0 && errno == EACCES)
+    if (h->container == -EACCES)
         return vmm_err(desc->log, -EACCES,
                        "no permission to open " VFIODEV_DEV
                        "/vfio: run as root, or 'chmod 666' it");
@@ -784,23 +950,18 @@ VMM_DEF int vfiodev_host_init(struct vfiodev_host *h, const struct vfiodev_host_
 }
 
 /* The first group brings the IOMMU. */
-static int vfiodev__host_ready(struct vfiodev_host *h, const char *address)
+static int vfiodev__host_ready(struct vfiodev_host *h, struct vfiodev_finding *f)
 {
     if (h->ready)
         return 0;
     h->ready = !ioctl(h->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
     if (h->ready)
         return 0;
-    if (errno == EPERM)
-        return vmm_err(
-            h->desc.log, -EPERM,
-            "this host does not remap interrupts, so that a guest could have %s raise any "
-            "interrupt of the host: switch interrupt remapping on in the firmware, or "
-            "accept that by echo 1 > "
-            "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts, as root",
-            address);
-    return vmm_err(h->desc.log, -errno, "the IOMMU does not take the group of %s: %s", address,
-                   strerror(errno));
+    if (errno != EPERM)
+        return vmm_err(h->desc.log, -errno, "the IOMMU does not take the group of %s: %s",
+                       f->address, strerror(errno));
+    vfiodev__unsafe(f, "vfio_iommu_type1");
+    return vmm_err(h->desc.log, -EPERM, "%s", f->said);
 }
 
 /* The descriptor of a device's group, which the container has. */
@@ -825,10 +986,66 @@ static int vfiodev__host_group(struct vfiodev_host *h, struct vfiodev_finding *f
     if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &h->container))
         return vmm_err(h->desc.log, -errno, "VFIO does not take the group of %s: %s", f->address,
                        strerror(errno));
-    err = vfiodev__host_ready(h, f->address);
+    err = vfiodev__host_ready(h, f);
     if (!err && h->desc.opened)
         h->desc.opened(h->desc.ctx, fd);
     return err ? err : fd;
+}
+
+/* A device that iommufd has gets the address space of all of them. */
+static int vfiodev__host_attach(struct vfiodev_host *h, const struct vfiodev_finding *f, int fd)
+{
+    struct iommu_ioas_alloc alloc = {.size = sizeof alloc};
+    struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof attach};
+    int err;
+
+    if (!h->ioas && !ioctl(h->iommu, IOMMU_IOAS_ALLOC, &alloc))
+        h->ioas = alloc.out_ioas_id;
+    attach.pt_id = h->ioas;
+    if (h->ioas && !ioctl(fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+        return fd;
+    err = -errno;
+    close(fd);
+    return vmm_err(h->desc.log, err, "iommufd does not take %s: %s", f->address, strerror(-err));
+}
+
+/* Whom iommufd refuses, for lack of rights or anything else, a group may let in; if not, that knows
+   best why. */
+static int vfiodev__host_device(struct vfiodev_host *h, struct vfiodev_finding *f)
+{
+    int fd = -ENOENT;
+
+    if (h->iommu >= 0 && f->cdev[0])
+        fd = vfiodev__cdev_open(f, h->iommu, &h->desc);
+    else
+        vfiodev__no(f, fd, "%s has no file in " VFIODEV_DEV "/devices: modprobe vfio-pci, as root",
+                    f->address);
+    if (fd >= 0)
+        return vfiodev__host_attach(h, f, fd);
+    if (h->container < 0)
+        return vmm_err(h->desc.log, fd, "%s", f->said);
+    fd = vfiodev__host_group(h, f);
+    if (fd < 0)
+        return fd;
+    fd = ioctl(fd, VFIO_GROUP_GET_DEVICE_FD, f->address);
+    return fd < 0 ? vmm_err(h->desc.log, -errno, "VFIO does not open %s: %s", f->address,
+                            strerror(errno))
+                  : fd;
+}
+
+static int vfiodev__ioas_map(struct vfiodev_host *h, uint64_t gpa, uint64_t len, void *hva,
+                             unsigned prot)
+{
+    struct iommu_ioas_map map = {.size = sizeof map,
+                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA |
+                                          (prot & VMM_READ ? IOMMU_IOAS_MAP_READABLE : 0) |
+                                          (prot & VMM_WRITE ? IOMMU_IOAS_MAP_WRITEABLE : 0),
+                                 .ioas_id = h->ioas,
+                                 .user_va = (uintptr_t)hva,
+                                 .length = len,
+                                 .iova = gpa};
+
+    return ioctl(h->iommu, IOMMU_IOAS_MAP, &map) ? -errno : 0;
 }
 
 static int vfiodev__dma_map(struct vfiodev_host *h, uint64_t gpa, uint64_t len, void *hva,
@@ -842,6 +1059,8 @@ static int vfiodev__dma_map(struct vfiodev_host *h, uint64_t gpa, uint64_t len, 
                                            .iova = gpa,
                                            .size = len};
 
+    if (h->ioas)
+        return vfiodev__ioas_map(h, gpa, len, hva, prot);
     return ioctl(h->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
 }
 
@@ -849,7 +1068,11 @@ static void vfiodev__dma_unmap(struct vfiodev_host *h, uint64_t gpa, uint64_t le
 {
     struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof unmap, .iova = gpa, .size = len};
 
-    (void)ioctl(h->container, VFIO_IOMMU_UNMAP_DMA, &unmap);
+    struct iommu_ioas_unmap out = {
+        .size = sizeof out, .ioas_id = h->ioas, .iova = gpa, .length = len};
+
+    (void)(h->ioas ? ioctl(h->iommu, IOMMU_IOAS_UNMAP, &out)
+                   : ioctl(h->container, VFIO_IOMMU_UNMAP_DMA, &unmap));
 }
 
 static int vfiodev__map_refused(struct vfiodev_host *h, const struct vmm_mem *mem, unsigned at,
@@ -891,8 +1114,10 @@ VMM_DEF void vfiodev_host_fini(struct vfiodev_host *h)
         close(h->group[i].fd);
     if (h->container >= 0)
         close(h->container);
+    if (h->iommu >= 0)
+        close(h->iommu);
     h->ngroups = 0;
-    h->container = -1;
+    h->container = h->iommu = -1;
 }
 
 /* >>irqs -------------------------------------------------------------------------- */
@@ -1162,8 +1387,13 @@ static void vfiodev__moved(void *ctx, unsigned bar, uint64_t gpa)
         uint64_t at = gpa + b->area[i].off, len = b->area[i].len;
         if (!d->desc.map(d->desc.ctx, at, len, b->mem[i], b->prot))
             b->there |= 1u << i;
-        if (d->host->desc.ndevices > 1 && !vfiodev__dma_map(d->host, at, len, b->mem[i], b->prot))
+        int err = d->host->desc.ndevices > 1
+                      ? vfiodev__dma_map(d->host, at, len, b->mem[i], b->prot)
+                      : -ENODEV;
+        if (!err)
             b->peers |= 1u << i;
+        else if (err != -ENODEV)
+            vfiodev__trouble(d, "other devices do not reach its memory", err);
     }
 }
 
@@ -1432,7 +1662,7 @@ VMM_DEF int vfiodev_open(struct vfiodev *d, struct vfiodev_host *h, const char *
 {
     struct vfio_device_info info = {.argsz = sizeof info};
     struct vfiodev_finding f;
-    int group, err;
+    int err;
 
     memset(d, 0, sizeof *d);
     d->fd = -1;
@@ -1442,11 +1672,10 @@ VMM_DEF int vfiodev_open(struct vfiodev *d, struct vfiodev_host *h, const char *
     if (err)
         return vmm_err(log, err, "%s", f.said);
     memcpy(d->name, f.address, sizeof d->name);
-    group = vfiodev__host_group(h, &f);
-    if (group < 0)
-        return group;
-    d->fd = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, d->name);
-    if (d->fd < 0 || ioctl(d->fd, VFIO_DEVICE_GET_INFO, &info))
+    d->fd = vfiodev__host_device(h, &f);
+    if (d->fd < 0)
+        return d->fd;
+    if (ioctl(d->fd, VFIO_DEVICE_GET_INFO, &info))
         return vmm_err(log, -errno, "VFIO does not open %s: %s", d->name, strerror(errno));
     d->resets = info.flags & VFIO_DEVICE_FLAGS_RESET;
     return vfiodev__learn(d, rom, log);

@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 static int fake_ioctl(int fd, unsigned long request, ...);
-#define VFIODEV_SYS "build/tests/vfio.sys"
-#define VFIODEV_DEV "build/tests/vfio.dev"
+#define VFIODEV_SYS   "build/tests/vfio.sys"
+#define VFIODEV_DEV   "build/tests/vfio.dev"
+#define VFIODEV_IOMMU "build/tests/vfio.dev/iommu"
 #define DEV_PCI_IMPLEMENTATION
 #define DEV_VFIO_IMPLEMENTATION
 #include "../dev_pci.h"
@@ -222,7 +223,9 @@ static struct {
     const struct dump *dump;
     int device, wanted;
     bool not_viable, no_reset;
-    int iommu_errno, map_errno, device_errno;
+    int iommu_errno, map_errno, device_errno, bind_errno, attach_errno;
+    unsigned nbinds, nattaches, ngroups, nioas_unmaps, nioas_maps;
+    struct iommu_ioas_map ioas_map[4];
     unsigned most; /* interrupts that the host has left */
     unsigned sets, index, count, flags, nmaps, nunmaps, resets;
     int fd[VECTORS_MAX];
@@ -265,10 +268,51 @@ static int fake_set_irqs(const struct vfio_irq_set *set)
     return 0;
 }
 
+/* What iommufd and a device's own file are asked; false: something else. */
+static bool fake_iommufd(unsigned long request, void *arg, int *ret)
+{
+    struct vfio_device_attach_iommufd_pt *attach = arg;
+    struct iommu_ioas_map *map = arg;
+
+    switch (request) {
+    case VFIO_DEVICE_BIND_IOMMUFD:
+        CHECK(((struct vfio_device_bind_iommufd *)arg)->iommufd > 0);
+        kernel.nbinds++;
+        *ret = fail(kernel.bind_errno);
+        return true;
+    case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
+        CHECK_EQ(attach->pt_id, 77);
+        kernel.nattaches++;
+        *ret = fail(kernel.attach_errno);
+        return true;
+    case IOMMU_IOAS_ALLOC:
+        CHECK_EQ(((struct iommu_ioas_alloc *)arg)->size, 12);
+        ((struct iommu_ioas_alloc *)arg)->out_ioas_id = 77;
+        *ret = 0;
+        return true;
+    case IOMMU_IOAS_MAP:
+        CHECK(map->size == 40 && map->ioas_id == 77 && map->flags == 7);
+        if (!kernel.map_errno)
+            kernel.ioas_map[kernel.nioas_maps++ % 4] = *map;
+        *ret = fail(kernel.map_errno);
+        return true;
+    case IOMMU_IOAS_UNMAP:
+        CHECK_EQ(((struct iommu_ioas_unmap *)arg)->ioas_id, 77);
+        kernel.nioas_unmaps++;
+        *ret = 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int fake_answer(unsigned long request, void *arg)
 {
     struct vfio_irq_info *irq = arg;
+    int ret;
 
+    if (fake_iommufd(request, arg, &ret))
+        return ret;
     switch (request) {
     case VFIO_GET_API_VERSION:
         return VFIO_API_VERSION;
@@ -280,6 +324,7 @@ static int fake_answer(unsigned long request, void *arg)
     case VFIO_SET_IOMMU:
         return fail(kernel.iommu_errno);
     case VFIO_GROUP_GET_DEVICE_FD:
+        kernel.ngroups++;
         return kernel.device_errno ? fail(kernel.device_errno) : dup(kernel.device);
     case VFIO_DEVICE_GET_INFO:
         ((struct vfio_device_info *)arg)->flags = kernel.no_reset ? 0 : VFIO_DEVICE_FLAGS_RESET;
@@ -432,6 +477,100 @@ static void test_host(void)
     kernel.map_errno = ENOMEM;
     check_said(vfiodev_host_map(&h, &mem), -ENOMEM, said, "guest RAM");
     vfiodev_host_fini(&h);
+}
+
+/* The device has a file of its own, and there is iommufd. */
+static void host_has_cdev(void)
+{
+    char command[512];
+
+    snprintf(command, sizeof command,
+             "mkdir -p %s/bus/pci/devices/0000:01:00.0/vfio-dev/vfio3 %s/devices; touch %s/iommu; "
+             "ln -sf /proc/self/fd/%d %s/devices/vfio3",
+             VFIODEV_SYS, VFIODEV_DEV, VFIODEV_DEV, kernel.device, VFIODEV_DEV);
+    sh(command);
+}
+
+/* One device goes by iommufd, several go by groups, as long as there are any. */
+static void test_iommufd(void)
+{
+    static struct vfiodev d;
+    static uint8_t ram[8192];
+    struct vfiodev_host h;
+    struct vmm_mem mem = {0};
+
+    memset(&kernel, 0, sizeof kernel);
+    kernel.dump = &dump_edu;
+    kernel.device = memfd_create("device", 0);
+    CHECK_EQ(ftruncate(kernel.device, 9ll * REGION), 0);
+    host_has("vfio-pci");
+    host_has_cdev();
+    host_open(&h, 1);
+    CHECK_EQ(vfiodev_open(&d, &h, "0000:01:00.0", NULL, &log_here), 0);
+    CHECK(kernel.nbinds == 1 && kernel.nattaches == 1 && kernel.ngroups == 0 && h.ioas == 77);
+    vmm_mem_add(&mem, 0, 4096, ram);
+    vmm_mem_add(&mem, 0x100000000, 4096, ram + 4096);
+    CHECK_EQ(vfiodev_host_map(&h, &mem), 0);
+    CHECK(kernel.nmaps == 0 && kernel.nioas_maps == 2);
+    CHECK(kernel.ioas_map[1].iova == 0x100000000 && kernel.ioas_map[1].length == 4096);
+    CHECK_EQ(kernel.ioas_map[1].user_va, (uintptr_t)(ram + 4096));
+    mem.range[0].len = 1ull << 50;
+    kernel.map_errno = ENOMEM;
+    check_said(vfiodev_host_map(&h, &mem), -ENOMEM, said, "guest RAM");
+    vfiodev_close(&d);
+    vfiodev_host_fini(&h);
+    kernel.map_errno = 0;
+    kernel.bind_errno = EPERM; /* the group is asked instead */
+    host_open(&h, 1);
+    CHECK_EQ(vfiodev_open(&d, &h, "0000:01:00.0", NULL, &log_here), 0);
+    CHECK(kernel.nbinds == 2 && kernel.ngroups == 1 && h.ioas == 0);
+    vfiodev_close(&d);
+    vfiodev_host_fini(&h);
+    host_open(&h, 2);
+    CHECK_EQ(vfiodev_open(&d, &h, "0000:01:00.0", NULL, &log_here), 0);
+    CHECK(kernel.nbinds == 2 && kernel.ngroups == 2);
+    vfiodev_close(&d);
+    vfiodev_host_fini(&h);
+    close(kernel.device);
+}
+
+/* A host that has no groups any more. */
+static void test_iommufd_alone(void)
+{
+    static struct vfiodev d;
+    static const char a[] = "0000:01:00.0";
+    struct vfiodev_host h;
+    struct vfiodev_finding f;
+
+    memset(&kernel, 0, sizeof kernel);
+    kernel.dump = &dump_edu;
+    kernel.device = memfd_create("device", 0);
+    CHECK_EQ(ftruncate(kernel.device, 9ll * REGION), 0);
+    host_has("vfio-pci");
+    host_has_cdev();
+    sh("rm " VFIODEV_DEV "/vfio " VFIODEV_DEV "/7");
+    CHECK_EQ(vfiodev_look(a, &f), 0);
+    CHECK(f.said[0] == 0 && strcmp(f.cdev, "vfio3") == 0);
+    host_open(&h, 2);
+    CHECK_EQ(vfiodev_open(&d, &h, a, NULL, &log_here), 0);
+    vfiodev_close(&d);
+    kernel.attach_errno = ENODEV;
+    check_said(vfiodev_open(&d, &h, a, NULL, &log_here), -ENODEV, said, "iommufd does not take");
+    kernel.bind_errno = EPERM;
+    check_said(vfiodev_look(a, &f), -EPERM, f.said,
+               "echo 1 > /sys/module/iommufd/parameters/allow_unsafe_interrupts");
+    kernel.bind_errno = EINVAL;
+    check_said(vfiodev_open(&d, &h, a, NULL, &log_here), -EBUSY, said,
+               "is in use: end the program that has " VFIODEV_DEV "/devices/vfio3 open");
+    kernel.bind_errno = EPERM;
+    sh("cd " VFIODEV_SYS "; mkdir -p bus/pci/devices/0000:01:00.1 "
+       "kernel/iommu_groups/7/devices/0000:01:00.1; "
+       "ln -s ../../drivers/snd bus/pci/devices/0000:01:00.1/driver");
+    check_said(vfiodev_look(a, &f), -EPERM, f.said, "unbind them: 0000:01:00.1 (snd)");
+    sh("rm -r " VFIODEV_SYS "/bus/pci/devices/0000:01:00.0/vfio-dev");
+    check_said(vfiodev_open(&d, &h, a, NULL, &log_here), -ENOENT, said, "has no file in");
+    vfiodev_host_fini(&h);
+    close(kernel.device);
 }
 
 /* >>device ------------------------------------------------------------------------ */
@@ -596,6 +735,12 @@ static void test_peers(void)
     CHECK(kernel.map[1].iova == 0xc0003000 && kernel.nunmaps == 0);
     wr(cfg(PCI_BASE_ADDRESS_0), 4, 0xc0100000);
     CHECK(kernel.nmaps == 4 && kernel.nunmaps == 2 && kernel.map[2].iova == 0xc0100000);
+    kernel.map_errno = EFAULT; /* as iommufd does: said once, and nothing to take back */
+    said[0] = 0;
+    wr(cfg(PCI_BASE_ADDRESS_0), 4, 0xc0200000);
+    CHECK(strstr(said, "other devices do not reach its memory") && kernel.nunmaps == 4);
+    wr(cfg(PCI_BASE_ADDRESS_0), 4, 0xc0300000);
+    CHECK_EQ(kernel.nunmaps, 4);
     machine_end();
 }
 
@@ -716,6 +861,8 @@ int main(void)
     test_areas();
     test_refusals();
     test_host();
+    test_iommufd();
+    test_iommufd_alone();
     test_mapping();
     test_peers();
     test_msix();
