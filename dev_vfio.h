@@ -136,7 +136,8 @@ struct vfiodev_host {
 
 VMM_DEF int vfiodev_host_init(struct vfiodev_host *h, const struct vfiodev_host_desc *desc);
 /* Lets the devices reach all of guest memory, where the guest sees it. When nothing is going to
-   replace its pages any more: they are pinned as they are. */
+   replace its pages any more: they are pinned as they are. Again for ranges that appear later, with
+   these alone. */
 VMM_DEF int vfiodev_host_map(struct vfiodev_host *h, const struct vmm_mem *mem);
 /* After every device. */
 VMM_DEF void vfiodev_host_fini(struct vfiodev_host *h);
@@ -207,13 +208,13 @@ struct vfiodev_finding {
     char address[16];
     unsigned group;
     char cdev[16];  /* "vfio0", its own file; "": the host has none */
-    char what[96];  /* "1b36:0010, class 010802, driver nvme" */
+    char what[96];  /* "1b36:0010, class 010802, driver nvme, group 12" */
     char said[480]; /* that it cannot be, ": ", and what to do about that; "": it can */
 };
 
 /* 0: it could; else -errno with the sentence. */
 VMM_DEF int vfiodev_look(const char *address, struct vfiodev_finding *f);
-/* Calls back for each device that is no bridge, in order of the groups; returns how many. */
+/* Calls back for each device that is no bridge, in order of their addresses; returns how many. */
 VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiodev_finding *f),
                               void *ctx);
 
@@ -824,6 +825,7 @@ static int vfiodev__cdev_open(struct vfiodev_finding *f, int iommu,
 static int vfiodev__look_sys(struct vfiodev_finding *f)
 {
     char path[128], driver[32], group[32];
+    size_t n;
 
     snprintf(path, sizeof path, VFIODEV_SYS "/bus/pci/devices/%s", f->address);
     if (access(path, F_OK))
@@ -840,6 +842,8 @@ static int vfiodev__look_sys(struct vfiodev_finding *f)
             "and boot with intel_iommu=on where it is Intel's",
             f->address);
     f->group = (unsigned)strtoul(group, NULL, 10);
+    n = strlen(f->what);
+    snprintf(f->what + n, sizeof f->what - n, ", group %u", f->group);
     vfiodev__cdev(f->cdev, f->address);
     if (vfiodev__is_bridge(f->address))
         return vfiodev__no(f, -ENOTSUP, "%s is a bridge: pass the devices behind it", f->address);

@@ -374,7 +374,9 @@ VMM_DEF int hyp_window_unmap(struct hyp *h, uint64_t gpa, uint64_t len)
     return err;
 }
 
-/* KVM asks these devices whether their DMA goes around the caches, and keeps a reference. */
+/* KVM asks these devices whether their DMA goes around the caches, and keeps a reference. Since 6.6
+   these numbers are also those of KVM_DEV_VFIO_FILE and KVM_DEV_VFIO_FILE_ADD, which takes the own
+   file of a device, too. */
 VMM_DEF int hyp_device_add(struct hyp *h, int fd)
 {
     struct kvm_create_device list = {.type = KVM_DEV_TYPE_VFIO};

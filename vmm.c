@@ -5983,9 +5983,9 @@ static void check_passt(struct doctor *d)
 /* A device that the host keeps is no lack. */
 static void found_vfio(void *ctx, int err, const struct vfiodev_finding *f)
 {
-    char what[512], *remedy;
+    char what[640], *remedy;
 
-    snprintf(what, sizeof what, "%s", err ? f->said : f->what);
+    snprintf(what, sizeof what, "%s%s%s", f->what, err ? "; " : "", f->said);
     remedy = err ? strstr(what, ": ") : NULL;
     if (remedy)
         *remedy = 0;

@@ -405,7 +405,7 @@ static void test_refusals(void)
     memset(&kernel, 0, sizeof kernel);
     host_has("vfio-pci");
     CHECK_EQ(vfiodev_look(a, &f), 0);
-    CHECK(strcmp(f.what, "1b36:0010, class 010802, driver vfio-pci") == 0 && f.group == 7);
+    CHECK(strcmp(f.what, "1b36:0010, class 010802, driver vfio-pci, group 7") == 0 && f.group == 7);
     check_said(vfiodev_look("1:0", &f), -EINVAL, f.said, "is no PCI address: give one like");
     check_said(vfiodev_look("0000:09:00.0", &f), -ENOENT, f.said, "there is no PCI device");
     kernel.not_viable = true;
