@@ -11,27 +11,29 @@ CC := musl-gcc
 endif
 
 B       := build
+comma   := ,
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 HEADERS := vmm.h hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
+# Nothing unwinds stacks in the static binaries: the linker drops what libraries bring for that (lean.ld). On arm64 long
+# double is software, with which musl's printf computes; nobody here prints such (tests/test_headers.sh).
+LEAN    := -Wl,-T,$(B)/lean.ld -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,--build-id=none
+LEAN64  := $(patsubst %,-Wl$(comma)--defsym=__%=abort,addtf3 subtf3 multf3 eqtf2 netf2 fixtfsi fixunstfsi floatsitf \
+	floatunsitf extenddftf2)
 ifneq ($(findstring musl,$(CC)),)
-BUILD := $(KERNEL_HEADERS) -static -s -fno-unwind-tables -fno-asynchronous-unwind-tables
+BUILD := $(KERNEL_HEADERS) -static -s -fno-pie -no-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 endif
 ifneq ($(SAN),)
 BUILD := $(SANFLAGS)
 endif
+STATIC = $(if $(filter -static,$(BUILD)),$(LEAN))
 
-# What unpacks compressed qcow2 clusters, linked statically everywhere. libzstd without its decoders of old formats:
-# weak references do not pull them in, and disk.h does not lead there. ZSTD=0 saves 140 KB.
+# What inflates compressed qcow2 clusters, linked statically everywhere
 UNPACK  := -DDISK_LIBDEFLATE
 LIBS    := $(shell gcc -print-file-name=libdeflate.a)
-ifneq ($(ZSTD),0)
-UNPACK  += -DDISK_LIBZSTD
-LIBS    += $(B)/zstd.a
-endif
 
 # An arm64 kernel is told by a device tree what there is. There: on arm64, and when compiled for it here.
 ARM64   := -DBOOT_ARM64 -DBOOT_NO_X86
@@ -39,6 +41,7 @@ HOST    := $(shell uname -m)
 ARCH    ?= $(HOST)
 ifeq ($(HOST),aarch64)
 UNPACK  += $(ARM64)
+LEAN    += $(LEAN64)
 LIBS    += $(shell gcc -print-file-name=libfdt.a)
 endif
 
@@ -49,19 +52,16 @@ MUSL    := $(ROOT)/lib/aarch64-linux-musl
 CROSS_BUILD = -nostdinc -isystem $(ROOT)/include/aarch64-linux-musl -isystem $(shell $(CROSS)gcc -print-file-name=include) \
 	-idirafter $(ROOT)/include -idirafter $(ROOT)/include/aarch64-linux-gnu -mno-outline-atomics \
 	-fno-unwind-tables -fno-asynchronous-unwind-tables -fno-pie -fno-stack-protector
-CROSS_LINK = -nostdlib -static -no-pie -s -Wl,--gc-sections -Wl,-z,norelro $(MUSL)/crt1.o $(MUSL)/crti.o $(1) \
+CROSS_LINK = -nostdlib -static -no-pie -s $(MUSL)/crt1.o $(MUSL)/crti.o $(1) \
 	$(MUSL)/libc.a $(shell $(CROSS)gcc -print-libgcc-file-name) $(MUSL)/crtn.o
 CROSS_LIBS := $(patsubst %,$(ROOT)/lib/aarch64-linux-gnu/%.a,libfdt libdeflate)
-ifneq ($(ZSTD),0)
-CROSS_LIBS += $(B)/zstd-aarch64.a
-endif
 
 # Where make deps brought a copy, checks include arm64: in its lab, and pure headers under QEMU's user emulation.
 ifneq ($(wildcard $(MUSL)),)
 GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
 TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_gic test_legacy \
-	test_net test_packed test_pci test_primecell test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug \
-	fuzz_disk fuzz_gic fuzz_pci fuzz_primecell fuzz_virtio)
+	test_net test_packed test_pci test_primecell test_unzstd test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 \
+	fuzz_debug fuzz_disk fuzz_gic fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio)
 CHECK64 := vmm-aarch64 $(GUESTS64) $(TESTS64)
 endif
 
@@ -87,23 +87,25 @@ else
 all: vmm-$(ARCH)
 endif
 
-vmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) $< -o $@ -pthread $(LIBS)
+vmm: vmm.c $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $< -o $@ -pthread $(LIBS)
 
 # The same program on another hypervisor; and with that hypervisor played on /dev/kvm, for the lab.
 WRAPS = -Wl,--wrap=open,--wrap=close,--wrap=ioctl,--wrap=mmap,--wrap=munmap
-vmm-nvmm: vmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' $< -o $@ -pthread $(LIBS)
+vmm-nvmm: vmm.c $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' $< -o $@ -pthread $(LIBS)
 
-$(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c $(HEADERS) $(filter $(B)/%,$(LIBS)) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
+$(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
 		$(WRAPS)
 
-vmm-aarch64: vmm.c $(HEADERS) $(CROSS_LIBS) $(B)/flags
-	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(call CROSS_LINK,$(CROSS_LIBS))
+vmm-aarch64: vmm.c $(HEADERS) $(B)/flags
+	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(LEAN) $(LEAN64) \
+		$(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/flags: FORCE # rebuilds when the compiler or its flags change
 	@mkdir -p $(B)/tests $(B)/tests64 $(B)/guests $(B)/guests64 $(B)/tools/bin
+	@echo 'SECTIONS { /DISCARD/ : { *(.eh_frame) } } INSERT BEFORE .text' >$(B)/lean.ld
 	@echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(BUILD) $(LIBS)' >$@
 
 run: all
@@ -124,15 +126,10 @@ bench: all $(SHIM) $(GUESTS) $(TOOLS)
 fuzz: # libFuzzer, one minute each
 	sh tests/fuzz.sh
 
-$(B)/zstd.a: $(B)/flags
-	objcopy -w --weaken-symbol='Z*v0[1-7]_*' $(shell gcc -print-file-name=libzstd.a) $@
-
-$(B)/zstd-aarch64.a: $(B)/flags
-	$(CROSS)objcopy -w --weaken-symbol='Z*v0[1-7]_*' $(ROOT)/lib/aarch64-linux-gnu/libzstd.a $@
-
-$(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) $(filter $(B)/%,$(LIBS)) | $(B)/flags
+$(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
-		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS))
+		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
+		$(if $(findstring test_unzstd,$<),-DTEST_LIBZSTD -l:libzstd.a)
 
 $(B)/tests/embed_nvmm: tests/shim_nvmm.c
 
@@ -144,7 +141,7 @@ $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll: tests/test_host.c host.h 
 $(B)/bench/bench_time64: tests/bench_time.c
 	$(CROSS)gcc -std=c11 -O2 $(CROSS_BUILD) $< -o $@ $(call CROSS_LINK,)
 
-$(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) $(CROSS_LIBS) | $(B)/flags
+$(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) | $(B)/flags
 	$(CROSS)gcc $(WARN) -O1 $(CROSS_BUILD) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ \
 		$(call CROSS_LINK,$(CROSS_LIBS))
 
@@ -193,4 +190,4 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm vmm-aarch64 vmm-nvmm $(B)/vmm-nvmm-shim dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags $(B)/zstd.a $(B)/zstd-aarch64.a
+	rm -rf vmm vmm-aarch64 vmm-nvmm $(B)/vmm-nvmm-shim dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags

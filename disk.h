@@ -5,7 +5,8 @@
                    clusters, zero clusters, clusters shared with snapshots, discard; and creates
                    overlays. Raw images go through the same calls. Not here: encryption, external
                    data files, subclusters, taking snapshots, resizing; each is refused with a
-                   sentence.
+                   sentence. Beside that, as compressed clusters need it, a decoder of zstd (RFC
+                   8878) from memory to memory, without dictionaries.
 
    QUICK START     static uint8_t file[1 << 20];
                    static int file_rw(void *ctx, bool write, const struct disk_iov *iov, unsigned n,
@@ -39,18 +40,17 @@
                    DISK_REF_SLICES    the same for reference counts; default 32
                    DISK_FREES_MAX     freed extents that await a commit; default 1200, at least 600
                    DISK_LIBDEFLATE    define it to have disk_inflate, by libdeflate; default not
-                   DISK_LIBZSTD       define it to have disk_unzstd, by libzstd; default not
                    set in the implementing file only:
                    DISK_CHAIN_MAX     images in one backing chain; default 32
 
-   DEPENDS ON      vmm.h alone, but for the two libraries when asked for. Decompressors are call-
-                   backs of the desc; without one, images that need it are refused.
+   DEPENDS ON      vmm.h alone, but for libdeflate when asked for. Who inflates is a callback of the
+                   desc.
 
    THREADS         One caller at a time for an image. Calls block for as long as the store does.
    MEMORY          desc.alloc is called by disk_open alone: the tables of the image (never more than
                    32 MiB of L1 and 8 MiB of refcount table), up to four times that to find
-                   overlaps, caches, and four clusters; disk_close returns it all. The two libraries
-                   allocate for the time of a call.
+                   overlaps, caches, four clusters, and 150 KiB for zstd; disk_close returns it all.
+                   libdeflate allocates for the time of a call.
    ORDER           Data, copies and reference counts reach the store before the table entries that
                    point at them, with a flush between; a cluster is used anew only after a flush
                    has followed the removal of every pointer to it. So whatever subset of the writes
@@ -116,11 +116,30 @@ struct disk_desc {
     /* Zeroed memory or NULL; free gets what alloc gave. NULL: only raw images can be opened. */
     void *(*alloc)(void *ctx, size_t len);
     void (*free)(void *ctx, void *mem);
-    /* Decompress exactly dst_len bytes: raw deflate with a window of 4 KiB, a zstd frame. More
-       input than needed is given. NULL: not in this build. */
+    /* Decompresses exactly dst_len bytes: raw deflate with a window of 4 KiB. More input than
+       needed is given. NULL: not in this build. */
     int (*inflate)(void *ctx, void *dst, size_t dst_len, const void *src, size_t src_len);
-    int (*unzstd)(void *ctx, void *dst, size_t dst_len, const void *src, size_t src_len);
-    void *ctx; /* of the five above */
+    void *ctx; /* of the four above */
+};
+
+enum { DISK__HUFF_MAX = 11, DISK__FSE_SYMBOLS = 53, DISK__BLOCK_MAX = 128 << 10, DISK__NONE = 255 };
+
+/* A state of a decoder of lengths or offsets. */
+struct disk__fse {
+    uint32_t base; /* the value is that and as many bits as `extra` says */
+    uint16_t next; /* the next state is that and as many bits as `bits` says */
+    uint8_t bits, extra;
+};
+
+/* What disk_unzstd works in; its content does not matter. */
+struct disk_zstd {
+    /* private: what later blocks may refer to */
+    struct disk__fse fse[3][1 << 9];    /* of literal lengths, offsets, match lengths */
+    uint8_t fse_log[3];                 /* of the number of states; DISK__NONE: no states yet */
+    uint8_t huff_log;                   /* bits of the longest code; 0: no codes yet */
+    uint16_t huff[1 << DISK__HUFF_MAX]; /* by the next bits: a byte << 8 | how many bits it has */
+    uint64_t back[3];                   /* the last offsets */
+    uint8_t literals[DISK__BLOCK_MAX];  /* of this block */
 };
 
 /* A piece of an on-disk table. */
@@ -163,6 +182,7 @@ struct disk_image {
     uint64_t end;             /* no byte from here on was ever written */
     unsigned version, cluster_bits, slice_bits, ref_order;
     bool zstd;
+    struct disk_zstd *unzstd;
     uint64_t autoclear;
     struct disk__table l1, refs;
     struct disk__cache l2_cache, ref_cache;
@@ -198,13 +218,13 @@ VMM_DEF int disk_discard(struct disk_image *d, uint64_t off, uint64_t len);
 VMM_DEF int disk_zero(struct disk_image *d, uint64_t off, uint64_t len, bool unmap);
 /* All that was written before survives a power cut. */
 VMM_DEF int disk_flush(struct disk_image *d);
-/* For the desc. */
 #ifdef DISK_LIBDEFLATE
 VMM_DEF int disk_inflate(void *ctx, void *dst, size_t dst_len, const void *src, size_t src_len);
 #endif
-#ifdef DISK_LIBZSTD
-VMM_DEF int disk_unzstd(void *ctx, void *dst, size_t dst_len, const void *src, size_t src_len);
-#endif
+/* Decompresses one zstd frame, which bytes without meaning may follow: the length of what it holds;
+   -EIO: damaged; -ENOSPC: more than cap bytes. Up to cap, any byte of dst may change. */
+VMM_DEF int64_t disk_unzstd(struct disk_zstd *z, void *dst, size_t cap, const void *src,
+                            size_t len);
 
 #ifdef __cplusplus
 }
@@ -634,18 +654,19 @@ static int disk__set_ref(struct disk_image *d, uint64_t cluster, uint64_t count)
     return 0;
 }
 
+static const uint8_t disk__zeros[4096];
+
 /* Explicit zeroes: what the range held before must not be taken for a table. */
 static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
 {
-    static const uint8_t zeros[4096];
     int rc = 0;
 
     for (uint64_t step; len && !rc; off += step, len -= step) {
         struct disk_iov iov[16];
         struct disk__cursor c = {iov, 0};
         for (unsigned i = 0; i < 16; i++)
-            iov[i] = (struct disk_iov){(void *)(uintptr_t)zeros, sizeof zeros};
-        step = disk__min(len, 16 * sizeof zeros);
+            iov[i] = (struct disk_iov){(void *)(uintptr_t)disk__zeros, sizeof disk__zeros};
+        step = disk__min(len, 16 * sizeof disk__zeros);
         rc = disk__rw(d, true, &c, off, step);
     }
     return rc;
@@ -943,23 +964,28 @@ static uint64_t disk__packed_off(const struct disk_image *d, uint64_t entry, uin
 /* Decompresses a cluster, unless it is the last one that was. */
 static int disk__unpack(struct disk_image *d, uint64_t entry)
 {
-    int (*unpack)(void *, void *, size_t, const void *, size_t) =
-        d->zstd ? d->desc.unzstd : d->desc.inflate;
     uint64_t len, off = disk__packed_off(d, entry, &len);
+    size_t cluster = (size_t)disk__cluster(d);
+    bool good;
     int rc;
 
     if (d->unpacked_entry == entry)
         return 0;
     if (off >= d->desc.store.len)
         return disk__bad(d, "a compressed cluster lies at", off);
-    if (!unpack)
+    if (!d->zstd && !d->desc.inflate)
         return disk__bad(d, "this build cannot decompress the cluster at", off);
     len = disk__min(len, d->desc.store.len - off);
     d->unpacked_entry = 0;
     rc = disk__get(d, d->packed, off, len);
     if (rc)
         return rc;
-    if (unpack(d->desc.ctx, d->unpacked, (size_t)disk__cluster(d), d->packed, (size_t)len))
+    if (d->zstd)
+        good = disk_unzstd(d->unzstd, d->unpacked, cluster, d->packed, (size_t)len) ==
+               (int64_t)cluster;
+    else
+        good = !d->desc.inflate(d->desc.ctx, d->unpacked, cluster, d->packed, (size_t)len);
+    if (!good)
         return disk__bad(d, "nonsense in the compressed cluster at", off);
     d->unpacked_entry = entry;
     return 0;
@@ -1260,8 +1286,7 @@ static int disk__clear(struct disk_image *d, uint64_t first, uint64_t past, bool
 /* Writes zeroes, but where there are none yet. */
 static int disk__clear_bytes(struct disk_image *d, uint64_t off, uint64_t len)
 {
-    static const uint8_t zeros[4096];
-    struct disk_iov iov = {(void *)(uintptr_t)zeros, sizeof zeros};
+    struct disk_iov iov = {(void *)(uintptr_t)disk__zeros, sizeof disk__zeros};
     struct disk__run r = {.kind = DISK__IS_DATA};
     int rc = 0;
 
@@ -1273,7 +1298,7 @@ static int disk__clear_bytes(struct disk_image *d, uint64_t off, uint64_t len)
             r.len = len;
         if (rc || disk__reads_zero(d, &r, off))
             continue;
-        r.len = disk__min(r.len, sizeof zeros);
+        r.len = disk__min(r.len, sizeof disk__zeros);
         rc = disk__write(d, &c, off, r.len);
     }
     return rc;
@@ -1471,11 +1496,6 @@ static int disk__check_v3(struct disk_image *d, const uint8_t *h)
         return disk__bad(d, "header length or refcount width", len);
     if (type > 1 || !(features & 8) != !type)
         return disk__bad(d, "compression type", type);
-    if (d->zstd && !d->desc.unzstd)
-        return DISK__REFUSE(d, -ENOTSUP,
-                            "is compressed with zstd, which this build cannot read; change that "
-                            "with 'qemu-img convert -O qcow2'",
-                            d->desc.name);
     return 0;
 }
 
@@ -1568,6 +1588,8 @@ static int disk__allocate(struct disk_image *d)
 
     d->buf = (uint8_t *)disk__new(d, 4 * cluster + (slices << d->slice_bits));
     d->l1.data = (uint8_t *)disk__new(d, (uint64_t)d->l1.n * 8);
+    if (d->zstd)
+        d->unzstd = (struct disk_zstd *)disk__new(d, sizeof *d->unzstd);
     if (!ro) {
         d->refs.n = disk__refs_needed(d);
         while (nmeta < 2 * ((uint64_t)d->l1.n + d->refs.n))
@@ -1576,7 +1598,7 @@ static int disk__allocate(struct disk_image *d)
         d->meta = (uint64_t *)disk__new(d, nmeta * 8);
         d->meta_mask = nmeta - 1;
     }
-    if (!d->buf || !d->l1.data || (!ro && (!d->refs.data || !d->meta)))
+    if (!d->buf || !d->l1.data || (d->zstd && !d->unzstd) || (!ro && (!d->refs.data || !d->meta)))
         return DISK__REFUSE(d, -ENOMEM, "needs more memory than there is for its tables",
                             d->desc.name);
     d->unpacked = d->buf + cluster;
@@ -1781,7 +1803,7 @@ VMM_DEF int disk_open(struct disk_image *d, const struct disk_desc *desc)
 
 VMM_DEF void disk_close(struct disk_image *d)
 {
-    void *mine[] = {d->buf, d->l1.data, d->refs.data, d->meta};
+    void *mine[] = {d->buf, d->l1.data, d->refs.data, d->meta, d->unzstd};
     struct disk_image *b = d->backing;
 
     for (unsigned i = 0; i < sizeof mine / sizeof mine[0]; i++)
@@ -1883,7 +1905,7 @@ VMM_DEF int disk_create(struct disk_store *store, uint64_t len, const char *back
               : 0;
 }
 
-/* >>unpack: what follows the compressed bytes in their last sector is not part of them. */
+/* >>inflate: what follows the compressed bytes in their last sector is not part of them. */
 
 #ifdef DISK_LIBDEFLATE
 #include <libdeflate.h>
@@ -1903,44 +1925,664 @@ VMM_DEF int disk_inflate(void *ctx, void *dst, size_t dst_len, const void *src, 
 }
 #endif
 
-#ifdef DISK_LIBZSTD
-#define ZSTD_STATIC_LINKING_ONLY
-#define ZSTD_DISABLE_DEPRECATE_WARNINGS
-#include <zstd.h>
+/* >>unzstd: names are those of RFC 8878. A frame's header has six bytes at least and a block's
+   three, so that eight bytes before any stream of bits can be read, whatever they are. */
 
-/* One frame, block by block: unlike the library's other ways in, this one does not lead to its
-   decoders of old formats, which need not be linked then. */
-static int disk__zstd_frame(ZSTD_DCtx *z, uint8_t *dst, size_t dst_len, const uint8_t *src,
-                            size_t src_len)
+/* Bits that are taken from the end on; less than none are left when too many were. */
+struct disk__bits {
+    const uint8_t *src;
+    int64_t left;
+};
+
+static inline unsigned disk__top_bit(uint32_t v)
 {
-    size_t need, got, done = 0;
+    return 31 - (unsigned)__builtin_clz(v);
+}
 
-    if (ZSTD_isError(ZSTD_decompressBegin(z)))
-        return -EIO;
-    while ((need = ZSTD_nextSrcSizeToDecompress(z)) > 0) {
-        if (need > src_len)
-            return -EIO;
-        got = ZSTD_decompressContinue(z, dst + done, dst_len - done, src, need);
-        if (ZSTD_isError(got))
-            return -EIO;
-        done += got;
-        src += need;
-        src_len -= need;
+/* The highest bit that is set in the last byte ends the stream. */
+static bool disk__bits_start(struct disk__bits *b, const uint8_t *src, size_t len)
+{
+    if (!len || !src[len - 1])
+        return false;
+    b->src = src;
+    b->left = 8 * (int64_t)(len - 1) + disk__top_bit(src[len - 1]);
+    return true;
+}
+
+/* The next 57 or more, from the highest downward. */
+static inline __attribute__((always_inline)) uint64_t disk__bits_peek(const struct disk__bits *b)
+{
+    if (b->left < 0)
+        return 0;
+    return vmm_get64(b->src + ((b->left + 7) >> 3) - 8) << (-b->left & 7);
+}
+
+static inline __attribute__((always_inline)) uint64_t disk__bits_get(struct disk__bits *b,
+                                                                     unsigned n)
+{
+    uint64_t v = disk__bits_peek(b) >> 1 >> (63 - n);
+
+    b->left -= n;
+    return v;
+}
+
+/* >>unzstd fse: 4.1 */
+
+/* Bits in the usual order, from number `bit` on; beyond the end they are zero. */
+static unsigned disk__fse_peek(const uint8_t *src, size_t len, size_t bit, unsigned n)
+{
+    uint32_t v = 0;
+
+    for (unsigned i = 0; i < 3; i++)
+        v |= bit / 8 + i < len ? (uint32_t)src[bit / 8 + i] << (8 * i) : 0;
+    return v >> (bit & 7) & ((1u << n) - 1);
+}
+
+/* A probability, of which `left` are to be shared out, in as few bits as can tell; -1: less than
+   one. */
+static int disk__fse_count(const uint8_t *src, size_t len, size_t *bit, unsigned left)
+{
+    unsigned n = disk__top_bit(left + 1), half = 1u << n;
+    unsigned few = 2 * half - 2 - left; /* so many values have one bit less than the others */
+    unsigned v = disk__fse_peek(src, len, *bit, n + 1);
+
+    if ((v & (half - 1)) < few) {
+        *bit += n;
+        return (int)(v & (half - 1)) - 1;
     }
-    return done == dst_len ? 0 : -EIO;
+    *bit += n + 1;
+    return (int)(v < half ? v : v - few) - 1;
 }
 
-VMM_DEF int disk_unzstd(void *ctx, void *dst, size_t dst_len, const void *src, size_t src_len)
+/* A table's description: its length in bytes; 0: nonsense, or beyond max symbols or 1 << max_log
+   states. */
+static size_t disk__fse_read(const uint8_t *src, size_t len, int16_t *count, unsigned max,
+                             unsigned max_log, unsigned *log)
 {
-    ZSTD_DCtx *z = ZSTD_createDCtx();
-    int rc = -ENOMEM;
+    unsigned n = 0, zeros;
+    size_t bit = 4;
+    int left;
 
-    (void)ctx;
-    if (z)
-        rc = disk__zstd_frame(z, (uint8_t *)dst, dst_len, (const uint8_t *)src, src_len);
-    ZSTD_freeDCtx(z);
-    return rc;
+    memset(count, 0, max * sizeof *count);
+    *log = 5 + disk__fse_peek(src, len, 0, 4);
+    for (left = *log > max_log ? -1 : 1 << *log; left > 0 && n < max; n++) {
+        int c = disk__fse_count(src, len, &bit, (unsigned)left);
+        left -= c < 0 ? 1 : c;
+        count[n] = (int16_t)c;
+        for (zeros = c ? 0 : 3; zeros == 3 && n < max; n += zeros) {
+            zeros = disk__fse_peek(src, len, bit, 2);
+            bit += 2;
+        }
+    }
+    return left || n > max || bit > 8 * len ? 0 : (bit + 7) / 8;
 }
-#endif
+
+/* The states of n symbols; `base` is the symbol yet, nothing is extra. */
+static bool disk__fse_build(struct disk__fse *t, unsigned log, const int16_t *count, unsigned n)
+{
+    unsigned size = 1u << log, high = size, at = 0, step = size / 2 + size / 8 + 3;
+    uint16_t next[DISK__FSE_SYMBOLS];
+
+    for (unsigned s = 0; s < n; s++) {
+        next[s] = (uint16_t)(count[s] < 0 ? 1 : count[s]);
+        if (count[s] < 0)
+            t[--high].base = s;
+    }
+    for (unsigned s = 0; s < n; s++)
+        for (int i = 0; i < count[s]; i++) {
+            t[at].base = s;
+            do
+                at = (at + step) & (size - 1);
+            while (at >= high);
+        }
+    for (unsigned i = 0; i < size; i++) {
+        unsigned v = next[t[i].base]++;
+        t[i].bits = (uint8_t)(log - disk__top_bit(v));
+        t[i].next = (uint16_t)((v << t[i].bits) - size);
+        t[i].extra = 0;
+    }
+    return !at;
+}
+
+static inline unsigned disk__fse_step(const struct disk__fse *s, struct disk__bits *b)
+{
+    return s->next + (unsigned)disk__bits_get(b, s->bits);
+}
+
+/* >>unzstd literals: 3.1.1.3.1, and 4.2 */
+
+/* Weights, from two states in turn, until the bits are at an end: how many; 0: nonsense. */
+static unsigned disk__huff_weights(const uint8_t *src, size_t len, uint8_t *weight)
+{
+    struct disk__fse t[1 << 6];
+    int16_t count[DISK__HUFF_MAX + 1];
+    struct disk__bits b;
+    unsigned log, n, state[2];
+    size_t used = disk__fse_read(src, len, count, DISK__HUFF_MAX + 1, 6, &log);
+
+    if (!used || !disk__fse_build(t, log, count, DISK__HUFF_MAX + 1) ||
+        !disk__bits_start(&b, src + used, len - used))
+        return 0;
+    state[0] = (unsigned)disk__bits_get(&b, log);
+    state[1] = (unsigned)disk__bits_get(&b, log);
+    for (n = 0; n < 254 && b.left >= 0; n++) {
+        const struct disk__fse *s = &t[state[n % 2]];
+        weight[n] = (uint8_t)s->base;
+        state[n % 2] = disk__fse_step(s, &b);
+    }
+    weight[n] = (uint8_t)t[state[n % 2]].base;
+    return n && b.left < 0 ? n + 1 : 0;
+}
+
+/* The codes of n bytes with weights, and of one more, whose weight is what is missing. */
+static bool disk__huff_build(struct disk_zstd *z, uint8_t *weight, unsigned n)
+{
+    uint32_t sum = 0, rest, at = 0;
+    unsigned log;
+
+    for (unsigned i = 0; i < n; i++)
+        sum += (weight[i] > DISK__HUFF_MAX ? 1u << 31 : 1u << weight[i]) >> 1;
+    log = sum ? disk__top_bit(sum) + 1 : 99;
+    rest = log > DISK__HUFF_MAX ? 0 : (1u << log) - sum;
+    if (!rest || rest & (rest - 1))
+        return false;
+    weight[n++] = (uint8_t)(disk__top_bit(rest) + 1);
+    for (unsigned w = 1; w <= log; w++)
+        for (unsigned s = 0; s < n; s++)
+            for (unsigned i = weight[s] == w ? 1u << (w - 1) : 0; i > 0; i--)
+                z->huff[at++] = (uint16_t)(s << 8 | (log + 1 - w));
+    z->huff_log = (uint8_t)log;
+    return true;
+}
+
+/* The description of a tree: its length; 0: nonsense. */
+static size_t disk__huff_read(struct disk_zstd *z, const uint8_t *src, size_t len)
+{
+    uint8_t weight[256];
+    unsigned n = len ? src[0] : 0;
+    size_t used = 1 + (n < 128 ? n : (n - 127 + 1) / 2);
+
+    z->huff_log = 0;
+    if (used > len)
+        return 0;
+    if (n < 128) {
+        n = disk__huff_weights(src + 1, n, weight);
+    } else {
+        n -= 127;
+        for (unsigned i = 0; i < n; i++)
+            weight[i] = src[1 + i / 2] >> (i % 2 ? 0 : 4) & 15;
+    }
+    return n && disk__huff_build(z, weight, n) ? used : 0;
+}
+
+struct disk__stream {
+    struct disk__bits b;
+    uint8_t *p, *end;
+};
+
+/* Five bytes, which are 55 bits at most. */
+static inline __attribute__((always_inline)) bool disk__huff_five(const struct disk_zstd *z,
+                                                                  struct disk__stream *s)
+{
+    uint64_t bits = disk__bits_peek(&s->b);
+    unsigned shift = 64 - z->huff_log, used = 0;
+
+    for (int i = 0; i < 5; i++) {
+        unsigned e = z->huff[bits << used >> shift];
+        s->p[i] = (uint8_t)(e >> 8);
+        used += e & 15;
+    }
+    s->p += 5;
+    s->b.left -= used;
+    return s->b.left >= 0;
+}
+
+/* n streams, of which the last is the shortest, side by side as far as that goes. */
+static bool disk__huff_streams(const struct disk_zstd *z, struct disk__stream *s, unsigned n)
+{
+    unsigned shift = 64 - z->huff_log;
+
+    for (size_t k = (size_t)(s[n - 1].end - s[n - 1].p) / 5; k > 0; k--)
+        for (unsigned i = 0; i < n; i++)
+            if (!disk__huff_five(z, &s[i]))
+                return false;
+    for (; n > 0; n--, s++) {
+        while (s->p < s->end) {
+            unsigned e = z->huff[disk__bits_peek(&s->b) >> shift];
+            *s->p++ = (uint8_t)(e >> 8);
+            s->b.left -= e & 15;
+        }
+        if (s->b.left)
+            return false;
+    }
+    return true;
+}
+
+/* size literals from one stream, or from four behind a table of the lengths of three. */
+static bool disk__huff_decode(struct disk_zstd *z, const uint8_t *src, size_t len, size_t size,
+                              unsigned n)
+{
+    struct disk__stream s[4];
+    size_t share = n == 1 ? size : (size + 3) / 4;
+    const uint8_t *table = src;
+
+    if (n == 4 && (len < 6 || size < 3 * share))
+        return false;
+    src += n == 4 ? 6 : 0;
+    len -= n == 4 ? 6 : 0;
+    for (unsigned i = 0; i < n; i++) {
+        size_t used = i == n - 1 ? len : vmm_get16(table + 2 * i);
+        if (used > len || !disk__bits_start(&s[i].b, src, used))
+            return false;
+        s[i].p = z->literals + i * share;
+        s[i].end = i == n - 1 ? z->literals + size : s[i].p + share;
+        src += used;
+        len -= used;
+    }
+    return disk__huff_streams(z, s, n);
+}
+
+/* Bytes to come, in the block itself or unpacked. */
+struct disk__lits {
+    const uint8_t *p;
+    size_t left;
+};
+
+static uint64_t disk__le(const uint8_t *src, unsigned n)
+{
+    uint64_t v = 0;
+
+    while (n-- > 0)
+        v = v << 8 | src[n];
+    return v;
+}
+
+/* As they are, or one of them many times. */
+static size_t disk__lits_plain(struct disk_zstd *z, const uint8_t *src, size_t len,
+                               struct disk__lits *l)
+{
+    bool rle = src[0] & 1;
+    unsigned format = src[0] >> 2 & 3, head = format == 1 ? 2 : format == 3 ? 3 : 1;
+
+    if (len < head)
+        return 0;
+    l->left = (size_t)(disk__le(src, head) >> (head == 1 ? 3 : 4));
+    l->p = rle ? z->literals : src + head;
+    if (l->left > DISK__BLOCK_MAX || len - head < (rle ? 1 : l->left))
+        return 0;
+    if (rle)
+        memset(z->literals, src[head], l->left);
+    return head + (rle ? 1 : l->left);
+}
+
+/* The literals of a block: the length of their section; 0: nonsense. */
+static size_t disk__lits_read(struct disk_zstd *z, const uint8_t *src, size_t len,
+                              struct disk__lits *l)
+{
+    unsigned format = len ? src[0] >> 2 & 3 : 0, head = format < 2 ? 3 : format + 2;
+    unsigned bits = format < 2 ? 10 : 4 * format + 6;
+    uint64_t v;
+    size_t packed, tree = 0;
+
+    if (len < 2 || !(src[0] & 2))
+        return len < 2 ? 0 : disk__lits_plain(z, src, len, l);
+    if (len < head)
+        return 0;
+    v = disk__le(src, head) >> 4;
+    l->p = z->literals;
+    l->left = (size_t)(v & ((1u << bits) - 1));
+    packed = (size_t)(v >> bits);
+    if (packed > len - head || l->left > DISK__BLOCK_MAX)
+        return 0;
+    if (!(src[0] & 1)) {
+        tree = disk__huff_read(z, src + head, packed);
+        if (!tree)
+            return 0;
+    }
+    if (!z->huff_log ||
+        !disk__huff_decode(z, src + head + tree, packed - tree, l->left, format ? 4 : 1))
+        return 0;
+    return head + packed;
+}
+
+/* >>unzstd sequences: 3.1.1.3.2 and 3.1.1.4 */
+
+/* What the three kinds of codes stand for: `first` and up, each symbol for twice as many values
+   as the next of `extra` bits can tell; and their usual distribution. */
+static const struct disk__code {
+    uint8_t n, max_log, log, first;
+    uint8_t extra[DISK__FSE_SYMBOLS];
+    int16_t count[DISK__FSE_SYMBOLS];
+} disk__codes[3] = {
+    {36,
+     9,
+     6,
+     0,
+     {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  1,  1,
+      1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+     {4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1,  1,  2,  2,
+      2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1, -1, -1}},
+    {32,
+     8,
+     5,
+     1,
+     {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31},
+     {1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1}},
+    {53,
+     9,
+     6,
+     3,
+     {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  0,  0, 0,
+      0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+     {1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,  1,  1,  1,  1,  1,  1, 1,
+      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1}},
+};
+
+/* Symbols become what they stand for. */
+static void disk__code_values(const struct disk__code *k, struct disk__fse *t, unsigned log)
+{
+    uint32_t value[DISK__FSE_SYMBOLS], next = k->first;
+
+    for (unsigned s = 0; s < k->n; s++) {
+        value[s] = next;
+        next += 1u << k->extra[s];
+    }
+    for (unsigned i = 0; i < 1u << log; i++) {
+        t[i].extra = k->extra[t[i].base];
+        t[i].base = value[t[i].base];
+    }
+}
+
+/* The decoder for one kind, by its mode: the usual one, one symbol alone, one that is described, or
+   that of the last block. The length of its description, or -1. */
+static int disk__code_read(struct disk_zstd *z, unsigned which, unsigned mode, const uint8_t *src,
+                           size_t len)
+{
+    const struct disk__code *k = &disk__codes[which];
+    struct disk__fse *t = z->fse[which];
+    int16_t read[DISK__FSE_SYMBOLS];
+    const int16_t *count = mode ? read : k->count;
+    unsigned log = mode ? 0 : k->log;
+    int used = mode == 1;
+
+    if (mode == 3)
+        return z->fse_log[which] == DISK__NONE ? -1 : 0;
+    z->fse_log[which] = DISK__NONE;
+    if (mode == 1) {
+        if (!len || src[0] >= k->n)
+            return -1;
+        t[0] = (struct disk__fse){.base = src[0]};
+    }
+    if (mode == 2) {
+        used = (int)disk__fse_read(src, len, read, k->n, k->max_log, &log);
+        if (!used)
+            return -1;
+    }
+    if (mode != 1 && !disk__fse_build(t, log, count, k->n))
+        return -1;
+    disk__code_values(k, t, log);
+    z->fse_log[which] = (uint8_t)log;
+    return used;
+}
+
+/* Values up to 3 mean one of the last offsets, or, without literals before, of those that differ
+   from the very last. */
+static inline uint64_t disk__offset(struct disk_zstd *z, uint64_t value, bool lits)
+{
+    unsigned i = value > 3 ? 3 : (unsigned)value - lits;
+    uint64_t off = value > 3 ? value - 3 : i == 3 ? z->back[0] - 1 : z->back[i];
+
+    if (i > 1)
+        z->back[2] = z->back[1];
+    if (i > 0)
+        z->back[1] = z->back[0];
+    return z->back[0] = off;
+}
+
+struct disk__out {
+    uint8_t *start, *p, *end;
+};
+
+/* n bytes that lie `off` bytes back; each that is written may be one of them. */
+static void disk__match(struct disk__out *o, size_t n, size_t off)
+{
+    uint8_t *end = o->p + n;
+
+    if (off >= 16 && (size_t)(o->end - o->p) >= n + 16) {
+        for (uint8_t *p = o->p; p < end; p += 16)
+            memcpy(p, p - off, 16);
+        o->p = end;
+        return;
+    }
+    for (; n > off; off *= 2) { /* what there is, is repeated */
+        memcpy(o->p, o->p - off, off);
+        o->p += off;
+        n -= off;
+    }
+    memcpy(o->p, o->p - off, n);
+    o->p = end;
+}
+
+static int disk__lits_copy(struct disk__out *o, struct disk__lits *l, size_t n)
+{
+    if (n > l->left)
+        return -EIO;
+    if (n > (size_t)(o->end - o->p))
+        return -ENOSPC;
+    if (n <= 16 && l->left >= 16 && o->end - o->p >= 16)
+        memcpy(o->p, l->p, 16);
+    else
+        memcpy(o->p, l->p, n);
+    o->p += n;
+    l->p += n;
+    l->left -= n;
+    return 0;
+}
+
+/* n sequences: literals, then what is a copy of what went before. */
+static int disk__replay(struct disk_zstd *z, struct disk__bits *b, unsigned n, struct disk__lits *l,
+                        struct disk__out *o)
+{
+    const struct disk__fse *lit, *off, *len;
+    unsigned lit_at = (unsigned)disk__bits_get(b, z->fse_log[0]);
+    unsigned off_at = (unsigned)disk__bits_get(b, z->fse_log[1]);
+    unsigned len_at = (unsigned)disk__bits_get(b, z->fse_log[2]);
+
+    for (;;) {
+        lit = &z->fse[0][lit_at];
+        off = &z->fse[1][off_at];
+        len = &z->fse[2][len_at];
+        uint64_t back = off->base + disk__bits_get(b, off->extra);
+        size_t match = len->base + (size_t)disk__bits_get(b, len->extra);
+        size_t lits = lit->base + (size_t)disk__bits_get(b, lit->extra);
+        int rc = disk__lits_copy(o, l, lits);
+        if (rc)
+            return rc;
+        back = disk__offset(z, back, lits > 0);
+        if (!back || back > (uint64_t)(o->p - o->start))
+            return -EIO;
+        if (match > (size_t)(o->end - o->p))
+            return -ENOSPC;
+        disk__match(o, match, (size_t)back);
+        if (!--n)
+            return b->left ? -EIO : 0;
+        lit_at = disk__fse_step(lit, b);
+        len_at = disk__fse_step(len, b);
+        off_at = disk__fse_step(off, b);
+    }
+}
+
+/* The sequences of a block and, behind them, the literals that are left. */
+static int disk__sequences(struct disk_zstd *z, const uint8_t *src, size_t len,
+                           struct disk__lits *l, struct disk__out *o)
+{
+    unsigned n = len ? src[0] : 0, head = n < 128 ? 1 : n < 255 ? 2 : 3;
+    struct disk__bits b;
+    int rc = 0;
+
+    if (len < head || (!n && len > 1))
+        return -EIO;
+    if (n >= 128)
+        n = n < 255 ? (n - 128) << 8 | src[1] : vmm_get16(src + 1) + 0x7f00u;
+    if (n) {
+        unsigned modes = len > head ? src[head] : 3;
+        size_t at = head + 1u;
+        if (modes & 3)
+            return -EIO;
+        for (unsigned i = 0; i < 3; i++) {
+            int used = disk__code_read(z, i, modes >> (6 - 2 * i) & 3, src + at, len - at);
+            if (used < 0)
+                return -EIO;
+            at += (size_t)used;
+        }
+        if (!disk__bits_start(&b, src + at, len - at))
+            return -EIO;
+        rc = disk__replay(z, &b, n, l, o);
+    }
+    return rc ? rc : disk__lits_copy(o, l, l->left);
+}
+
+/* >>unzstd frame: 3.1.1 */
+
+/* What a block holds as it is, or n times one byte, or packed. */
+static int disk__block(struct disk_zstd *z, unsigned type, const uint8_t *src, size_t n,
+                       struct disk__out *o)
+{
+    struct disk__lits l = {src, n};
+    uint8_t *start = o->p;
+    size_t used;
+    int rc;
+
+    if (!type)
+        return disk__lits_copy(o, &l, n);
+    if (type == 1) {
+        if (n > (size_t)(o->end - o->p))
+            return -ENOSPC;
+        memset(o->p, src[0], n);
+        o->p += n;
+        return 0;
+    }
+    used = disk__lits_read(z, src, n, &l);
+    rc = used ? disk__sequences(z, src + used, n - used, &l, o) : -EIO;
+    return !rc && o->p - start > DISK__BLOCK_MAX ? -EIO : rc;
+}
+
+/* All blocks: their length, or -errno. */
+static int64_t disk__blocks(struct disk_zstd *z, const uint8_t *src, size_t len,
+                            struct disk__out *o)
+{
+    size_t at = 0, n, there;
+    uint32_t head;
+    unsigned type;
+    int rc;
+
+    do {
+        if (len - at < 3)
+            return -EIO;
+        head = (uint32_t)disk__le(src + at, 3);
+        type = head >> 1 & 3;
+        n = head >> 3;
+        there = type == 1 ? 1 : n;
+        at += 3;
+        if (type == 3 || n > DISK__BLOCK_MAX || there > len - at)
+            return -EIO;
+        rc = disk__block(z, type, src + at, n, o);
+        if (rc)
+            return rc;
+        at += there;
+    } while (!(head & 1));
+    return (int64_t)at;
+}
+
+/* A frame's header: its length, or 0; how long the content is, if that is known; is there a sum? */
+static size_t disk__frame(const uint8_t *src, size_t len, uint64_t *size, bool *sum)
+{
+    unsigned flags = len < 6 ? 8 : src[4], single = flags >> 5 & 1;
+    unsigned field = flags >> 6 ? 1u << (flags >> 6) : single;
+    size_t head = 6 - single + field;
+
+    if (flags & 11 || len < head || memcmp(src, "\x28\xb5\x2f\xfd", 4))
+        return 0; /* with a dictionary, or of the future */
+    *size = field ? disk__le(src + head - field, field) + (field == 2 ? 256 : 0) : ~(uint64_t)0;
+    *sum = flags & 4;
+    return head;
+}
+
+/* The hash XXH64 */
+#define DISK__XXH1 0x9e3779b185ebca87u
+#define DISK__XXH2 0xc2b2ae3d27d4eb4fu
+#define DISK__XXH3 0x165667b19e3779f9u
+#define DISK__XXH4 0x85ebca77c2b2ae63u
+#define DISK__XXH5 0x27d4eb2f165667c5u
+
+static uint64_t disk__turn(uint64_t v, unsigned n)
+{
+    return v << n | v >> (64 - n);
+}
+
+static uint64_t disk__xxh_round(uint64_t sum, uint64_t v)
+{
+    return disk__turn(sum + v * DISK__XXH2, 31) * DISK__XXH1;
+}
+
+/* The last 31 bytes or less. */
+static uint64_t disk__xxh_tail(uint64_t h, const uint8_t *p, size_t len)
+{
+    for (; len >= 8; p += 8, len -= 8)
+        h = disk__turn(h ^ disk__xxh_round(0, vmm_get64(p)), 27) * DISK__XXH1 + DISK__XXH4;
+    if (len >= 4) {
+        h = disk__turn(h ^ vmm_get32(p) * DISK__XXH1, 23) * DISK__XXH2 + DISK__XXH3;
+        p += 4;
+        len -= 4;
+    }
+    for (; len > 0; p++, len--)
+        h = disk__turn(h ^ *p * DISK__XXH5, 11) * DISK__XXH1;
+    h = (h ^ h >> 33) * DISK__XXH2;
+    h = (h ^ h >> 29) * DISK__XXH3;
+    return h ^ h >> 32;
+}
+
+static uint64_t disk__xxh64(const uint8_t *p, size_t len)
+{
+    uint64_t v[4] = {DISK__XXH1 + DISK__XXH2, DISK__XXH2, 0, 0 - DISK__XXH1}, h = DISK__XXH5;
+
+    for (size_t i = 0; i < len / 32 * 4; i++)
+        v[i % 4] = disk__xxh_round(v[i % 4], vmm_get64(p + 8 * i));
+    if (len >= 32) {
+        h = disk__turn(v[0], 1) + disk__turn(v[1], 7) + disk__turn(v[2], 12) + disk__turn(v[3], 18);
+        for (unsigned i = 0; i < 4; i++)
+            h = (h ^ disk__xxh_round(0, v[i])) * DISK__XXH1 + DISK__XXH4;
+    }
+    return disk__xxh_tail(h + len, p + len / 32 * 32, len % 32);
+}
+
+VMM_DEF int64_t disk_unzstd(struct disk_zstd *z, void *dst, size_t cap, const void *src, size_t len)
+{
+    const uint8_t *in = (const uint8_t *)src;
+    struct disk__out o = {(uint8_t *)dst, (uint8_t *)dst, (uint8_t *)dst + cap};
+    uint64_t size;
+    bool sum;
+    size_t head = disk__frame(in, len, &size, &sum);
+    int64_t n;
+
+    if (!head)
+        return -EIO;
+    for (unsigned i = 0; i < 3; i++) {
+        z->fse_log[i] = DISK__NONE;
+        z->back[i] = i ? 4 * i : 1;
+    }
+    z->huff_log = 0;
+    n = disk__blocks(z, in + head, len - head, &o);
+    if (n < 0)
+        return n;
+    in += head + (size_t)n;
+    len -= head + (size_t)n;
+    cap = (size_t)(o.p - o.start);
+    if ((size != ~(uint64_t)0 && size != cap) || (sum && len < 4) ||
+        (sum && vmm_get32(in) != (uint32_t)disk__xxh64(o.start, cap)))
+        return -EIO;
+    return (int64_t)cap;
+}
 
 #endif /* DISK_IMPLEMENTATION */

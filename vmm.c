@@ -4382,43 +4382,75 @@ static unsigned list_devices(const struct vm *vm, struct boot_dev *dev)
 }
 
 #ifdef DISK_LIBDEFLATE
-static int64_t gunzip(const void *src, size_t len, void *dst, size_t cap)
+/* The sum of a gzip member. libdeflate's own brings 14 KB of tables and code for each processor. */
+static uint32_t crc32(const uint8_t *p, size_t len)
+{
+    uint32_t t[8][256], c = ~0u;
+
+    for (uint32_t i = 0; i < 256; i++) {
+        t[0][i] = i;
+        for (int bit = 0; bit < 8; bit++)
+            t[0][i] = t[0][i] >> 1 ^ (t[0][i] & 1 ? 0xedb88320 : 0);
+    }
+    for (int k = 1; k < 8; k++) /* the same with k bytes of zero behind it */
+        for (int i = 0; i < 256; i++)
+            t[k][i] = t[k - 1][i] >> 8 ^ t[0][t[k - 1][i] & 255];
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t v = vmm_get64(p) ^ c;
+        c = 0;
+        for (int k = 0; k < 8; k++)
+            c ^= t[7 - k][v >> (8 * k) & 255];
+    }
+    for (; len > 0; p++, len--)
+        c = c >> 8 ^ t[0][(c ^ *p) & 255];
+    return ~c;
+}
+
+/* A member's header (RFC 1952, 2.3): its length; 0: there is none. */
+static size_t gzip_header(const uint8_t *p, size_t len)
+{
+    unsigned flags = len < 18 ? 0xff : p[3];
+    size_t n = 10;
+
+    if (flags & 0xe0 || memcmp(p, "\x1f\x8b\x08", 3))
+        return 0;
+    if (flags & 4) /* extra field */
+        n += 2u + vmm_get16(p + n);
+    for (unsigned strings = (flags >> 3 & 1) + (flags >> 4 & 1); strings > 0; strings--) {
+        while (n < len && p[n])
+            n++;
+        n++; /* name, or comment */
+    }
+    n += flags & 2; /* a sum of the header */
+    return n < len ? n : 0;
+}
+
+static int64_t gunzip(const uint8_t *src, size_t len, uint8_t *dst, size_t cap)
 {
     struct libdeflate_decompressor *z = libdeflate_alloc_decompressor();
     enum libdeflate_result rc = LIBDEFLATE_BAD_DATA;
-    size_t used, got = 0;
+    size_t head = gzip_header(src, len), used = 0, got = 0;
 
-    if (z)
-        rc = libdeflate_gzip_decompress_ex(z, src, len, dst, cap, &used, &got);
+    if (z && head)
+        rc = libdeflate_deflate_decompress_ex(z, src + head, len - head, dst, cap, &used, &got);
     libdeflate_free_decompressor(z);
-    return rc == LIBDEFLATE_SUCCESS ? (int64_t)got : rc == LIBDEFLATE_INSUFFICIENT_SPACE ? -ENOSPC : -EINVAL;
+    if (rc)
+        return rc == LIBDEFLATE_INSUFFICIENT_SPACE ? -ENOSPC : -EINVAL;
+    src += head + used;
+    if (len - head - used < 8 || vmm_get32(src) != crc32(dst, got) || vmm_get32(src + 4) != (uint32_t)got)
+        return -EINVAL;
+    return (int64_t)got;
 }
 #endif
 
-#ifdef DISK_LIBZSTD
-/* Block by block, which does not lead to the library's decoders of old formats. */
-static int64_t unzstd(const uint8_t *src, size_t len, uint8_t *dst, size_t cap)
+static int64_t unzstd(const void *src, size_t len, void *dst, size_t cap)
 {
-    ZSTD_DCtx *z = ZSTD_createDCtx();
-    size_t need, got = 0, done = 0;
+    struct disk_zstd *z = malloc(sizeof *z);
+    int64_t n = z ? disk_unzstd(z, dst, cap, src, len) : -ENOMEM;
 
-    if (!z || ZSTD_isError(ZSTD_decompressBegin(z)))
-        len = 0;
-    while (z && (need = ZSTD_nextSrcSizeToDecompress(z)) > 0 && need <= len) {
-        got = ZSTD_decompressContinue(z, dst + done, cap - done, src, need);
-        if (ZSTD_isError(got))
-            break;
-        done += got;
-        src += need;
-        len -= need;
-    }
-    need = z ? ZSTD_nextSrcSizeToDecompress(z) : 1;
-    ZSTD_freeDCtx(z);
-    if (ZSTD_isError(got) && cap - done < ZSTD_BLOCKSIZE_MAX)
-        return -ENOSPC; /* or damaged: the library does not tell these apart by a number */
-    return need == 0 && !ZSTD_isError(got) ? (int64_t)done : -EINVAL;
+    free(z);
+    return n;
 }
-#endif
 
 /* A packed kernel is unpacked straight into guest memory. */
 static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *src, uint64_t len,
@@ -4429,11 +4461,7 @@ static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *s
     if (packing == BOOT_GZIP)
         return gunzip(src, len, dst, cap);
 #endif
-#ifdef DISK_LIBZSTD
-    if (packing == BOOT_ZSTD)
-        return unzstd(src, len, dst, cap);
-#endif
-    return -ENOSYS;
+    return packing == BOOT_ZSTD ? unzstd(src, len, dst, cap) : -ENOSYS;
 }
 
 static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev)
@@ -5574,10 +5602,6 @@ static int image_open(struct vm *vm, struct disk_image *image, struct host_disk 
                              .free = image_free,
                              .inflate = disk_inflate,
                              .ctx = vm};
-
-#ifdef DISK_LIBZSTD
-    desc.unzstd = disk_unzstd;
-#endif
     return disk_open(image, &desc);
 }
 

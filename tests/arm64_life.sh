@@ -48,6 +48,8 @@ check "--dtb" 0 '^vmm'
 gzip <build/kernels/$k/vmlinuz >build/kernels/packed
 vm --kernel build/kernels/packed --initrd build/initramfs-$k.cpio --append 'run="echo unpacked"'
 check "a kernel packed with gzip" 0 '^unpacked$'
+vm --kernel build/kernels/packed.zst --initrd build/initramfs-$k.cpio --append 'run="echo unpacked"'
+check "a kernel packed with zstd" 0 '^unpacked$'
 
 # the EFI program that unpacks itself, which newer kernels come in: a header, then the same
 le32() { for shift in 0 8 16 24; do printf "\\$(printf %03o $(($1 >> shift & 255)))"; done; }

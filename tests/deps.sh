@@ -134,7 +134,7 @@ fetch_arm64_root() {
     mkdir -p $root.new $root.debs
     say "fetching musl, libraries and busybox for arm64"
     (cd $root.debs && apt-get "$@" -q -o Acquire::Retries=3 download \
-        musl-dev linux-libc-dev libfdt-dev libdeflate-dev libzstd-dev busybox-static) || return 1
+        musl-dev linux-libc-dev libfdt-dev libdeflate-dev busybox-static) || return 1
     for deb in $root.debs/*.deb; do
         dpkg-deb -x "$deb" $root.new
     done

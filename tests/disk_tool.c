@@ -174,12 +174,6 @@ static int command(struct disk_image *d, char ***arg)
     return strcmp(c, "write") ? -EINVAL : write_range(d, off, len, number(a + 3));
 }
 
-#ifdef DISK_LIBZSTD
-#define UNZSTD disk_unzstd
-#else
-#define UNZSTD NULL
-#endif
-
 static int create(char **arg)
 {
     struct disk_desc desc = {.log = &log_stderr,
@@ -188,8 +182,7 @@ static int create(char **arg)
                              .read_only = true,
                              .open = open_backing,
                              .alloc = get_mem,
-                             .free = put_mem,
-                             .unzstd = UNZSTD};
+                             .free = put_mem};
     static struct disk_image base;
     struct disk_store s;
     int rc = file_open(arg[1], O_RDONLY, &desc.store);
@@ -208,8 +201,7 @@ int main(int argc, char **argv)
                              .open = open_backing,
                              .alloc = get_mem,
                              .free = put_mem,
-                             .inflate = disk_inflate,
-                             .unzstd = UNZSTD};
+                             .inflate = disk_inflate};
     int rc;
 
     if (argc > 4 && !strcmp(argv[1], "create"))

@@ -158,8 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
                              .open = open_backing,
                              .alloc = get_mem,
                              .free = put_mem,
-                             .inflate = unpack,
-                             .unzstd = unpack};
+                             .inflate = unpack};
     unsigned n = len < 2 ? 0 : data[1] % 64;
 
     if (len < 2 + 4 * (size_t)n || len - 2 - 4 * (size_t)n > STORE_MAX)

@@ -14,9 +14,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#ifdef DISK_LIBZSTD
-#include <zstd.h>
-#endif
 
 #define GIB (1ull << 30)
 enum { MIB = 1 << 20, KERNEL_LEN = 0x23450 };
@@ -52,12 +49,9 @@ static int64_t unpack(void *ctx, enum boot_packing packing, const void *src, uin
                : r == LIBDEFLATE_INSUFFICIENT_SPACE ? -ENOSPC
                                                     : -EINVAL;
     }
-#ifdef DISK_LIBZSTD
-    size_t n = ZSTD_decompress(dst, cap, src, ZSTD_findFrameCompressedSize(src, len));
-    return ZSTD_isError(n) ? -EINVAL : (int64_t)n;
-#else
-    return -ENOSYS;
-#endif
+    CHECK(packing == BOOT_ZSTD && len > 4 && !memcmp(src, "\x28\xb5\x2f\xfd", 4) && len - 4 <= cap);
+    memcpy(dst, (const uint8_t *)src + 4, len - 4); /* what zstd makes of it is disk.h's */
+    return (int64_t)len - 4;
 }
 
 static uint64_t gzip(const void *src, uint64_t len, uint8_t *dst)
@@ -328,11 +322,9 @@ static void test_packed(void)
         if (i < 4) {
             len = gzip(image, len, packed);
         } else {
-#ifdef DISK_LIBZSTD
-            len = ZSTD_compress(packed, sizeof packed, image, len, 3);
-#else
-            continue;
-#endif
+            memcpy(packed, "\x28\xb5\x2f\xfd", 4);
+            memcpy(packed + 4, image, len);
+            len += 4;
         }
         if (i < 2)
             memcpy(file, packed, len);

@@ -63,11 +63,7 @@ for size in 512 64k 2M; do
     quietly qemu-img convert -c -O qcow2 -o cluster_size=$size base.raw a.qcow2
     proper "zlib, clusters of $size" a.qcow2
     quietly qemu-img convert -c -O qcow2 -o compression_type=zstd,cluster_size=$size base.raw a.qcow2
-    if ! "$tool" -r qcow2 a.qcow2 flush 2>err && grep -q 'this build cannot read' err; then
-        tell "zstd, clusters of $size: refused by a build without it" 0
-    else
-        proper "zstd, clusters of $size" a.qcow2
-    fi
+    proper "zstd, clusters of $size" a.qcow2
 done
 for how in metadata falloc full; do
     quietly qemu-img create -q -f qcow2 -o preallocation=$how a.qcow2 9M
