@@ -2,6 +2,7 @@
 # Gets what `make`, `make check`, `make bench` and `make run` need beyond the base system, once: packages that are
 # missing (Debian and Ubuntu, as root) and stock kernels to boot (no privileges). The only step that uses the network.
 #   build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko}     NAME on Debian 12: cloud-6.1 full-6.1 cloud-6.12 full-6.12
+#   build/qemu          a newer QEMU than Debian 12's, for the lab's x86_64 machine
 #   build/arm64/{root,kernels/NAME}     for arm64, on Debian: musl, libraries and busybox; kernels like those above
 # What is there already is left alone; remove build/kernels and build/arm64 to get newer ones.
 set -eu
@@ -114,6 +115,28 @@ fetch_kernels() {
     fetch full backports "linux-image-$machine" $opts || :
 }
 
+# The QEMU of Debian 12 (7.2) emulates SVM with bugs that kill a lab machine now and then (tests/lab/x86-lab.sh has the
+# list); the one of its backports runs with the libraries that the former brings. Without it the lab goes on with that.
+fetch_qemu() {
+    q=$PWD/build/qemu
+    [ "$ID $(uname -m)" = "debian x86_64" ] && [ ! -d "$q" ] || return 0
+    case $(qemu-system-x86_64 --version) in *"version "[1-7].*) ;; *) return 0 ;; esac
+    opts=$(backports_view) || { say "no backports here: going on without a newer QEMU"; return 0; }
+    rm -rf "$q.new" "$q.debs"
+    mkdir -p "$q.new" "$q.debs"
+    say "fetching a newer QEMU for the lab"
+    (cd "$q.debs" && apt-get $opts -q -o Acquire::Retries=3 download qemu-system-x86 qemu-system-data seabios) ||
+        { say "no newer QEMU in the backports: going on without"; return 0; }
+    for deb in "$q.debs"/*.deb; do
+        dpkg-deb -x "$deb" "$q.debs/x"
+    done
+    cp "$q.debs/x/usr/bin/qemu-system-x86_64" "$q.new/qemu"
+    cp "$q.debs"/x/usr/share/qemu/*.bin "$q.debs"/x/usr/share/seabios/*.bin "$q.new/"
+    rm -rf "$q.debs"
+    "$q.new/qemu" --version >/dev/null 2>&1 || { say "it does not run here: going on without"; return 0; }
+    mv "$q.new" "$q"
+}
+
 # Options for apt that make it see the arm64 packages of this machine's own sources, through lists of its own: no
 # architecture is added to the machine and nothing is installed.
 arm64_view() {
@@ -210,5 +233,6 @@ esac
 install_packages
 machine=$(dpkg --print-architecture)
 fetch_kernels
+fetch_qemu
 fetch_arm64
 fetch_gdb

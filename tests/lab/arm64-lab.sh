@@ -6,10 +6,11 @@
 # Environment: GIC=2|3   of the machine, and so of its guests: 3 is the default
 #              CPU=QEMU-cpu-model   cortex-a72 has no VHE; the default has all but what is slow to emulate
 #              ICOUNT=shift=3,sleep=off   instructions are the clock; empty, the default: real time
-#              MEM=MiB  TIMEOUT=seconds, STALL=seconds without a word  APPEND=kernel-arguments
+#              MEM=MiB  TIMEOUT=seconds, STALL=seconds of computing without a word  APPEND=kernel-arguments
 # What emulation cannot show: missing memory barriers (x86 orders its stores) and stale caches (QEMU has none).
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
+. "$root/tests/lab/watch.sh"
 kernel=$(ls -d "$root"/build/arm64/kernels/cloud-* 2>/dev/null | sort -V | head -n 1)
 qemu=$(command -v qemu-system-aarch64) || qemu=
 [ -n "$kernel" ] && [ -n "$qemu" ] || { echo "arm64-lab: run make deps first" >&2; exit 99; }
@@ -52,16 +53,4 @@ trap 'exit 99' HUP INT TERM
 base "$t/base"
 printf '%s\n' "$3" >"$t/base/lab/command"
 { pack "$t/base"; [ -z "$2" ] || pack "$2"; } >"$t/initrd" # archives may be concatenated
-: >"$t/out"
-{ machine </dev/null & echo $! >"$t/pid"; wait; } |
-    sed -u -e 's/\r$//' -e "/^@@LAB-RC=/w $t/rc" -e '/^@@LAB-RC=/d' -e '/reboot: Power down$/d' |
-    tee "$t/out" &
-silent=0 last=
-while kill -0 $! 2>/dev/null; do # a machine that says nothing for so long hangs
-    sleep 0.5
-    size=$(wc -c <"$t/out")
-    [ "$size" = "$last" ] && silent=$((silent + 1)) || silent=0 last=$size
-    [ $silent -lt $((2 * ${STALL:-150})) ] || kill "$(cat "$t/pid")" 2>/dev/null || :
-done
-rc=$(sed 's/[^0-9]//g' "$t/rc")
-exit "${rc:-99}"
+run_machine
