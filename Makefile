@@ -15,7 +15,7 @@ comma   := ,
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
+HEADERS := vmm.h hv_kvm.h hv_hvf.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 # Nothing unwinds stacks in the static binaries: the linker drops what libraries bring for that (lean.ld). On arm64 long
@@ -59,10 +59,11 @@ CROSS_LIBS := $(patsubst %,$(ROOT)/lib/aarch64-linux-gnu/%.a,libfdt libdeflate)
 # Where make deps brought a copy, checks include arm64: in its lab, and pure headers under QEMU's user emulation.
 ifneq ($(wildcard $(MUSL)),)
 GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
-TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_gic test_legacy \
-	test_net test_packed test_pci test_primecell test_unzstd test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 \
-	fuzz_debug fuzz_disk fuzz_gic fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio)
+TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_gic test_hvf_arm64 \
+	test_legacy test_net test_packed test_pci test_primecell test_unzstd test_virtio test_virtio_pci fuzz_boot \
+	fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gic fuzz_hvf_arm64 fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio)
 CHECK64 := vmm-aarch64 $(GUESTS64) $(TESTS64)
+PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 endif
 
 PREFIX  ?= /usr/local
@@ -72,11 +73,11 @@ SHIM    := $(B)/vmm-nvmm-shim
 endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
-TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c))
+TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out %_hvf_arm64.c,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c)))
 # host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it
 TESTS   += $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
-FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c,$(wildcard tests/fuzz_*.c)))
+FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c %_hvf_arm64.c,$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
 ifneq ($(HV),)
@@ -141,8 +142,13 @@ $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll: tests/test_host.c host.h 
 $(B)/bench/bench_time64: tests/bench_time.c
 	$(CROSS)gcc -std=c11 -O2 $(CROSS_BUILD) $< -o $@ $(call CROSS_LINK,)
 
+<<<<<<< HEAD
 $(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) | $(B)/flags
 	$(CROSS)gcc $(WARN) -O1 $(CROSS_BUILD) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ \
+=======
+$(B)/tests64/%: tests/%.c $(HEADERS) $(wildcard tests/*.h) $(CROSS_LIBS) | $(B)/flags
+	$(CROSS)gcc $(WARN) -O1 $(CROSS_BUILD) $(UNPACK) -I. $(if $(findstring hvf,$<),$(PLAYED)) $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ \
+>>>>>>> 611d040 (hvf: tests over a framework that plays a script, and a fuzzer of syndromes, registers and calls; a GICv3 may have a frame for messages)
 		$(call CROSS_LINK,$(CROSS_LIBS))
 
 $(B)/tests/fuzz_packed $(B)/tests/fuzz_virtio_pci: tests/fuzz_virtio.c

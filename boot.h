@@ -130,13 +130,13 @@ struct boot_pci {
 
 /* What only arm64 machines have. In guest-physical memory take a GICv3's distributor 64 KiB, its
    redistributors 128 KiB for each CPU, its ITS 128 KiB; a GICv2's distributor 4 KiB, its CPU
-   interface 8 KiB, a v2m frame 4 KiB. */
+   interface 8 KiB; a v2m frame 4 KiB. */
 struct boot_arm64 {
     unsigned gic;       /* 2 or 3 */
     uint64_t gic_dist;  /* distributor */
     uint64_t gic_cpu;   /* GICv3: the redistributors; GICv2: the CPU interface */
     uint64_t gic_its;   /* GICv3: the ITS, through which MSIs come; 0: none */
-    uint64_t gic_v2m;   /* GICv2: a v2m frame, likewise; 0: none ... */
+    uint64_t gic_v2m;   /* without an ITS: a v2m frame, likewise; 0: none ... */
     unsigned v2m_spi;   /* ... and the SPIs that it has, from this one on, ... */
     unsigned v2m_nspis; /* ... so many */
     unsigned pmu_ppi;   /* private interrupt of the performance counters; 0: they are not there */
@@ -3177,7 +3177,7 @@ static void boot__fdt_msi(struct boot__fdt *f)
         boot__fdt_str(f, "compatible", "arm,gic-v3-its");
         boot__fdt_u32(f, "#msi-cells", 1);
         boot__fdt_reg(f, a->gic_its, 0x20000, 0, 0);
-    } else if (a->gic == 2 && a->gic_v2m) {
+    } else if (a->gic_v2m) {
         boot__fdt_open_at(f, "v2m", "@", a->gic_v2m);
         boot__fdt_str(f, "compatible", "arm,gic-v2m-frame");
         boot__fdt_reg(f, a->gic_v2m, 0x1000, 0, 0);
@@ -3366,7 +3366,7 @@ static void boot__fdt_pci(struct boot__fdt *f)
     boot__fdt_pci_intx(f, p);
     if (a->gic == 3 && a->gic_its)
         boot__fdt_cells(f, "msi-map", devids, 4); /* a function's number is its device id */
-    if (a->gic == 2 && a->gic_v2m)
+    else if (a->gic_v2m)
         boot__fdt_u32(f, "msi-parent", BOOT__PH_MSI);
     boot__fdt_close(f);
 }

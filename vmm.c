@@ -20,7 +20,9 @@
 #define VMM_DEF static __attribute__((unused))
 #define VMM_IMPLEMENTATION
 
-#ifndef VMM_BACKEND /* tests bring a scripted one */
+#if !defined(VMM_BACKEND) && defined(__APPLE__)
+#define VMM_BACKEND "hv_hvf.h"
+#elif !defined(VMM_BACKEND) /* tests bring a scripted one */
 #define VMM_BACKEND "hv_kvm.h"
 #endif
 #include VMM_BACKEND
@@ -4253,8 +4255,10 @@ static const char *machine_hardware(void)
 
 static const char *machine_chips(unsigned caps)
 {
-    return caps & HYP_CAP_GICV3 ? "GICv3 with an ITS, and timers, in the kernel"
-                                : "GICv2 and timers in the kernel; messages by a frame of vmm's";
+    if (!(caps & HYP_CAP_GICV3))
+        return "GICv2 and timers in the kernel; messages by a frame of vmm's";
+    return caps & HYP_CAP_MSI ? "GICv3 with an ITS, and timers, in the kernel"
+                              : "GICv3 with a frame for messages, and timers, of the system's";
 }
 
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
@@ -4277,7 +4281,13 @@ static int machine_plug_pci(struct vm *vm)
     return 0;
 }
 
-/* The frame for messages to a GICv2, as in Arm's Server Base System Architecture: a write of an SPI's
+/* A GICv3 that takes messages has an ITS; else they come by the frame. */
+static bool has_its(const struct vm *vm)
+{
+    return vm_can(vm, HYP_CAP_GICV3) && vm_can(vm, HYP_CAP_MSI);
+}
+
+/* The frame for messages, as in Arm's Server Base System Architecture: a write of an SPI's
    number is an edge on it. Which it has, the guest reads. */
 static uint64_t v2m_read(void *ctx, uint64_t off, unsigned len)
 {
@@ -4345,7 +4355,7 @@ static void init_chips(struct vm *vm)
 static int plug_chips(struct vm *vm)
 {
     struct vmm_io v2m = {GIC_V2M, 4096, v2m_read, v2m_write, vm, {0}};
-    int err = vm_can(vm, HYP_CAP_GICV3) ? 0 : vmm_bus_add(&vm->mmio, &v2m);
+    int err = has_its(vm) ? 0 : vmm_bus_add(&vm->mmio, &v2m);
 
     init_chips(vm);
     if (!err)
@@ -4466,7 +4476,7 @@ static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *s
 
 static void machine_describe(const struct vm *vm, struct boot_machine *m, struct boot_dev *dev)
 {
-    bool v3 = vm_can(vm, HYP_CAP_GICV3);
+    bool v3 = vm_can(vm, HYP_CAP_GICV3), its = has_its(vm);
 
     m->arch = BOOT_ARCH_ARM64;
     m->devs = dev;
@@ -4474,8 +4484,8 @@ static void machine_describe(const struct vm *vm, struct boot_machine *m, struct
     m->arm64 = (struct boot_arm64){.gic = v3 ? 3 : 2,
                                    .gic_dist = GIC_DIST,
                                    .gic_cpu = v3 ? GIC_REDIST : GIC_CPU,
-                                   .gic_its = v3 ? GIC_ITS : 0,
-                                   .gic_v2m = v3 ? 0 : GIC_V2M,
+                                   .gic_its = its ? GIC_ITS : 0,
+                                   .gic_v2m = its ? 0 : GIC_V2M,
                                    .v2m_spi = V2M_GSI,
                                    .v2m_nspis = V2M_LINES,
                                    .pmu_ppi = vm_can(vm, HYP_CAP_PMU) ? 7 : 0};

@@ -534,14 +534,15 @@ struct hyp_desc {
     unsigned features_want;    /* the same, where the host has them */
 };
 
-/* Where the interrupt controller of an arm64 VM is put, whichever the host has: GICv3 with an ITS,
-   or GICv2 with a frame for messages. */
+/* Where the interrupt controller of an arm64 VM is put, whichever the host has: GICv3 with an ITS
+   (HYP_CAP_MSI) or a frame for messages, or GICv2 with such a frame. */
 struct vmm_gic {
     uint64_t dist;   /* 64 KiB; GICv2: 4 KiB */
     uint64_t redist; /* GICv3: 128 KiB for each CPU */
     uint64_t its;    /* GICv3: 128 KiB */
     uint64_t cpu;    /* GICv2: 8 KiB */
-    uint64_t v2m;    /* GICv2: writes of SPI numbers to v2m + 0x40 are its messages; the caller's */
+    uint64_t v2m;    /* without an ITS: writes of SPI numbers to v2m + 0x40 are messages; the caller
+                        gives them to hyp_irq_set, in whose numbers they follow HYP_GSIS */
 };
 
 /* What the vCPUs of an arm64 VM can have beyond the base. */

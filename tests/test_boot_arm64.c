@@ -711,6 +711,30 @@ static void test_tree_devices(void)
     CELLS(fdt, "/virtio_mmio@a000000", "interrupts", 0, 16, 1);
 }
 
+/* A GICv3 without an ITS has the frame, too. */
+static void test_gicv3_frame(void)
+{
+    struct boot_desc d;
+    struct boot_result r;
+    const void *fdt;
+
+    take_ram(BASE, 128 * MIB);
+    d = desc_of(make_image(0, 0x30000, 10));
+    d.machine.pci = pci;
+    d.machine.arm64.gic_v2m = 0x8020000;
+    d.machine.arm64.v2m_spi = 64;
+    d.machine.arm64.v2m_nspis = 256;
+    if (load(&d, &r))
+        return;
+    fdt = at(r.dtb_gpa);
+    check_dtc(fdt, r.dtb_len, "GICv3 with a frame");
+    check_string(fdt, "/interrupt-controller@8000000", "compatible", "arm,gic-v3");
+    CELLS(fdt, "/interrupt-controller@8000000/v2m@8020000", "arm,msi-base-spi", 96);
+    CELLS(fdt, "/pcie@3f000000", "msi-parent",
+          phandle(fdt, "/interrupt-controller@8000000/v2m@8020000"));
+    CHECK(fdt_getprop(fdt, fdt_path_offset(fdt, "/pcie@3f000000"), "msi-map", NULL) == NULL);
+}
+
 /* The smallest machine, and the largest tree. */
 static void test_tree_sizes(void)
 {
@@ -919,6 +943,7 @@ int main(int argc, char **argv)
     test_map();
     test_tree_v3();
     test_tree_devices();
+    test_gicv3_frame();
     test_tree_sizes();
     test_own_tree();
     test_machine_refused();
