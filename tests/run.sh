@@ -149,6 +149,7 @@ in_arm64_lab() {
     chmod 755 "$dir"
     mkdir -p "$dir/t/build/kernels"
     ln -s "$PWD/vmm-aarch64" "$dir/t/vmm"
+    [ "$name" != arm64_hvf ] || ln -s "$PWD/build/vmm-hvf-arm64" "$dir/t/vmm-hvf"
     ln -s "$PWD/tests" "$dir/t/"
     ln -s "$PWD/build/guests64" "$dir/t/build/"
     for k in $(sed -n 's/^# kernels: //p' "tests/$name.sh"); do
@@ -172,6 +173,7 @@ arm64_jobs() {
     echo in_arm64_lab boots GIC=2 CPU=cortex-a72
     echo in_arm64_lab boots GIC=3
     echo in_arm64_lab tiny GIC=3 CPU=cortex-a72
+    echo in_arm64_lab hvf MACHINE=cloud-6.12
     echo in_arm64_lab tiny GIC=2
 }
 

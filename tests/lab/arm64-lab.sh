@@ -4,17 +4,22 @@
 #   arm64-lab.sh run DIR COMMAND   boot it with DIR's files added to /, run COMMAND in /, exit with its status
 #                                  (99: it died or took too long); output goes to standard output
 # Environment: GIC=2|3   of the machine, and so of its guests: 3 is the default
+#              MACHINE=cloud-VERSION   its kernel, if not the oldest
 #              CPU=QEMU-cpu-model   cortex-a72 has no VHE; the default has all but what is slow to emulate
 #              ICOUNT=shift=3,sleep=off   instructions are the clock; empty, the default: real time
 #              MEM=MiB  TIMEOUT=seconds, STALL=seconds of computing without a word  APPEND=kernel-arguments
 # What emulation cannot show: missing memory barriers (x86 orders its stores) and stale caches (QEMU has none).
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
+<<<<<<< HEAD
 . "$root/tests/lab/watch.sh"
 kernel=$(ls -d "$root"/build/arm64/kernels/cloud-* 2>/dev/null | sort -V | head -n 1)
+=======
+kernel=$(ls -d "$root"/build/arm64/kernels/${MACHINE:-cloud-*} 2>/dev/null | sort -V | head -n 1)
+>>>>>>> 063af0b (hvf: a Hypervisor.framework played on KVM, on which hv_hvf.h boots stock kernels in the arm64 lab)
 qemu=$(command -v qemu-system-aarch64) || qemu=
 [ -n "$kernel" ] && [ -n "$qemu" ] || { echo "arm64-lab: run make deps first" >&2; exit 99; }
-[ "${1:-}" = run ] && [ $# = 3 ] || { sed -n 2,10p "$0"; exit 2; }
+[ "${1:-}" = run ] && [ $# = 3 ] || { sed -n 2,11p "$0"; exit 2; }
 
 pack() { (cd "$1" && find -L . | LC_ALL=C sort | cpio --quiet -L -o -H newc -R 0:0); }
 
