@@ -2308,10 +2308,20 @@ static int boot__mb2_info(const struct boot__job *j)
     return o.len > o.cap ? -E2BIG : 0;
 }
 
+/* A kernel that was written for GRUB may ask the BIOS data area where conventional memory ends. */
+static void boot__mb_bda(uint8_t *low)
+{
+    enum { EBDA = 0x40e, KIB = 0x413 };
+
+    vmm_put16(low + EBDA, BOOT_EBDA >> 4);
+    vmm_put16(low + KIB, BOOT_EBDA >> 10);
+}
+
 static int boot__mb_info(const struct boot__job *j)
 {
     int err = j->img.format == BOOT_MULTIBOOT2 ? boot__mb2_info(j) : boot__mb1_info(j);
 
+    boot__mb_bda(j->low);
     return err ? vmm_err(j->desc->log, err,
                          "%s: command lines do not fit into 64 KiB: shorten them", j->name)
                : 0;

@@ -1304,6 +1304,8 @@ static void test_multiboot_info(void)
     CHECK_EQ(boot_linux(&d, &out), 0);
     CHECK_EQ(vmm_get32(info), 0x24d);
     CHECK_EQ(vmm_get32(info + 4), 639);
+    CHECK_EQ(vmm_get16(ram + 0x413), 639);    /* the BIOS data area says the same, ... */
+    CHECK_EQ(vmm_get16(ram + 0x40e), 0x9fc0); /* ... and where the extended one is */
     CHECK_EQ(vmm_get32(info + 8), (RAM >> 10) - 1024);
     CHECK(!strcmp((const char *)ram + vmm_get32(info + 16), "console=ttyS0"));
     CHECK_EQ(vmm_get32(info + 20), 2);
