@@ -423,6 +423,13 @@ struct pc_apic_msg {
     uint8_t shorthand; /* 0: dest; 1: the sender; 2: everybody; 3: everybody else */
 };
 
+/* What becomes of one. */
+enum pc_taken {
+    PC_NOBODY, /* no LAPIC is there for it */
+    PC_MERGED, /* it is pending there already, so that two became one */
+    PC_TAKEN
+};
+
 /* A write of data to addr, as IOAPICs and devices do it; false: addr is no LAPIC's. */
 VMM_DEF bool pc_apic_from_msi(struct pc_apic_msg *m, uint64_t addr, uint32_t data);
 
@@ -430,8 +437,8 @@ VMM_DEF bool pc_apic_from_msi(struct pc_apic_msg *m, uint64_t addr, uint32_t dat
    at 0xfec00000. Polarity is a fact about wires and is ignored: lines are high when asserted. */
 #define PC_IOAPIC_PINS 24
 struct pc_ioapic_desc {
-    /* An interrupt, as the write that stands for it. false: it is pending there already. */
-    bool (*send)(void *ctx, unsigned pin, uint64_t addr, uint32_t data);
+    /* An interrupt, as the write that stands for it. */
+    enum pc_taken (*send)(void *ctx, unsigned pin, uint64_t addr, uint32_t data);
     /* The guest changed what a pin sends. NULL: nobody cares. */
     void (*route)(void *ctx, unsigned pin, uint64_t addr, uint32_t data);
     void *ctx;
@@ -441,12 +448,15 @@ struct pc_ioapic {
     struct pc_ioapic_desc desc;
     uint64_t pin[PC_IOAPIC_PINS]; /* redirection entries */
     uint32_t in;                  /* lines as they are */
+    uint32_t unheard;             /* pins whose level nobody has taken: see pc_ioapic_retry */
     uint8_t id, index;
 };
 
 VMM_DEF void pc_ioapic_init(struct pc_ioapic *a, const struct pc_ioapic_desc *desc);
 /* false: it rose, but the same interrupt is still waiting at its LAPIC. */
 VMM_DEF bool pc_ioapic_set(struct pc_ioapic *a, unsigned pin, bool level);
+/* LAPICs have changed: levels that nobody has taken, and that are still there, are sent again. */
+VMM_DEF void pc_ioapic_retry(struct pc_ioapic *a);
 /* Some LAPIC finished a level-triggered interrupt of this vector. */
 VMM_DEF void pc_ioapic_eoi(struct pc_ioapic *a, uint8_t vector);
 VMM_DEF uint64_t pc_ioapic_read(void *ioapic, uint64_t off, unsigned len);
@@ -489,8 +499,7 @@ VMM_DEF void pc_lapic_init(struct pc_lapic *l, const struct pc_lapic_desc *desc)
 VMM_DEF void pc_lapic_tick(struct pc_lapic *l);
 /* Is the message for this LAPIC (whatever its shorthand says)? */
 VMM_DEF bool pc_lapic_matches(const struct pc_lapic *l, const struct pc_apic_msg *m);
-/* false: the interrupt is pending already, so that two became one. */
-VMM_DEF bool pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m);
+VMM_DEF enum pc_taken pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m);
 VMM_DEF void pc_lapic_lint(struct pc_lapic *l, unsigned pin, bool level);
 /* The vector that waits and has the priority to come in now; -1: none. */
 VMM_DEF int pc_lapic_pending(const struct pc_lapic *l);
@@ -513,7 +522,8 @@ enum pc_todo { /* what a CPU has to do before it enters the guest */
                PC_TODO_WINDOW,    /* an interrupt waits until the guest can take it */
                PC_TODO_INTERRUPT, /* inject the vector */
                PC_TODO_NMI,       /* inject one */
-               PC_TODO_INIT,      /* take the registers of a CPU after INIT, then ask again */
+               PC_TODO_INIT,      /* forget what was injected and take the registers of a CPU after
+                                     INIT; the one whose LAPIC does not wait goes on */
                PC_TODO_STARTUP,   /* start in real mode at page `vector` */
                PC_TODO_WAIT       /* do not run: no start-up interrupt has come yet */
 };
@@ -3649,16 +3659,35 @@ static uint32_t pc__rte_data(uint64_t rte)
     return (uint32_t)(rte & 0x7ff) | (pc__rte_is_level(rte) ? 0xc000 : 0);
 }
 
-/* Sends what a pin stands for. A level-triggered one waits for its end before it sends again. */
+/* Sends what a pin stands for. A level-triggered one that was taken waits for its end before it sends
+   again; remote IRR is set before, for the end may come at once. */
 static bool pc__ioapic_fire(struct pc_ioapic *a, unsigned pin)
 {
     uint64_t *rte = &a->pin[pin];
+    bool level = pc__rte_is_level(*rte);
+    enum pc_taken taken;
 
+    a->unheard &= ~(1u << pin);
     if (*rte & (PC__RTE_MASKED | PC__RTE_REMOTE))
         return true;
-    if (pc__rte_is_level(*rte))
+    if (level)
         *rte |= PC__RTE_REMOTE;
-    return a->desc.send(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
+    taken = a->desc.send(a->desc.ctx, pin, pc__rte_addr(*rte), pc__rte_data(*rte));
+    if (level && taken == PC_NOBODY) {
+        *rte &= ~(uint64_t)PC__RTE_REMOTE;
+        a->unheard |= 1u << pin;
+    }
+    return taken != PC_MERGED;
+}
+
+VMM_DEF void pc_ioapic_retry(struct pc_ioapic *a)
+{
+    uint32_t pins = a->unheard & a->in;
+
+    a->unheard = 0;
+    for (unsigned i = 0; pins >> i; i++)
+        if (pins >> i & 1)
+            pc__ioapic_fire(a, i);
 }
 
 VMM_DEF void pc_ioapic_init(struct pc_ioapic *a, const struct pc_ioapic_desc *desc)
@@ -3902,7 +3931,7 @@ VMM_DEF bool pc_lapic_extint(const struct pc_lapic *l)
     return l->lint[0] && !(lvt & PC__LVT_MASKED) && (lvt >> 8 & 7) == PC_APIC_EXTINT;
 }
 
-static bool pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level);
+static enum pc_taken pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level);
 
 /* Errors come as an interrupt of their own, if the guest wants that. */
 static void pc__lapic_error(struct pc_lapic *l, uint8_t bit)
@@ -3915,20 +3944,20 @@ static void pc__lapic_error(struct pc_lapic *l, uint8_t bit)
 }
 
 /* A fixed interrupt comes in. Vectors below 16 are the CPU's own. */
-static bool pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level)
+static enum pc_taken pc__lapic_request(struct pc_lapic *l, uint8_t vector, bool level)
 {
     bool news;
 
     if (!pc__lapic_enabled(l))
-        return true;
+        return PC_NOBODY;
     if (vector < 16) {
         pc__lapic_error(l, PC__ESR_RECEIVE);
-        return true;
+        return PC_NOBODY;
     }
     news = !pc__vector_has(l->irr, vector);
     pc__vector_put(l->irr, vector, true);
     pc__vector_put(l->tmr, vector, level);
-    return news;
+    return news ? PC_TAKEN : PC_MERGED;
 }
 
 /* INIT leaves the LAPIC as a reset does, but for its id, address and mode. */
@@ -3989,7 +4018,15 @@ VMM_DEF bool pc_lapic_matches(const struct pc_lapic *l, const struct pc_apic_msg
     return (m->dest >> 4 == ldr >> 28 || m->dest >> 4 == 15) && (m->dest & ldr >> 24 & 15);
 }
 
-VMM_DEF bool pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m)
+/* After an INIT the bootstrap CPU starts at the reset vector, the others wait (SDM 3A, 8.4.2). */
+static void pc__lapic_reinit(struct pc_lapic *l)
+{
+    pc__lapic_reset(l);
+    l->init = true;
+    l->waits = !(l->base & PC__BASE_BSP);
+}
+
+VMM_DEF enum pc_taken pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m)
 {
     switch (m->mode) {
     case PC_APIC_FIXED:
@@ -3997,20 +4034,18 @@ VMM_DEF bool pc_lapic_accept(struct pc_lapic *l, const struct pc_apic_msg *m)
         return pc__lapic_request(l, m->vector, m->level);
     case PC_APIC_NMI:
         l->nmi = true;
-        return true;
+        return PC_TAKEN;
     case PC_APIC_INIT:
-        if (m->deassert)
-            return true;
-        pc__lapic_reset(l);
-        l->init = l->waits = true;
-        return true;
+        if (!m->deassert)
+            pc__lapic_reinit(l);
+        return PC_TAKEN;
     case PC_APIC_STARTUP: /* the first one after INIT counts */
         if (l->waits && !l->startup)
             l->page = m->vector;
         l->startup = l->waits;
-        return true;
+        return PC_TAKEN;
     default: /* there is no system management mode, and ExtINT comes by LINT0 */
-        return true;
+        return PC_TAKEN;
     }
 }
 
@@ -4040,7 +4075,8 @@ static void pc__lapic_fire(struct pc_lapic *l, uint64_t times)
 
     if (lvt & PC__LVT_MASKED)
         return;
-    if (pc__lapic_request(l, (uint8_t)lvt, false) || !pc__timer_is(l, PC__TIMER_PERIODIC))
+    if (pc__lapic_request(l, (uint8_t)lvt, false) != PC_MERGED ||
+        !pc__timer_is(l, PC__TIMER_PERIODIC))
         times--;
     l->owed += times;
     if (l->owed > PC__LAPIC_CATCH_UP)
@@ -4423,12 +4459,13 @@ static void pc__irqchip_kick(struct pc_irqchip *c, unsigned cpu)
     c->desc.kick(c->desc.ctx, cpu);
 }
 
-static bool pc__irqchip_accept(struct pc_irqchip *c, unsigned cpu, const struct pc_apic_msg *m)
+static enum pc_taken pc__irqchip_accept(struct pc_irqchip *c, unsigned cpu,
+                                        const struct pc_apic_msg *m)
 {
-    bool news = pc_lapic_accept(&c->desc.lapic[cpu], m);
+    enum pc_taken taken = pc_lapic_accept(&c->desc.lapic[cpu], m);
 
     pc__irqchip_kick(c, cpu);
-    return news;
+    return taken;
 }
 
 static bool pc__irqchip_is_for(const struct pc_irqchip *c, unsigned cpu,
@@ -4449,8 +4486,8 @@ static bool pc__irqchip_is_for(const struct pc_irqchip *c, unsigned cpu,
 }
 
 /* Lowest priority: the least busy of those who take interrupts; equals take turns. */
-static bool pc__irqchip_lowest(struct pc_irqchip *c, const struct pc_lapic *from,
-                               const struct pc_apic_msg *m)
+static enum pc_taken pc__irqchip_lowest(struct pc_irqchip *c, const struct pc_lapic *from,
+                                        const struct pc_apic_msg *m)
 {
     unsigned best = c->desc.ncpus, n = c->desc.ncpus;
 
@@ -4463,25 +4500,26 @@ static bool pc__irqchip_lowest(struct pc_irqchip *c, const struct pc_lapic *from
             best = cpu;
     }
     if (best == n)
-        return true;
+        return PC_NOBODY;
     c->turn = (best + 1) % n;
     return pc__irqchip_accept(c, best, m);
 }
 
-/* false: all who got it had it pending already. */
-static bool pc__irqchip_deliver(struct pc_irqchip *c, const struct pc_lapic *from,
-                                const struct pc_apic_msg *m)
+/* Of all whom it is for, what the one made of it who made most of it. */
+static enum pc_taken pc__irqchip_deliver(struct pc_irqchip *c, const struct pc_lapic *from,
+                                         const struct pc_apic_msg *m)
 {
-    bool any = false, news = false;
+    enum pc_taken best = PC_NOBODY, taken;
 
     if (m->lowest)
         return pc__irqchip_lowest(c, from, m);
-    for (unsigned cpu = 0; cpu < c->desc.ncpus; cpu++)
-        if (pc__irqchip_is_for(c, cpu, from, m)) {
-            any = true;
-            news |= pc__irqchip_accept(c, cpu, m);
-        }
-    return news || !any;
+    for (unsigned cpu = 0; cpu < c->desc.ncpus; cpu++) {
+        if (!pc__irqchip_is_for(c, cpu, from, m))
+            continue;
+        taken = pc__irqchip_accept(c, cpu, m);
+        best = taken > best ? taken : best;
+    }
+    return best;
 }
 
 static void pc__irqchip_ipi(void *ctx, const struct pc_lapic *from, const struct pc_apic_msg *m)
@@ -4494,8 +4532,8 @@ static void pc__irqchip_eoi(void *ctx, uint8_t vector)
     pc_ioapic_eoi(&((struct pc_irqchip *)ctx)->ioapic, vector);
 }
 
-/* What IOAPIC pins and devices send. */
-static bool pc__irqchip_send(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+/* What IOAPIC pins and devices send. Nobody tells what LAPICs of the hypervisor make of it. */
+static enum pc_taken pc__irqchip_send(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
 {
     struct pc_irqchip *c = (struct pc_irqchip *)ctx;
     struct pc_apic_msg m;
@@ -4504,7 +4542,9 @@ static bool pc__irqchip_send(void *ctx, unsigned pin, uint64_t addr, uint32_t da
         vmm_msi_send(&c->desc.msi, pin, addr, data);
     else if (pc_apic_from_msi(&m, addr, data))
         return pc__irqchip_deliver(c, NULL, &m);
-    return true;
+    else
+        return PC_NOBODY;
+    return PC_TAKEN;
 }
 
 static void pc__irqchip_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
@@ -4682,6 +4722,7 @@ VMM_DEF bool pc_irqchip_mmio(struct pc_irqchip *c, unsigned cpu, const struct vm
     if (e->write) {
         memcpy(&val, e->data, e->size);
         pc_lapic_write(l, e->addr & 0xfff, e->size, val);
+        pc_ioapic_retry(&c->ioapic);
     } else {
         val = pc_lapic_read(l, e->addr & 0xfff, e->size);
         memcpy(e->data, &val, e->size);
@@ -4697,6 +4738,8 @@ VMM_DEF bool pc_irqchip_msr(struct pc_irqchip *c, unsigned cpu, const struct vmm
 
     if (known && !e->write)
         vmm_put64(e->data, val);
+    else if (known)
+        pc_ioapic_retry(&c->ioapic);
     return known;
 }
 

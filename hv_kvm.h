@@ -1263,6 +1263,21 @@ VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
                : 0;
 }
 
+VMM_DEF int hyp_uninject(struct hyp_cpu *c)
+{
+    struct kvm_vcpu_events events = {0};
+    int err = kvm__ioctl(c->fd, KVM_GET_VCPU_EVENTS, &events);
+
+    memset(&events.exception, 0, sizeof events.exception);
+    memset(&events.interrupt, 0, sizeof events.interrupt);
+    memset(&events.nmi, 0, sizeof events.nmi);
+    if (!err)
+        err = kvm__ioctl(c->fd, KVM_SET_VCPU_EVENTS, &events);
+    return err ? vmm_err(c->hyp->log, err, "KVM cannot take back the events of CPU %u: %s", c->id,
+                         strerror(-err))
+               : 0;
+}
+
 VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c)
 {
     return (unsigned)((const struct kvm_run *)c->run)->cr8;

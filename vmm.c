@@ -4085,6 +4085,20 @@ static void machine_exit(struct cpu *c, const struct vmm_exit *e)
         cpu_halt(c);
 }
 
+/* After an INIT a CPU waits for a start-up interrupt, but for the bootstrap one, which goes to the
+   reset vector. Where there is no firmware, that is a reset. */
+static int cpu_init(struct cpu *c)
+{
+    int err = hyp_uninject(&c->hyp);
+
+    if (err || c->vm->lapic[c->id].waits)
+        return err;
+    if (c->vm->cfg->bios)
+        return machine_enter(c);
+    vm_end(c->vm, ST_RESET);
+    return 0;
+}
+
 /* A CPU's registers after INIT and a start-up interrupt: real mode, at a page. */
 static int cpu_startup(struct cpu *c, uint8_t page)
 {
@@ -4145,6 +4159,8 @@ static int cpu_prepare(struct cpu *c)
             err = cpu_inject(c, vector);
         else if (todo == PC_TODO_NMI)
             err = hyp_inject_nmi(&c->hyp);
+        else if (todo == PC_TODO_INIT)
+            err = cpu_init(c);
         else if (todo == PC_TODO_STARTUP)
             err = cpu_startup(c, vector);
     } while (!err && todo != PC_TODO_NOTHING && todo != PC_TODO_WINDOW && todo != PC_TODO_WAIT);

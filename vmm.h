@@ -667,6 +667,8 @@ VMM_DEF void hyp_want_window(struct hyp_cpu *c, bool want);
    any time. */
 VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector);
 VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c);
+/* What was injected and the guest has not taken yet is forgotten, as it is by an INIT. */
+VMM_DEF int hyp_uninject(struct hyp_cpu *c);
 /* CR8, by which a guest without HYP_CAP_LAPIC sets its task priority. */
 VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c);
 VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8);

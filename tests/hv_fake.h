@@ -53,7 +53,7 @@ static struct {
     unsigned *asleep;    /* NULL, or where to tell that CPU 0 has come to the end of the script */
     unsigned raised;     /* hyp_irq_set(true) so far; atomic */
     unsigned mismatches; /* reads that brought something else, windows that were not wanted */
-    unsigned injected, ninjected, nmis, refused; /* the last vector; how often each */
+    unsigned injected, ninjected, nmis, refused, uninjected; /* the last vector; how often each */
     unsigned debugged, passed; /* calls of hyp_debug, hyp_debug_pass */
     unsigned started;                            /* page of the CPU that was started; atomic */
 } fake;
@@ -190,6 +190,13 @@ VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
 {
     (void)c;
     fake.nmis++;
+    return 0;
+}
+
+VMM_DEF int hyp_uninject(struct hyp_cpu *c)
+{
+    c->vector = 0;
+    fake.uninjected++;
     return 0;
 }
 

@@ -17,6 +17,7 @@ static struct {
     uint8_t eoi;
     struct pc_apic_msg ipi;
     unsigned ipis, kicks[256];
+    bool deaf; /* nobody takes what the IOAPIC sends */
 } w;
 
 static uint64_t tell_now(void *ctx)
@@ -437,13 +438,13 @@ static void pit_interrupts(void)
 /* >>ioapic */
 static struct pc_ioapic ioapic;
 
-static bool note_send(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
+static enum pc_taken note_send(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
 {
     (void)ctx, (void)pin;
     w.sent++;
     w.addr = addr;
     w.data = data;
-    return true;
+    return w.deaf ? PC_NOBODY : PC_TAKEN;
 }
 
 static void note_route(void *ctx, unsigned pin, uint64_t addr, uint32_t data)
@@ -529,6 +530,35 @@ static void test_ioapic(void)
     CHECK_EQ(w.sent, 6);
 }
 
+/* A level that nobody takes waits for no end: it is sent again when there may be somebody. */
+static void ioapic_unheard(void)
+{
+    struct pc_ioapic_desc desc = {note_send, NULL, NULL};
+
+    memset(&w, 0, sizeof w);
+    pc_ioapic_init(&ioapic, &desc);
+    w.deaf = true;
+    ioapic_put(0x10 + 20, 0x8052);
+    pc_ioapic_set(&ioapic, 10, true);
+    CHECK_EQ(w.sent, 1);
+    CHECK_EQ(ioapic_get(0x10 + 20), 0x8052); /* no remote IRR */
+    pc_ioapic_retry(&ioapic);
+    CHECK_EQ(w.sent, 2);
+    w.deaf = false;
+    pc_ioapic_retry(&ioapic);
+    CHECK_EQ(w.sent, 3);
+    CHECK_EQ(ioapic_get(0x10 + 20), 0xc052);
+    pc_ioapic_retry(&ioapic); /* it was taken */
+    CHECK_EQ(w.sent, 3);
+    w.deaf = true;
+    pc_ioapic_eoi(&ioapic, 0x52);
+    CHECK_EQ(w.sent, 4);
+    pc_ioapic_set(&ioapic, 10, false);
+    w.deaf = false;
+    pc_ioapic_retry(&ioapic); /* it is not there any more */
+    CHECK_EQ(w.sent, 4);
+}
+
 /* >>lapic */
 static struct pc_lapic lapic;
 
@@ -579,7 +609,7 @@ static bool fixed(unsigned vector, bool level)
 {
     struct pc_apic_msg m = {.vector = (uint8_t)vector, .level = level};
 
-    return pc_lapic_accept(&lapic, &m);
+    return pc_lapic_accept(&lapic, &m) == PC_TAKEN;
 }
 
 static bool wrmsr(uint32_t msr, uint64_t val)
@@ -610,7 +640,7 @@ static void lapic_reset(void)
     for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++)
         CHECK_EQ(lapic_in(t[i].off), t[i].val);
     CHECK_EQ(rdmsr(0x1b), 0xfee00900);
-    CHECK(fixed(0x50, false)); /* off: nobody is at home */
+    CHECK(!fixed(0x50, false)); /* off: nobody is at home */
     CHECK(pc_lapic_pending(&lapic) < 0);
     lapic_out(0x350, 0x41); /* entries stay masked while it is off */
     CHECK_EQ(lapic_in(0x350), 0x10041);
@@ -957,6 +987,65 @@ static void chip_startup(void)
     CHECK_EQ(next(2), WORK(NMI, 0));
 }
 
+/* INIT: what came in before is gone; CPU 0, at once or by its own doing, does not wait after it. */
+static void chip_init(void)
+{
+    for (unsigned from = 0; from < 2; from++) {
+        chip_new(true);
+        ipi(1, 0, 0x51), ipi(1, 0, 0x400);
+        ipi(from, 0, 0x4500);
+        CHECK_EQ(next(0), WORK(INIT, 0));
+        CHECK_EQ(next(0), WORK(NOTHING, 0));
+        CHECK_EQ(cpus[0].svr, 0xff);
+        CHECK_EQ(cpus[0].base & 0x900, 0x900);
+        ipi(1, 0, 0x699); /* and a start-up interrupt is none of its business */
+        CHECK_EQ(next(0), WORK(NOTHING, 0));
+    }
+    chip_new(true);
+    ipi(0, 1, 0x699);
+    CHECK_EQ(next(1), WORK(STARTUP, 0x99));
+    ipi(0, 1, 0x51), ipi(0, 1, 0x400);
+    ipi(0, 1, 0x4500);
+    CHECK_EQ(next(1), WORK(INIT, 0));
+    CHECK_EQ(next(1) >> 8, PC_TODO_WAIT);
+    ipi(0, 1, 0x69a);
+    CHECK_EQ(next(1), WORK(STARTUP, 0x9a));
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
+}
+
+static void chip_put(unsigned cpu, uint64_t addr, uint32_t val)
+{
+    uint8_t data[8];
+    struct vmm_exit e = {
+        .kind = VMM_EXIT_MMIO, .write = true, .size = 4, .count = 1, .addr = addr, .data = data};
+
+    vmm_put32(data, val);
+    CHECK(pc_irqchip_mmio(&chip, cpu, &e));
+}
+
+/* A level for a LAPIC that is off, or has not got that logical id yet, comes in as soon as it has. */
+static void chip_unheard(void)
+{
+    chip_new(true);
+    ipi(0, 1, 0x699), next(1);
+    chip_put(1, 0xfee000f0, 0xff);
+    pc_ioapic_write(&chip.ioapic, 0, 4, 0x10 + 2 * 16 + 1);
+    pc_ioapic_write(&chip.ioapic, 0x10, 4, 0x02000000);
+    pc_ioapic_write(&chip.ioapic, 0, 4, 0x10 + 2 * 16);
+    pc_ioapic_write(&chip.ioapic, 0x10, 4, 0x8871);
+    pc_irqchip_set(&chip, 16, true);
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
+    chip_put(1, 0xfee000d0, 0x02000000);
+    CHECK_EQ(next(1), WORK(NOTHING, 0));
+    CHECK_EQ((uint32_t)chip.ioapic.pin[16], 0x8871);
+    chip_put(1, 0xfee000f0, 0x1ff);
+    CHECK_EQ(next(1), WORK(INTERRUPT, 0x71));
+    CHECK_EQ((uint32_t)chip.ioapic.pin[16], 0xc871);
+    pc_irqchip_set(&chip, 16, false);
+    chip_put(1, 0xfee000b0, 0);
+    CHECK_EQ((uint32_t)chip.ioapic.pin[16], 0x8871);
+}
+
 static void chip_start_all(void)
 {
     chip_new(true);
@@ -1161,6 +1250,7 @@ int main(void)
     pit_new_counts();
     pit_interrupts();
     test_ioapic();
+    ioapic_unheard();
     lapic_reset();
     lapic_priorities();
     lapic_errors();
@@ -1171,6 +1261,8 @@ int main(void)
     lapic_periodic();
     lapic_deadline();
     chip_startup();
+    chip_init();
+    chip_unheard();
     chip_ipis();
     chip_windows();
     chip_lines();

@@ -33,6 +33,7 @@ static struct {
     int region_err, device;
     struct kvm_ioeventfd bell;
     struct kvm_guest_debug debug;
+    struct kvm_vcpu_events events;
     struct kvm_debugregs debugregs;
     struct kvm_fpu fpu;
 } kvm;
@@ -122,6 +123,9 @@ static int fake_answer(unsigned request, unsigned long number, void *arg)
     case KVM_GET_DEBUGREGS:
     case KVM_SET_DEBUGREGS:
         return fake_copy(request, arg, &kvm.debugregs);
+    case KVM_GET_VCPU_EVENTS:
+    case KVM_SET_VCPU_EVENTS:
+        return fake_copy(request, arg, &kvm.events);
     case KVM_GET_FPU:
     case KVM_SET_FPU:
         return fake_copy(request, arg, &kvm.fpu);
@@ -615,6 +619,12 @@ static void test_injection(struct hyp_cpu *c)
     hyp_want_window(c, false);
     CHECK(!run->request_interrupt_window);
     CHECK(hyp_inject_nmi(c) == 0 && kvm.nmis == 1);
+    kvm.events.interrupt.injected = kvm.events.nmi.pending = 1;
+    kvm.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SMM;
+    kvm.events.smi.smm = 1;
+    CHECK_EQ(hyp_uninject(c), 0);
+    CHECK(!kvm.events.interrupt.injected && !kvm.events.nmi.pending && kvm.events.smi.smm);
+    CHECK(kvm.events.flags & KVM_VCPUEVENT_VALID_NMI_PENDING); /* or it would stay */
     hyp_set_cr8(c, 9);
     CHECK(run->cr8 == 9 && hyp_cr8(c) == 9);
     CHECK(hyp_tsc(c, &hz) == 0x123456789 && hz == 2500000000);
