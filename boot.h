@@ -125,7 +125,8 @@ struct boot_pci {
     uint64_t ecam; /* 1 MiB of configuration space below 4 GiB, 1 MiB-aligned; 0: there is no PCI */
     uint64_t mmio32, mmio32_len; /* below 4 GiB */
     uint64_t mmio64, mmio64_len;
-    unsigned gsi[4]; /* level-triggered; device n, pin p (INTA# is 0) has gsi[(n + p) % 4] */
+    unsigned gsi[4]; /* level-triggered; device n, pin p (INTA# is 0) has gsi[(n + p) % 4] ... */
+    unsigned pic[4]; /* ... and, for who has no IOAPIC, that line of the 8259s; 0: it has not */
 };
 
 /* What only arm64 machines have. In guest-physical memory take a GICv3's distributor 64 KiB, its
@@ -1181,7 +1182,7 @@ static int boot__check_pci(const struct boot_pci *p, const struct vmm_log *log)
                 (!p->mmio64_len || p->mmio64 + p->mmio64_len - 1 >= p->mmio64);
 
     for (unsigned i = 0; i < 4; i++)
-        fits &= p->gsi[i] < BOOT__GSIS;
+        fits &= p->gsi[i] < BOOT__GSIS && p->pic[i] < 16;
     return fits || !p->ecam ? 0
                             : vmm_err(log, -EINVAL,
                                       "the PCI bus with ECAM at 0x%llx cannot be described in "
@@ -1764,22 +1765,56 @@ static void boot__crs_window(struct boot__out *o, unsigned type, uint64_t base, 
     boot__num(o, len, size);
 }
 
-/* Name (_PRT, Package () {Package (4) {device << 16 | all functions, pin, 0, gsi}, ...}) */
-static void boot__pci_prt(struct boot__out *o, const struct boot_pci *p)
+/* Package () {Package (4) {device << 16 | all functions, pin, 0, line}, ...} */
+static void boot__pci_lines(struct boot__out *o, const unsigned line[4])
 {
-    uint32_t at;
+    uint32_t at = boot__aml_open(o, "\x12", 1);
 
-    boot__aml_name(o, "_PRT");
-    at = boot__aml_open(o, "\x12", 1);
     boot__num(o, 4 * (BOOT__PCI_SLOTS - 1), 1);
     for (unsigned slot = 1; slot < BOOT__PCI_SLOTS; slot++)
         for (unsigned pin = 0; pin < 4; pin++) {
             boot__put(o, "\x12\x0c\x04\x0c", 4);
             boot__num(o, slot << 16 | 0xffff, 4);
             boot__num(o, 0x0a | pin << 8, 2);
-            boot__num(o, 0x0a00 | p->gsi[(slot + pin) % 4] << 16, 3);
+            boot__num(o, 0x0a00 | line[(slot + pin) % 4] << 16, 3);
         }
     boot__aml_close(o, at);
+}
+
+/* Systems tell by _PIC whether they use the IOAPIC, before they ask.
+     Method (_PRT) {
+         If (PICM) {Return (lines of the IOAPIC)}
+         Return (lines of the 8259s)
+     } */
+static void boot__pci_prt(struct boot__out *o, const struct boot_pci *p)
+{
+    uint32_t method, part;
+
+    if (!p->pic[0]) {
+        boot__aml_name(o, "_PRT");
+        boot__pci_lines(o, p->gsi);
+        return;
+    }
+    method = boot__aml_open(o, "\x14", 1);
+    boot__put(o, "_PRT", 5);
+    part = boot__aml_open(o, "\xa0", 1);
+    boot__put(o, "PICM\xa4", 5);
+    boot__pci_lines(o, p->gsi);
+    boot__aml_close(o, part);
+    boot__put(o, "\xa4", 1);
+    boot__pci_lines(o, p->pic);
+    boot__aml_close(o, method);
+}
+
+/* Name (PICM, 0), Method (_PIC, 1) {PICM = Arg0}, at the root */
+static void boot__dsdt_pic(struct boot__out *o)
+{
+    uint32_t method;
+
+    boot__put(o, "\x08PICM", 6);
+    method = boot__aml_open(o, "\x14", 1);
+    boot__put(o, "_PIC\1\x70\x68PICM", 11);
+    boot__aml_close(o, method);
 }
 
 /* Operating systems ask what of PCI Express the firmware leaves to them: all, as it does nothing.
@@ -1838,6 +1873,8 @@ static void boot__dsdt_body(struct boot__out *o, const struct boot_machine *m)
         boot__put(o, "\x08_S5_\x12\x06\x04\0\0\0\0", 12);
     else if (m->sleep_port) /* Name (_S5, Package (4) {5, 0, 0, 0}) */
         boot__put(o, "\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13);
+    if (m->pci.ecam && m->pci.pic[0])
+        boot__dsdt_pic(o);
     scope = boot__aml_open(o, "\x10", 1);
     boot__put(o, "\\_SB_", 5);
     for (unsigned i = 0; i < m->ndevs; i++)

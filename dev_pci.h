@@ -164,6 +164,8 @@ struct pci_root_desc {
         uint64_t base, len;
     } mmio32, mmio64;       /* windows; 32: below 4 GiB; len 0: none */
     struct vmm_irq intx[4]; /* level-triggered; device n, pin p (INTA# is 0) has (n + p) % 4 */
+    uint8_t line[4];        /* what firmware has noted in the devices' registers: which line of the
+                               8259s that one is; 0: nothing */
     /* What answers 1-byte accesses of port 0xcf9, off 0: where chipsets have their reset register.
        read and write NULL: nothing */
     struct vmm_io reset_port;
@@ -231,11 +233,12 @@ VMM_DEF void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, unsign
                            uint64_t val);
 
 /* >>isa: the bridge to ISA of Intel's 82371SB (PIIX3), as firmware and old systems know it: four
-   registers route the bus's lines to lines of the 8259s. Plug it into slot 1, and give the root for
-   its intx[i]: {pci_isa_intx, isa, i}. */
+   registers route the bus's lines to lines of the 8259s. Plug it into slot 1, or do not: then it routes
+   all the same, and no guest sees it. Give the root for its intx[i]: {pci_isa_intx, isa, i}. */
 struct pci_isa_desc {
     struct vmm_irq intx[4]; /* where the bus's lines go in any case: pins of the IOAPIC */
     struct vmm_irq irq;     /* of the 8259s; its line is replaced by the one that is meant */
+    uint8_t route[4];       /* where firmware has routed the bus's lines; 0: nowhere yet */
     struct vmm_lock lock;   /* the device's */
 };
 
@@ -984,9 +987,16 @@ VMM_DEF int pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigne
 enum { PCI__PIRQ = 0x60, PCI__PIRQ_OFF = 0x80, PCI__PIRQ_BITS = 0x8f };
 
 /* PIRQA# is INTA# of slot 1, by custom. */
+static unsigned pci__isa_shift(unsigned line)
+{
+    return 8 * ((line + 3) % 4);
+}
+
 static unsigned pci__isa_route(const struct pci_isa *isa, unsigned line)
 {
-    return __atomic_load_n(&isa->routes, __ATOMIC_SEQ_CST) >> 8 * ((line + 3) % 4) & PCI__PIRQ_BITS;
+    uint32_t routes = __atomic_load_n(&isa->routes, __ATOMIC_SEQ_CST);
+
+    return routes >> pci__isa_shift(line) & PCI__PIRQ_BITS;
 }
 
 static bool pci__isa_pulled(const struct pci_isa *isa, unsigned irq)
@@ -1067,8 +1077,11 @@ VMM_DEF int pci_isa_init(struct pci_isa *isa, const struct pci_isa_desc *desc)
                           .ctx = isa};
 
     isa->desc = *desc;
-    isa->asserted = 0;
-    isa->routes = PCI__PIRQ_OFF * 0x01010101u;
+    isa->asserted = isa->routes = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t route = desc->route[i] ? desc->route[i] : (uint32_t)PCI__PIRQ_OFF;
+        isa->routes |= route << pci__isa_shift(i);
+    }
     if (pci_init(&isa->dev, &is))
         return -EINVAL;
     vmm_put32(isa->dev.config + PCI__PIRQ, isa->routes);
@@ -1137,6 +1150,8 @@ VMM_DEF int pci_plug(struct pci_root *r, struct pci_dev *d)
         err = d->desc.bar[i].len ? pci__place_bar(r, d, i) : 0;
     if (err)
         return err;
+    if (d->desc.intx)
+        d->config[PCI__LINE] = r->desc.line[slot % 4];
     memcpy(d->power_on, d->config, sizeof d->config);
     d->slot = slot;
     d->root = r;

@@ -1412,9 +1412,10 @@ static void config_free(struct config *c)
 #define PC          "rip"   /* what people call the instruction pointer */
 
 /* Interrupt lines: for virtio-mmio devices, those first that a kernel without ACPI can use too; for
-   INTA# to INTD# on a machine with PCI. */
+   INTA# to INTD# on a machine with PCI, which then has no virtio-mmio, and of the 8259s for these. */
 static const uint8_t virtio_gsi[] = {5, 6, 7, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 static const uint8_t pci_gsi[] = {16, 17, 18, 19};
+static const uint8_t pci_pic[] = {10, 11, 5, 7};
 static const uint8_t uart_gsi[UARTS_MAX] = {4, 3, 4, 3};
 
 #else
@@ -3271,7 +3272,8 @@ static struct boot_pci boot_pci(const struct vm *vm)
                              .mmio32_len = d->mmio32.len,
                              .mmio64 = d->mmio64.base,
                              .mmio64_len = d->mmio64.len,
-                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]}};
+                             .gsi = {pci_gsi[0], pci_gsi[1], pci_gsi[2], pci_gsi[3]},
+                             .pic = {d->line[0], d->line[1], d->line[2], d->line[3]}};
 }
 
 /* >>x86: the PC ----------------------------------------------------------------------------- */
@@ -3603,11 +3605,13 @@ static const char *machine_chips(unsigned caps)
 }
 
 /* The ports of the bus enclose the reset register's. Firmware looks for a chipset that it knows:
-   Intel's 82441FX, whose interrupts go through its 82371SB. */
+   Intel's 82441FX, whose interrupts go through its 82371SB. Without firmware that only routes. */
 static void machine_pci(struct vm *vm, struct pci_root_desc *desc)
 {
-    for (unsigned i = 0; i < 4 && vm->cfg->bios; i++)
+    for (unsigned i = 0; i < 4; i++) {
         desc->intx[i] = (struct vmm_irq){.set = pci_isa_intx, .ctx = &vm->isa, .line = i};
+        desc->line[i] = vm->cfg->bios ? 0 : pci_pic[i];
+    }
     if (vm->cfg->bios) {
         desc->vendor = 0x8086;
         desc->device = 0x1237;
@@ -3625,12 +3629,12 @@ static int machine_plug_pci(struct vm *vm)
     struct pci_isa_desc desc = {.irq = vm_irq(vm, 0), .lock = host_mutex_lock(&vm->chips_lock)};
     int err;
 
-    if (!vm->cfg->bios)
-        return 0;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 4; i++) {
         desc.intx[i] = vm_irq(vm, pci_gsi[i]);
+        desc.route[i] = vm->cfg->bios ? 0 : pci_pic[i];
+    }
     err = pci_isa_init(&vm->isa, &desc);
-    return err ? err : pci_plug(&vm->pci, &vm->isa.dev);
+    return err || !vm->cfg->bios ? err : pci_plug(&vm->pci, &vm->isa.dev);
 }
 
 /* Sectors for a CPU that waits for them, on its thread. What the disk lacks of its last one is zeroes. */

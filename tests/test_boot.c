@@ -869,16 +869,8 @@ static const struct boot_pci some_pci = {
     .mmio64 = 0x1000000000,
     .mmio64_len = 0x1000000000,
     .gsi = {22, 23, 22, 21},
+    .pic = {10, 11, 5, 7},
 };
-
-/* Interrupt lines in _PRT, or NULL: as many packages as pins, each of the form that we know. */
-static const uint8_t *find_prt(const uint8_t *dsdt)
-{
-    for (uint32_t at = 36; at + 9 + 124 * 13 <= vmm_get32(dsdt + 4); at++)
-        if (!memcmp(dsdt + at, "\x08_PRT\x12", 6) && dsdt[at + 9] == 124)
-            return aml_len(dsdt + at + 6) == 4 + 124 * 13 ? dsdt + at + 10 : NULL;
-    return NULL;
-}
 
 /* The line that the MP table gives to a pin of PCI bus 0; ~0: none, or more than one. */
 static unsigned mp_pci_line(unsigned slot, unsigned pin)
@@ -892,6 +884,26 @@ static unsigned mp_pci_line(unsigned slot, unsigned pin)
             line = e[7];
         }
     return line;
+}
+
+/* The n-th package of interrupt lines in the DSDT, or NULL: as many packages as pins, each of the form
+   that we know. */
+static const uint8_t *find_prt(const uint8_t *dsdt, unsigned n)
+{
+    for (uint32_t at = 36; at + 5 + 124 * 13 <= vmm_get32(dsdt + 4); at++)
+        if (dsdt[at] == 0x12 && dsdt[at + 4] == 124 && n-- == 0)
+            return aml_len(dsdt + at + 1) == 4 + 124 * 13 ? dsdt + at + 5 : NULL;
+    return NULL;
+}
+
+static void check_prt(const uint8_t *prt, const unsigned line[4], bool mp)
+{
+    for (unsigned i = 0; i < 124 && CHECK(prt); i++, prt += 13) {
+        unsigned slot = 1 + i / 4, pin = i % 4, gsi = line[(slot + pin) % 4];
+        CHECK_EQ(vmm_get32(prt + 4), slot << 16 | 0xffff);
+        CHECK(prt[9] == pin && prt[12] == gsi);
+        CHECK(!mp || mp_pci_line(slot, pin) == gsi);
+    }
 }
 
 /* Each line has one owner: ISA (bus 1), or PCI. */
@@ -914,7 +926,7 @@ static void test_pci(void)
     struct vmm_mem mem = one_range(RAM);
     struct boot_desc d = desc_of(&mem, make_bzimage());
     struct boot_result out;
-    const uint8_t *dsdt, *prt, *mcfg;
+    const uint8_t *dsdt, *mcfg;
 
     memset(ram, 0, MIB);
     d.machine.pci = some_pci;
@@ -928,16 +940,20 @@ static void test_pci(void)
     CHECK(dsdt_has(dsdt, "\x87\x17\0\0\x0c\1\0\0\0\0\0\0\0\xc0\xff\xff\xff\xcf", 18));
     CHECK(dsdt_has(dsdt, "\x8a\x2b\0\0\x0c\1\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0", 22));
     CHECK(dsdt_has(dsdt, "\x86\x09\0\1\0\0\0\xe0\0\0\x10\0\x79", 13));
-    prt = find_prt(dsdt);
-    for (unsigned i = 0; i < 124 && CHECK(prt); i++, prt += 13) {
-        unsigned slot = 1 + i / 4, pin = i % 4, gsi = some_pci.gsi[(slot + pin) % 4];
-        CHECK_EQ(vmm_get32(prt + 4), slot << 16 | 0xffff);
-        CHECK(prt[9] == pin && prt[12] == gsi);
-        CHECK_EQ(mp_pci_line(slot, pin), gsi);
-    }
+    CHECK(dsdt_has(dsdt, "\x08PICM\0\x14", 7) && dsdt_has(dsdt, "_PIC\1\x70\x68PICM", 11));
+    CHECK(dsdt_has(dsdt, "_PRT\0\xa0", 6) && dsdt_has(dsdt, "PICM\xa4\x12", 6));
+    check_prt(find_prt(dsdt, 0), some_pci.gsi, true);
+    check_prt(find_prt(dsdt, 1), some_pci.pic, false);
     CHECK_EQ(mp_pci_line(0, 0), ~0u);
     CHECK_EQ(mp_cpus(), 1);
     check_mp_isa();
+    memset(d.machine.pci.pic, 0, sizeof d.machine.pci.pic); /* no such lines: no choice */
+    CHECK_EQ(boot_linux(&d, &out), 0);
+    dsdt = table(vmm_get64(xsdt_entry(out.rsdp, 0, "FACP") + 140), "DSDT");
+    CHECK(dsdt_has(dsdt, "\x08_PRT\x12", 6) && !dsdt_has(dsdt, "PICM", 4));
+    check_prt(find_prt(dsdt, 0), some_pci.gsi, true);
+    d.machine.pci.pic[2] = 16;
+    CHECK_EQ(boot_linux(&d, &out), -EINVAL);
 }
 
 /* ECAM is reserved, in its place between RAM below and above 4 GiB. */

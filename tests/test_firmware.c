@@ -397,9 +397,10 @@ static bool lines_are(uint32_t set)
     return true;
 }
 
-static void plug_chipset(void)
+/* seen: the bridge is on the bus; else lines are routed for good. */
+static void plug_bus(bool seen)
 {
-    struct pci_root_desc root = {.vendor = 0x8086, .device = 0x1237};
+    struct pci_root_desc root = {.vendor = 0x8086, .device = 0x1237, .line = {10, 11, 5, 7}};
     struct pci_isa_desc isa = {.irq = {set_line, NULL, 0}};
     struct pci_desc card = {.vendor = 1, .device = 1, .intx = true};
 
@@ -408,9 +409,11 @@ static void plug_chipset(void)
         isa.intx[i] = (struct vmm_irq){set_line, NULL, 16 + i};
         root.intx[i] = (struct vmm_irq){pci_isa_intx, &pc.isa, i};
     }
+    if (!seen)
+        memcpy(isa.route, root.line, sizeof isa.route);
     pci_root_init(&pc.root, &root);
     CHECK_EQ(pci_isa_init(&pc.isa, &isa), 0);
-    CHECK_EQ(pci_plug(&pc.root, &pc.isa.dev), 0);
+    CHECK(!seen || !pci_plug(&pc.root, &pc.isa.dev));
     for (unsigned i = 0; i < 2; i++) {
         CHECK_EQ(pci_init(&pc.card[i], &card), 0);
         CHECK_EQ(pci_plug(&pc.root, &pc.card[i]), 0);
@@ -418,10 +421,29 @@ static void plug_chipset(void)
     CHECK_EQ(pci_root_add_io(&pc.root, NULL, &pc.ports), 0);
 }
 
+/* Lines that nobody sees a bridge for, and what the devices' registers say of them. */
+static void test_routes(void)
+{
+    plug_bus(false);
+    CHECK_EQ(look(1, 0, 4), 0x00010001);
+    CHECK_EQ(look(1, 0x3c, 2), 0x10b);
+    CHECK_EQ(look(2, 0x3c, 2), 0x105);
+    pci_intx_set(&pc.card[0], true);
+    CHECK(lines_are(1 << 17 | 1 << 11));
+    pci_intx_set(&pc.card[1], true);
+    CHECK(lines_are(1 << 17 | 1 << 18 | 1 << 11 | 1 << 5));
+    config(2, 0x3c, 1, 0x42); /* a note, and no more */
+    pci_intx_set(&pc.card[0], false);
+    CHECK(lines_are(1 << 18 | 1 << 5));
+    pci_reset(&pc.root);
+    CHECK(lines_are(0));
+    CHECK_EQ(look(2, 0x3c, 2), 0x105);
+}
+
 /* Slots 2 and 3 have the bus's lines 2 and 3, which are PIRQB# and PIRQC#. */
 static void test_isa(void)
 {
-    plug_chipset();
+    plug_bus(true);
     CHECK_EQ(look(1, 0, 4), 0x70008086);
     CHECK_EQ(look(1, 8, 4) >> 8, 0x060100);
     CHECK_EQ(look(1, 0x60, 4), 0x80808080);
@@ -454,7 +476,7 @@ static void test_isa(void)
 
 static void test_shadow(void)
 {
-    plug_chipset();
+    plug_bus(true);
     CHECK_EQ(look(0, 0, 4), 0x12378086);
     CHECK_EQ(look(0, 0x58, 4), 0);
     config(0, 0x58, 4, 0xffffffff);
@@ -767,6 +789,7 @@ int main(void)
     test_items_by_port();
     test_items_by_transfer();
     test_isa();
+    test_routes();
     test_shadow();
     test_ata_identity();
     test_ata_reads();
