@@ -81,12 +81,24 @@ static void run_cpu(unsigned cpu, bool ready)
     }
 }
 
+/* A level that is there, and may come in, is either on its way or was heard by nobody. */
+static void check_pins(const struct pc_ioapic *a)
+{
+    for (unsigned i = 0; i < PC_IOAPIC_PINS; i++) {
+        uint64_t rte = a->pin[i];
+        bool unheard = a->unheard >> i & 1, level = (rte & 0x8000) && (rte >> 8 & 7) < 2;
+        must(!unheard || !(rte & 0x4000));
+        must(!level || !(a->in >> i & 1) || (rte & 0x14000) || unheard);
+    }
+}
+
 static void check(void)
 {
     const struct pc_pic *pic = &m.chip.pic;
 
     must(pic->intr_level == (pc__pic_request(&pic->chip[0], true) >= 0));
     must(m.chip.armed == UINT64_MAX || m.wake_at == m.chip.armed);
+    check_pins(&m.chip.ioapic);
     for (unsigned i = 0; i < 3; i++)
         must(!m.chip.pit.channel[i].counting || m.chip.pit.channel[i].count);
     for (unsigned i = 0; i < NCPUS; i++) {
