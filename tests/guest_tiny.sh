@@ -173,6 +173,11 @@ else
     check "gdb: the guest ends as ever" 64
     ! grep -q 'from 64' "$out" && ok "gdb: the register counts" || not_ok "gdb: the register counts" "COM1 got the text"
 
+    start $(options hello64) --gdb "unix:$T/s"
+    gdb_on 'break *0x1012' 'continue' 'x/i $pc' 'kill'
+    said "gdb: breakpoint in memory" '^Breakpoint 1, 0x0*1012'
+    said "gdb: it is not to be seen in there" '^=> 0x1012:.call +0x1034'
+    stop
     start $(options hello16) --gdb "unix:$T/s"
     gdb_on 'x/2i $pc' 'hbreak *0x1004' 'continue' 'kill'
     said "gdb: disassembles 16-bit code" '^=> 0x1000:.xor +%ax,%ax'
