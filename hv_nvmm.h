@@ -1348,6 +1348,12 @@ VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
     return 0;
 }
 
+VMM_DEF int hyp_uninject(struct hyp_cpu *c)
+{
+    c->nmi = c->comm->event_commit = false;
+    return 0;
+}
+
 VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c)
 {
     return (unsigned)c->cr8;
