@@ -79,7 +79,7 @@ TESTS   += $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c %_hvf_arm64.c,$(wildcard tests/fuzz_*.c)))
 
-.PHONY: all run check unit lab bench fuzz install clean deps dist FORCE
+.PHONY: all run check unit lab bench fuzz hvf-check bsd-check install clean deps dist FORCE
 ifneq ($(HV),)
 all: vmm-$(HV)
 else ifeq ($(ARCH),$(HOST))
@@ -123,6 +123,12 @@ lab: all $(SHIM) $(GUESTS) $(TOOLS) $(filter-out $(TESTS64),$(CHECK64))
 
 bench: all $(SHIM) $(GUESTS) $(TOOLS)
 	sh tests/bench.sh
+
+hvf-check: # compiles and links for macOS, of which there is nothing here; part of make unit
+	sh tests/test_systems.sh macos
+
+bsd-check: # the same for others, which are only compiled for
+	sh tests/test_systems.sh netbsd
 
 fuzz: # libFuzzer, one minute each
 	sh tests/fuzz.sh

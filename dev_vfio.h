@@ -43,7 +43,7 @@
                    _GNU_SOURCE      needed; defined here unless a system header came first
 
    DEPENDS ON      vmm.h, and dev_pci.h, which is included first; the implementation on Linux and
-                   its headers.
+                   its headers. Elsewhere what opens says that there is no VFIO.
 
    THREADS         Opening, init, plugging and mapping belong before the first vCPU, vfiodev_close
                    after the last. In between everything comes from dev_pci.h, with its locks held;
@@ -228,6 +228,7 @@ VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiode
 #ifndef VFIODEV__IMPLEMENTED
 #define VFIODEV__IMPLEMENTED
 
+#ifdef __linux__
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -1729,6 +1730,57 @@ VMM_DEF void vfiodev_close(struct vfiodev *d)
     close(d->fd); /* the kernel takes its interrupts and resets it */
     d->fd = -1;
 }
+
+#else
+/* >>others: what a program calls, to hear that there is none of it. */
+
+VMM_DEF int vfiodev_host_init(struct vfiodev_host *h, const struct vfiodev_host_desc *desc)
+{
+    memset(h, 0, sizeof *h);
+    return vmm_err(desc->log, -ENOTSUP, "this system has no VFIO: leave --vfio out");
+}
+
+VMM_DEF int vfiodev_host_map(struct vfiodev_host *h, const struct vmm_mem *mem)
+{
+    (void)h;
+    (void)mem;
+    return -ENOTSUP;
+}
+
+VMM_DEF void vfiodev_host_fini(struct vfiodev_host *h)
+{
+    (void)h;
+}
+
+VMM_DEF int vfiodev_open(struct vfiodev *d, struct vfiodev_host *h, const char *address,
+                         const char *rom, const struct vmm_log *log)
+{
+    (void)d;
+    (void)h;
+    (void)rom;
+    return vmm_err(log, -ENOTSUP, "%s cannot be passed: this system has no VFIO", address);
+}
+
+VMM_DEF int vfiodev_init(struct vfiodev *d, const struct vfiodev_desc *desc)
+{
+    (void)d;
+    (void)desc;
+    return -ENOTSUP;
+}
+
+VMM_DEF void vfiodev_close(struct vfiodev *d)
+{
+    (void)d;
+}
+
+VMM_DEF unsigned vfiodev_list(void (*fn)(void *ctx, int err, const struct vfiodev_finding *f),
+                              void *ctx)
+{
+    (void)fn;
+    (void)ctx;
+    return 0;
+}
+#endif
 
 #endif /* VFIODEV__IMPLEMENTED */
 #endif /* DEV_VFIO_IMPLEMENTATION */

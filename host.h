@@ -3603,7 +3603,7 @@ static int host__unix_open(struct host_stream *s, const char *path)
         return rc;
     if (!lstat(path, &st)) {
         memcpy(s->path, path, len + 1);
-        s->path_dev = st.st_dev;
+        s->path_dev = (uint64_t)st.st_dev;
         s->path_ino = st.st_ino;
     }
     return host_watch_set(s->desc.loop, &s->door, HOST_IN);
@@ -3781,7 +3781,7 @@ VMM_DEF void host_stream_close(struct host_stream *s)
     host__end_close(s, &s->out);
     host__end_close(s, &s->door);
     /* Unless somebody has put another socket in the place of ours. */
-    if (s->path[0] && !lstat(s->path, &st) && st.st_dev == s->path_dev && st.st_ino == s->path_ino)
+    if (s->path[0] && !lstat(s->path, &st) && (uint64_t)st.st_dev == s->path_dev && st.st_ino == s->path_ino)
         unlink(s->path);
     if (s->tty)
         host_tty_restore();

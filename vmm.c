@@ -20,10 +20,14 @@
 #define VMM_DEF static __attribute__((unused))
 #define VMM_IMPLEMENTATION
 
-#if !defined(VMM_BACKEND) && defined(__APPLE__)
-#define VMM_BACKEND "hv_hvf.h"
-#elif !defined(VMM_BACKEND) /* tests bring a scripted one */
+#ifndef VMM_BACKEND /* tests bring a scripted one */
+#if defined(__linux__)
 #define VMM_BACKEND "hv_kvm.h"
+#elif defined(__APPLE__)
+#define VMM_BACKEND "hv_hvf.h"
+#else
+#define VMM_BACKEND "hv_nvmm.h"
+#endif
 #endif
 #include VMM_BACKEND
 #include "host.h"
@@ -3121,11 +3125,13 @@ static int plug_vfio(struct vm *vm)
 
     if (!c->nvfio)
         return 0;
+    err = vfiodev_host_init(&vm->vfio, &desc);
+    if (err)
+        return err;
     if (!vm_can(vm, HYP_CAP_MSI))
         return vmm_err(vm->log, -ENOTSUP,
                        "--vfio needs a hypervisor that takes interrupts by message: leave --irqchip "
                        "user out");
-    err = vfiodev_host_init(&vm->vfio, &desc);
     host_files_raise();
     for (unsigned i = 0; i < c->nvfio && !err; i++)
         err = plug_passed(vm, &c->vfio[i]);
@@ -4486,7 +4492,8 @@ static int64_t unzstd(const void *src, size_t len, void *dst, size_t cap)
 static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *src, uint64_t len,
                              void *dst, uint64_t cap)
 {
-    (void)ctx;
+    (void)ctx; /* and with no library the others */
+    (void)packing, (void)src, (void)len, (void)dst, (void)cap;
 #ifdef DISK_LIBDEFLATE
     if (packing == BOOT_GZIP)
         return gunzip(src, len, dst, cap);
@@ -5630,8 +5637,11 @@ static int image_open(struct vm *vm, struct disk_image *image, struct host_disk 
                              .open = backing_open,
                              .alloc = image_alloc,
                              .free = image_free,
-                             .inflate = disk_inflate,
                              .ctx = vm};
+
+#ifdef DISK_LIBDEFLATE
+    desc.inflate = disk_inflate;
+#endif
     return disk_open(image, &desc);
 }
 
@@ -5942,7 +5952,7 @@ static void check_hypervisor(struct doctor *d)
                 remedy ? remedy + 2 : "see the kernel's log (dmesg)");
         return;
     }
-    finding(d, FINE, "hypervisor", "/dev/kvm opens and creates a VM", "");
+    finding(d, FINE, "hypervisor", "it opens and creates a VM", "");
     if (hyp_caps(&h) & HYP_CAP_SOFTWARE)
         finding(d, LESS, "virtualisation", "software: guest kernels are interpreted and may fail",
                 "use a host with VMX or SVM, or switch on nested virtualisation of this machine");
@@ -5951,16 +5961,17 @@ static void check_hypervisor(struct doctor *d)
     if (hyp_caps(&h) & HYP_CAP_IRQCHIP)
         finding(d, FINE, "irqchip", machine_chips(hyp_caps(&h)), "");
     else
-        finding(d, LESS, "irqchip", "no interrupt controllers in KVM: vmm's own are slower",
-                "use a newer kernel");
+        finding(d, LESS, "irqchip", "no interrupt controllers in the hypervisor: vmm's own are slower",
+                "where it is KVM, use a newer kernel");
     if (hyp_caps(&h) & HYP_CAP_DOORBELL)
         finding(d, FINE, "ioeventfd", "queue notifications without an exit to user space", "");
     else
         finding(d, LESS, "ioeventfd", "no ioeventfd: queue notifications are slow",
-                "use a newer kernel");
+                "where it is KVM, use a newer kernel");
     hyp_close(&h);
 }
 
+#ifdef __linux__
 /* Does the file hold the text? false also when it cannot be read. */
 static bool file_says(const char *path, const char *text)
 {
@@ -5992,6 +6003,9 @@ static void check_memory(struct doctor *d)
         finding(d, FINE, "overcommit", "guest RAM counts only where it is touched", "");
 }
 
+#endif
+
+#if defined(__linux__) || defined(__NetBSD__) || defined(__DragonFly__)
 /* Devices that later features need; no VM fails for lack of them. */
 static void check_device(struct doctor *d, const char *topic, const char *path, const char *absent)
 {
@@ -6010,6 +6024,7 @@ static void check_device(struct doctor *d, const char *topic, const char *path, 
         snprintf(remedy, sizeof remedy, "run as root, or give your user access to %s", path);
     finding(d, LESS, topic, what, remedy);
 }
+#endif
 
 /* Is there a program of this name on PATH? */
 static bool is_installed(const char *name)
@@ -6025,13 +6040,35 @@ static bool is_installed(const char *name)
     return false;
 }
 
-static void check_passt(struct doctor *d)
+/* What carries the frames of a guest without privileges, and the option that reaches it. */
+static void check_helper(struct doctor *d, const char *name, const char *option)
 {
-    if (is_installed("passt"))
-        finding(d, FINE, "passt", "passt is installed: networks without privileges", "");
-    else
-        finding(d, LESS, "passt", "passt is not installed: a network needs a tap",
-                "install the package passt");
+    char what[128];
+    bool there = is_installed(name);
+
+    snprintf(what, sizeof what, there ? "%s is installed: networks by %s" : "%s is not installed", name,
+             option);
+    finding(d, there ? FINE : LESS, name, what, "install it, for networks without privileges");
+}
+
+/* What other options than those of the hypervisor need. */
+static void check_host(struct doctor *d)
+{
+#if defined(__linux__)
+    check_memory(d);
+    check_device(d, "tap", "/dev/net/tun", "modprobe tun, as root");
+    check_device(d, "vhost-net", "/dev/vhost-net", "modprobe vhost_net, as root");
+    check_helper(d, "passt", "--net passt");
+    check_device(d, "vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock, as root");
+#elif defined(__NetBSD__) || defined(__DragonFly__)
+    check_device(d, "tap", "/dev/tap0", "ifconfig tap0 create up, as root");
+    check_helper(d, "gvproxy", "--net unixgram=SOCKET");
+#else
+    finding(d, LESS, "tap", "this system has no taps",
+            "give --net unixgram=SOCKET or passt=SOCKET of a helper");
+    check_helper(d, "gvproxy", "--net unixgram=SOCKET");
+    check_helper(d, "socket_vmnet", "--net passt=SOCKET");
+#endif
 }
 
 /* A device that the host keeps is no lack. */
@@ -6064,11 +6101,7 @@ static int doctor(bool json)
     struct doctor d = {.json = json};
 
     check_hypervisor(&d);
-    check_memory(&d);
-    check_device(&d, "tap", "/dev/net/tun", "modprobe tun, as root");
-    check_device(&d, "vhost-net", "/dev/vhost-net", "modprobe vhost_net, as root");
-    check_passt(&d);
-    check_device(&d, "vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock, as root");
+    check_host(&d);
     if (json)
         printf("\n]\n");
     return d.lacks ? ST_UNFIT : 0;

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 out=$PWD/build/kernels
 say() { printf 'deps: %s\n' "$*" >&2; }
 
-packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang libclang-rt-dev
+packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang lld libclang-rt-dev
     qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
     e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler gdb'
 

@@ -1,0 +1,19 @@
+#ifndef STUB_NET_IF_H
+#define STUB_NET_IF_H
+#include <sys/socket.h>
+
+#define IFF_UP 0x1
+
+struct ifreq {
+    char ifr_name[16];
+    union {
+        struct sockaddr addr;
+        short flags;
+        int mtu;
+        char room[128];
+    } stub;
+};
+#define ifr_flags stub.flags
+#define ifr_mtu   stub.mtu
+
+#endif

@@ -1,0 +1,103 @@
+#!/bin/sh
+# test_systems.sh [macos|netbsd]: vmm compiled for systems that are not here, and for macOS also linked, against headers
+# and lists of symbols of our own (tests/systems), whose values are those of the systems. It shows that the sources use
+# nothing that is not there, not that they work: nothing of it is run.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+failed=0
+warn='-std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -O1'
+stubs='-nostdlibinc -isystem tests/systems/include'
+
+# tell NAME: ok, unless something was printed into $T/err
+tell() {
+    if [ -s "$T/err" ]; then
+        failed=1
+        echo "not ok - $1: $(grep -m 1 -E 'error|undefined' "$T/err" || head -n 1 "$T/err")"
+        head -n 10 "$T/err" | sed 's/^/# /'
+    else
+        echo "ok - $1"
+    fi
+    : >"$T/err"
+}
+quietly() { "$@" >>"$T/err" 2>&1 || echo "error: $*" >>"$T/err"; }
+
+# backend HEADER: that of the system, or the scripted one of the tests
+backend() { if [ -e "$1" ]; then echo "$1"; else echo tests/hv_fake.h; fi; }
+
+# The values and layouts in our headers are those that were read from the systems' own.
+drift() { # NAME TARGET
+    quietly clang -target "$2" $stubs $warn -fsyntax-only tests/systems/drift.c
+    tell "$1: our headers have its values and layouts"
+}
+
+link() { # ARCH OBJECT [FLAG...]
+    arch=$1 object=$2
+    shift 2
+    "$lld" -arch "$arch" -platform_version macos 13.0 15.0 -syslibroot "$T/sdk" -lSystem "$@" -o "$T/$arch.out" "$object"
+}
+
+# What links on macOS: the C library, the framework, and for arm64 libfdt, whose symbols are those of the one here.
+sdk() {
+    framework=$T/sdk/System/Library/Frameworks/Hypervisor.framework
+    mkdir -p "$T/sdk/usr/lib" "$framework" "$T/fdt"
+    cp tests/systems/libSystem.tbd "$T/sdk/usr/lib/"
+    [ ! -e tests/macos/Hypervisor.tbd ] || cp tests/macos/Hypervisor.tbd "$framework/"
+    cp /usr/include/libfdt.h /usr/include/libfdt_env.h /usr/include/fdt.h "$T/fdt/"
+    {
+        printf -- "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\ninstall-name: libfdt.dylib\n"
+        printf 'exports:\n  - targets: [ arm64-macos, x86_64-macos ]\n    symbols: [ '
+        nm -g "$(gcc -print-file-name=libfdt.a)" 2>/dev/null | sed -n 's/.* T \(fdt_.*\)/_\1, /p' | sort -u | tr -d '\n'
+        printf '_fdt_last ]\n...\n'
+    } >"$T/sdk/usr/lib/libfdt.tbd"
+}
+
+macos_vmm() { # ARCH: compiles and links it with the backend
+    arch=$1 hv=$(backend hv_hvf.h) extra='' libs=''
+    [ "$arch" = x86_64 ] || extra='-DBOOT_ARM64 -DBOOT_NO_X86' libs=-lfdt
+    [ "$hv" != hv_hvf.h ] || libs="$libs -framework Hypervisor"
+    quietly clang -target "$arch-apple-macos13" $stubs -isystem tests/macos -isystem "$T/fdt" $warn -I. \
+        -DVMM_BACKEND="\"$hv\"" $extra -c vmm.c -o "$T/$arch.o"
+    [ -s "$T/err" ] || quietly link "$arch" "$T/$arch.o" $libs
+    tell "macOS $arch: vmm with $hv compiles and links"
+}
+
+macos() {
+    sdk
+    for arch in arm64 x86_64; do
+        drift "macOS $arch" "$arch-apple-macos13"
+        if [ $arch = x86_64 ] || [ -e hv_hvf.h ]; then
+            macos_vmm $arch
+        else # the scripted backend knows x86 alone
+            printf '#define VMM_DEF static __attribute__((unused))\n#include "host.h"\nint main(void) { return 0; }\n' >"$T/h.c"
+            quietly clang -target "$arch-apple-macos13" $stubs $warn -I. -DHOST_IMPLEMENTATION -c "$T/h.c" -o "$T/h.o"
+            [ -s "$T/err" ] || quietly link $arch "$T/h.o"
+            tell "macOS $arch: host.h compiles and links"
+        fi
+        printf 'int kqueueue(void);\nint main(void) { return kqueueue(); }\n' >"$T/typo.c"
+        quietly clang -target "$arch-apple-macos13" $warn -c "$T/typo.c" -o "$T/typo.o"
+        if link $arch "$T/typo.o" >"$T/typo" 2>&1 || ! grep -q 'undefined symbol: _*kqueueue' "$T/typo"; then
+            echo "error: a misspelt symbol links" >>"$T/err"
+        fi
+        tell "macOS $arch: a misspelt symbol does not link"
+    done
+}
+
+netbsd() {
+    drift NetBSD x86_64-unknown-netbsd
+    hv=$(backend hv_nvmm.h)
+    quietly clang -target x86_64-unknown-netbsd $stubs $warn -I. -DVMM_BACKEND="\"$hv\"" -fsyntax-only vmm.c
+    tell "NetBSD: vmm with $hv compiles"
+}
+
+lld=$(command -v ld64.lld || ls /usr/lib/llvm-*/bin/ld64.lld 2>/dev/null | tail -n 1)
+if ! command -v clang >/dev/null || [ -z "$lld" ]; then
+    echo "skip - other systems: clang or ld64.lld is not installed, run make deps"
+    exit 0
+fi
+: >"$T/err"
+for system in ${1:-macos netbsd}; do
+    $system
+done
+exit $failed
