@@ -23,9 +23,6 @@ tell() {
 }
 quietly() { "$@" >>"$T/err" 2>&1 || echo "error: $*" >>"$T/err"; }
 
-# backend HEADER: that of the system, or the scripted one of the tests
-backend() { if [ -e "$1" ]; then echo "$1"; else echo tests/hv_fake.h; fi; }
-
 # The values and layouts in our headers are those that were read from the systems' own.
 drift() { # NAME TARGET
     quietly clang -target "$2" $stubs $warn -fsyntax-only tests/systems/drift.c
@@ -43,7 +40,7 @@ sdk() {
     framework=$T/sdk/System/Library/Frameworks/Hypervisor.framework
     mkdir -p "$T/sdk/usr/lib" "$framework" "$T/fdt"
     cp tests/systems/libSystem.tbd "$T/sdk/usr/lib/"
-    [ ! -e tests/macos/Hypervisor.tbd ] || cp tests/macos/Hypervisor.tbd "$framework/"
+    cp tests/macos/Hypervisor.tbd "$framework/"
     cp /usr/include/libfdt.h /usr/include/libfdt_env.h /usr/include/fdt.h "$T/fdt/"
     {
         printf -- "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\ninstall-name: libfdt.dylib\n"
@@ -53,10 +50,10 @@ sdk() {
     } >"$T/sdk/usr/lib/libfdt.tbd"
 }
 
-macos_vmm() { # ARCH: compiles and links it with the backend
-    arch=$1 hv=$(backend hv_hvf.h) extra='' libs=''
-    [ "$arch" = x86_64 ] || extra='-DBOOT_ARM64 -DBOOT_NO_X86' libs=-lfdt
-    [ "$hv" != hv_hvf.h ] || libs="$libs -framework Hypervisor"
+macos_vmm() { # ARCH: compiles and links it
+    arch=$1 hv=hv_hvf.h extra='' libs='-framework Hypervisor'
+    [ "$arch" = x86_64 ] || extra='-DBOOT_ARM64 -DBOOT_NO_X86' libs="$libs -lfdt"
+    [ "$arch" = arm64 ] || ! grep -q "knows arm64\"" hv_hvf.h || hv=tests/hv_fake.h
     quietly clang -target "$arch-apple-macos13" $stubs -isystem tests/macos -isystem "$T/fdt" $warn -I. \
         -DVMM_BACKEND="\"$hv\"" $extra -c vmm.c -o "$T/$arch.o"
     [ -s "$T/err" ] || quietly link "$arch" "$T/$arch.o" $libs
@@ -67,28 +64,21 @@ macos() {
     sdk
     for arch in arm64 x86_64; do
         drift "macOS $arch" "$arch-apple-macos13"
-        if [ $arch = x86_64 ] || [ -e hv_hvf.h ]; then
-            macos_vmm $arch
-        else # the scripted backend knows x86 alone
-            printf '#define VMM_DEF static __attribute__((unused))\n#include "host.h"\nint main(void) { return 0; }\n' >"$T/h.c"
-            quietly clang -target "$arch-apple-macos13" $stubs $warn -I. -DHOST_IMPLEMENTATION -c "$T/h.c" -o "$T/h.o"
-            [ -s "$T/err" ] || quietly link $arch "$T/h.o"
-            tell "macOS $arch: host.h compiles and links"
-        fi
-        printf 'int kqueueue(void);\nint main(void) { return kqueueue(); }\n' >"$T/typo.c"
+        macos_vmm $arch
+        printf 'int hv_vm_creat(void);\nint kqueueue(void);\nint main(void) { return hv_vm_creat() + kqueueue(); }\n' >"$T/typo.c"
         quietly clang -target "$arch-apple-macos13" $warn -c "$T/typo.c" -o "$T/typo.o"
-        if link $arch "$T/typo.o" >"$T/typo" 2>&1 || ! grep -q 'undefined symbol: _*kqueueue' "$T/typo"; then
+        if link $arch "$T/typo.o" -framework Hypervisor >"$T/typo" 2>&1 || ! grep -q 'undefined symbol: _*kqueueue' "$T/typo" ||
+            ! grep -q 'undefined symbol: _*hv_vm_creat' "$T/typo"; then
             echo "error: a misspelt symbol links" >>"$T/err"
         fi
-        tell "macOS $arch: a misspelt symbol does not link"
+        tell "macOS $arch: misspelt symbols do not link"
     done
 }
 
 netbsd() {
     drift NetBSD x86_64-unknown-netbsd
-    hv=$(backend hv_nvmm.h)
-    quietly clang -target x86_64-unknown-netbsd $stubs $warn -I. -DVMM_BACKEND="\"$hv\"" -fsyntax-only vmm.c
-    tell "NetBSD: vmm with $hv compiles"
+    quietly clang -target x86_64-unknown-netbsd $stubs $warn -I. -fsyntax-only vmm.c
+    tell "NetBSD: vmm with hv_nvmm.h compiles"
 }
 
 lld=$(command -v ld64.lld || ls /usr/lib/llvm-*/bin/ld64.lld 2>/dev/null | tail -n 1)

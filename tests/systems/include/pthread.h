@@ -2,6 +2,7 @@
 #define STUB_PTHREAD_H
 #include <signal.h>
 #include <stub.h>
+#include <time.h>
 
 #if defined(__APPLE__)
 typedef struct stub_thread *pthread_t;
@@ -43,6 +44,8 @@ int pthread_cond_broadcast(pthread_cond_t *c);
 int pthread_cond_destroy(pthread_cond_t *c);
 int pthread_cond_init(pthread_cond_t *c, const pthread_condattr_t *a);
 int pthread_cond_signal(pthread_cond_t *c);
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until)
+    STUB_NETBSD(__pthread_cond_timedwait50);
 int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
 int pthread_mutex_destroy(pthread_mutex_t *m);
 int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a);

@@ -15,6 +15,7 @@ char *strdup(const char *s);
 char *strerror(int err);
 size_t strlen(const char *s);
 int strncmp(const char *a, const char *b, size_t len);
+size_t strnlen(const char *s, size_t max);
 char *strrchr(const char *s, int c);
 size_t strspn(const char *s, const char *accept);
 char *strstr(const char *s, const char *part);

@@ -5,6 +5,12 @@ struct winsize {
     unsigned short ws_row, ws_col, ws_xpixel, ws_ypixel;
 };
 
+#define STUB_IO(dir, group, nr, type)                                                              \
+    ((dir) | (unsigned long)sizeof(type) << 16 | (unsigned long)(group) << 8 | (nr))
+#define _IOR(group, nr, type)  STUB_IO(0x40000000ul, group, nr, type)
+#define _IOW(group, nr, type)  STUB_IO(0x80000000ul, group, nr, type)
+#define _IOWR(group, nr, type) STUB_IO(0xc0000000ul, group, nr, type)
+
 #define TIOCGWINSZ 0x40087468ul
 #if defined(__NetBSD__)
 #define SIOCGIFFLAGS 0xc0906911ul
