@@ -4492,8 +4492,7 @@ static int64_t unzstd(const void *src, size_t len, void *dst, size_t cap)
 static int64_t unpack_kernel(void *ctx, enum boot_packing packing, const void *src, uint64_t len,
                              void *dst, uint64_t cap)
 {
-    (void)ctx; /* and with no library the others */
-    (void)packing, (void)src, (void)len, (void)dst, (void)cap;
+    (void)ctx;
 #ifdef DISK_LIBDEFLATE
     if (packing == BOOT_GZIP)
         return gunzip(src, len, dst, cap);
