@@ -68,8 +68,8 @@ struct hvf_access {
 
 struct hyp {
     const struct vmm_log *log;
-    bool open;            /* the VM of this process is this one */
-    unsigned caps;        /* enum hyp_cap */
+    bool open;     /* the VM of this process is this one */
+    unsigned caps; /* enum hyp_cap */
     unsigned ncpus;
     struct vmm_mem slots; /* what is mapped, to show the bytes at a fault */
     struct {
@@ -95,13 +95,13 @@ struct hyp_cpu {
     bool exists;
     bool kicked, inside; /* atomic; inside: a kick has to end a run */
 #if defined(__aarch64__)
-    uint64_t vcpu;            /* the framework's number */
-    const void *exit;         /* hv_vcpu_exit_t */
-    bool on;                  /* by PSCI */
-    unsigned lines;           /* atomic: IRQ, FIQ */
-    uint32_t ppis;            /* as hyp_cpu_ppis tells them */
-    bool masked;              /* the framework does not tell of the timer */
-    bool idle;                /* waits for an interrupt */
+    uint64_t vcpu;    /* the framework's number */
+    const void *exit; /* hv_vcpu_exit_t */
+    bool on;          /* by PSCI */
+    unsigned lines;   /* atomic: IRQ, FIQ */
+    uint32_t ppis;    /* as hyp_cpu_ppis tells them */
+    bool masked;      /* the framework does not tell of the timer */
+    bool idle;        /* waits for an interrupt */
     bool os_lock;
     bool pending;             /* an access that the caller is to carry out */
     struct hvf_access access; /* it */
@@ -163,14 +163,16 @@ static int hvf__failed(const struct vmm_log *log, hv_return_t ret, const char *w
     int err = hvf__errno(ret);
 
     if (err == -EACCES)
-        return vmm_err(log, err,
-                       "macOS does not let this program use its hypervisor: sign it: 'codesign --sign "
-                       "- --force --entitlements vmm.entitlements vmm'");
+        return vmm_err(
+            log, err,
+            "macOS does not let this program use its hypervisor: sign it: 'codesign --sign "
+            "- --force --entitlements vmm.entitlements vmm'");
     if (err == -ENOTSUP)
-        return vmm_err(log, err,
-                       "%s: this Mac's hypervisor does not offer it ('sysctl kern.hv_support' must say "
-                       "1; not under Rosetta, and in a virtual machine only if it may nest)",
-                       what);
+        return vmm_err(
+            log, err,
+            "%s: this Mac's hypervisor does not offer it ('sysctl kern.hv_support' must say "
+            "1; not under Rosetta, and in a virtual machine only if it may nest)",
+            what);
     if (err == -EBUSY)
         return vmm_err(log, err, "%s: the hypervisor is busy: this process has a VM already", what);
     return vmm_err(log, err, "%s: Hypervisor.framework says 0x%08x", what, (unsigned)ret);
@@ -223,7 +225,7 @@ static hv_memory_flags_t hvf__prot(unsigned prot)
            (prot & VMM_EXEC ? HV_MEMORY_EXEC : 0);
 }
 
-static int hvf__map( uint64_t gpa, uint64_t len, void *hva, unsigned prot)
+static int hvf__map(uint64_t gpa, uint64_t len, void *hva, unsigned prot)
 {
     if ((gpa | len | (uintptr_t)hva) % HVF__PAGE)
         return -EINVAL;
@@ -236,11 +238,12 @@ VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsign
 
     if (!err)
         err = vmm_mem_add(&h->slots, gpa, len, hva);
-    return err ? vmm_err(h->log, err,
-                         "macOS refuses %llu KiB of memory at 0x%llx (%s): sizes and places must be "
-                         "multiples of %u KiB",
-                         (unsigned long long)len >> 10, (unsigned long long)gpa, strerror(-err),
-                         HVF__PAGE >> 10)
+    return err ? vmm_err(
+                     h->log, err,
+                     "macOS refuses %llu KiB of memory at 0x%llx (%s): sizes and places must be "
+                     "multiples of %u KiB",
+                     (unsigned long long)len >> 10, (unsigned long long)gpa, strerror(-err),
+                     HVF__PAGE >> 10)
                : 0;
 }
 
@@ -415,8 +418,8 @@ static uint64_t hvf__loaded(const struct hvf_access *a, uint64_t val)
 
 /* As the syndrome names one. */
 #define HVF__SYSREG(op0, op1, crn, crm, op2)                                                       \
-    ((uint32_t)(op0) << 20 | (uint32_t)(op2) << 17 | (uint32_t)(op1) << 14 | (uint32_t)(crn) << 10 | \
-     (uint32_t)(crm) << 1)
+    ((uint32_t)(op0) << 20 | (uint32_t)(op2) << 17 | (uint32_t)(op1) << 14 |                       \
+     (uint32_t)(crn) << 10 | (uint32_t)(crm) << 1)
 #define HVF__SYSREG_MASK 0x3ffc1eu
 
 /* Of the performance monitors, which ID_AA64DFR0_EL1 does not announce. */
@@ -667,11 +670,14 @@ enum { HVF__V2M_SPIS = 256, HVF__V2M_SETSPI = 0x40 };
 
 static bool hvf__find_gic(struct hyp *h, struct hvf_gic *g)
 {
-    static const char *const names[] = {
-        "hv_gic_config_create",           "hv_gic_config_set_distributor_base",
-        "hv_gic_config_set_redistributor_base", "hv_gic_config_set_msi_region_base",
-        "hv_gic_config_set_msi_interrupt_range", "hv_gic_create",
-        "hv_gic_set_spi",                 "hv_gic_send_msi"};
+    static const char *const names[] = {"hv_gic_config_create",
+                                        "hv_gic_config_set_distributor_base",
+                                        "hv_gic_config_set_redistributor_base",
+                                        "hv_gic_config_set_msi_region_base",
+                                        "hv_gic_config_set_msi_interrupt_range",
+                                        "hv_gic_create",
+                                        "hv_gic_set_spi",
+                                        "hv_gic_send_msi"};
     void *at[sizeof names / sizeof names[0]];
 
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -812,14 +818,15 @@ struct hvf__reg {
     hv_sys_reg_t reg;
 };
 
-#define HVF__REG(name, reg) {offsetof(struct vmm_arm64_regs, name), HV_SYS_REG_##reg}
+#define HVF__REG(name, reg)                                                                        \
+    {                                                                                              \
+        offsetof(struct vmm_arm64_regs, name), HV_SYS_REG_##reg                                    \
+    }
 static const struct hvf__reg hvf__regs[] = {
-    HVF__REG(sp_el0, SP_EL0),       HVF__REG(sp_el1, SP_EL1),
-    HVF__REG(elr_el1, ELR_EL1),     HVF__REG(spsr_el1, SPSR_EL1),
-    HVF__REG(esr_el1, ESR_EL1),     HVF__REG(far_el1, FAR_EL1),
-    HVF__REG(sctlr_el1, SCTLR_EL1), HVF__REG(tcr_el1, TCR_EL1),
-    HVF__REG(ttbr0_el1, TTBR0_EL1), HVF__REG(ttbr1_el1, TTBR1_EL1),
-    HVF__REG(mair_el1, MAIR_EL1),   HVF__REG(vbar_el1, VBAR_EL1),
+    HVF__REG(sp_el0, SP_EL0),       HVF__REG(sp_el1, SP_EL1),       HVF__REG(elr_el1, ELR_EL1),
+    HVF__REG(spsr_el1, SPSR_EL1),   HVF__REG(esr_el1, ESR_EL1),     HVF__REG(far_el1, FAR_EL1),
+    HVF__REG(sctlr_el1, SCTLR_EL1), HVF__REG(tcr_el1, TCR_EL1),     HVF__REG(ttbr0_el1, TTBR0_EL1),
+    HVF__REG(ttbr1_el1, TTBR1_EL1), HVF__REG(mair_el1, MAIR_EL1),   HVF__REG(vbar_el1, VBAR_EL1),
     HVF__REG(tpidr_el0, TPIDR_EL0), HVF__REG(tpidr_el1, TPIDR_EL1),
 };
 
@@ -898,8 +905,8 @@ static void hvf__skip(struct hyp_cpu *c)
 
 /* >>cpu ------------------------------------------------------------------------------ */
 
-#define HVF__PSTATE 0x3c5u       /* EL1 with its own stack, everything masked */
-#define HVF__SCTLR  0x30d00980u  /* MMU and caches off, and the bits that are one */
+#define HVF__PSTATE 0x3c5u      /* EL1 with its own stack, everything masked */
+#define HVF__SCTLR  0x30d00980u /* MMU and caches off, and the bits that are one */
 
 enum { HVF__PFR0_GIC = 24, HVF__DFR0_PMUVER = 8, HVF__PFR1_SME = 24 };
 
@@ -1179,7 +1186,8 @@ static int hvf__exit_exception(struct hyp_cpu *c, struct vmm_exit *e)
     case HVF__EC_DATA_ABORT:
         return hvf__exit_abort(c, e, esr, exit->exception.physical_address);
     default:
-        return hvf__fault(c, e, "the guest did what this hypervisor does not know, by syndrome", esr);
+        return hvf__fault(c, e, "the guest did what this hypervisor does not know, by syndrome",
+                          esr);
     }
 }
 

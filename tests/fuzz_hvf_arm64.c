@@ -32,7 +32,8 @@ static void next_exit(struct fake_vcpu *v)
     static const uint8_t classes[] = {0x01, 0x16, 0x17, 0x18, 0x24, 0x24, 0x20, 0};
     unsigned class = input[0] & 7;
 
-    esr = (uint64_t)(class < 7 ? classes[class] : input[1] >> 2) << 26 | vmm_get32(input + 1) % (1u << 26);
+    esr = (uint64_t)(class < 7 ? classes[class] : input[1] >> 2) << 26 |
+          vmm_get32(input + 1) % (1u << 26);
     if (class == 1 || class == 2)
         v->reg[0] = (input[0] & 8 ? 0x84000000 : 0) | (input[0] & 16 ? 0x40000000 : 0) |
                     (input[0] & 32 ? input[5] & 31 : vmm_get32(input + 5));

@@ -43,16 +43,16 @@ struct fake_vcpu {
 
 static struct {
     void (*guest)(hv_vcpu_t id, struct fake_vcpu *v);
-    bool vm, gic;               /* exist */
-    bool has_gic;               /* the system is that new */
+    bool vm, gic;                         /* exist */
+    bool has_gic;                         /* the system is that new */
     hv_return_t vm_ret, cpu_ret, run_ret; /* what these fail with */
     uint32_t ipa_bits, max_ipa_bits, max_cpus;
-    uint64_t now;               /* 0: real time */
-    unsigned objects;           /* not released */
+    uint64_t now;                       /* 0: real time */
+    unsigned objects;                   /* not released */
     uint32_t config_bits, created_bits; /* 0: the default */
-    uint64_t gic_at[3];         /* distributor, redistributors, frame */
-    uint32_t msi[2];            /* first and number of its SPIs */
-    uint32_t spi, spi_level, message; /* what came last, and how often */
+    uint64_t gic_at[3];                 /* distributor, redistributors, frame */
+    uint32_t msi[2];                    /* first and number of its SPIs */
+    uint32_t spi, spi_level, message;   /* what came last, and how often */
     unsigned spis, messages;
     struct {
         uint64_t ipa, len;
@@ -61,7 +61,10 @@ static struct {
     struct fake_vcpu vcpu[FAKE_VCPUS];
     pthread_mutex_t lock;
     pthread_cond_t cancelled;
-} fake = {.ipa_bits = 36, .max_ipa_bits = 42, .max_cpus = 8, .lock = PTHREAD_MUTEX_INITIALIZER,
+} fake = {.ipa_bits = 36,
+          .max_ipa_bits = 42,
+          .max_cpus = 8,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
           .cancelled = PTHREAD_COND_INITIALIZER};
 
 /* >>time: 24 MHz, as Apple's chips have it. */
@@ -149,7 +152,8 @@ hv_return_t hv_vm_map(void *addr, hv_ipa_t ipa, size_t size, hv_memory_flags_t f
     FAKE_RULE(!(((uintptr_t)addr | ipa | size) % FAKE_PAGE) && size && !(flags & ~7ull),
               "pages have 16 KiB");
     for (unsigned i = 0; i < FAKE_MAPS; i++)
-        if (fake.map[i].len && ipa < fake.map[i].ipa + fake.map[i].len && fake.map[i].ipa < ipa + size)
+        if (fake.map[i].len && ipa < fake.map[i].ipa + fake.map[i].len &&
+            fake.map[i].ipa < ipa + size)
             return HV_BAD_ARGUMENT;
     while (at < FAKE_MAPS && fake.map[at].len)
         at++;
@@ -222,7 +226,8 @@ static hv_return_t fake_gic_create(void *config)
     FAKE_RULE(config == &fake.gic && fake.vm && !fake.gic, "a VM has one");
     for (unsigned i = 0; i < FAKE_VCPUS; i++)
         FAKE_RULE(!fake.vcpu[i].exists, "it comes before the first vCPU");
-    FAKE_RULE(fake.gic_at[0] && fake.gic_at[1] && fake.gic_at[2] && fake.msi[1], "a place is missing");
+    FAKE_RULE(fake.gic_at[0] && fake.gic_at[1] && fake.gic_at[2] && fake.msi[1],
+              "a place is missing");
     fake.gic = true;
     return HV_SUCCESS;
 }
@@ -381,11 +386,10 @@ hv_return_t hv_vcpu_set_reg(hv_vcpu_t id, hv_reg_t reg, uint64_t value)
 /* Those that the framework knows; ID registers that may be written are few. */
 static bool fake_has(unsigned reg, bool write)
 {
-    static const uint16_t rw[] = {
-        0x8010, 0x8012, 0xc005, 0xc020, 0xc021, 0xc028, 0xc080, 0xc082, 0xc100, 0xc101,
-        0xc102, 0xc200, 0xc201, 0xc208, 0xc288, 0xc289, 0xc290, 0xc300, 0xc3a0, 0xc510,
-        0xc518, 0xc600, 0xc681, 0xc684, 0xc708, 0xd000, 0xde82, 0xde83, 0xdf19, 0xdf1a,
-        0xe208};
+    static const uint16_t rw[] = {0x8010, 0x8012, 0xc005, 0xc020, 0xc021, 0xc028, 0xc080, 0xc082,
+                                  0xc100, 0xc101, 0xc102, 0xc200, 0xc201, 0xc208, 0xc288, 0xc289,
+                                  0xc290, 0xc300, 0xc3a0, 0xc510, 0xc518, 0xc600, 0xc681, 0xc684,
+                                  0xc708, 0xd000, 0xde82, 0xde83, 0xdf19, 0xdf1a, 0xe208};
     static const uint16_t ro[] = {0xc000, 0xc029, 0xc030, 0xc031, 0xc038, 0xc039, 0xc03a};
 
     for (unsigned i = 0; i < sizeof rw / sizeof rw[0]; i++)

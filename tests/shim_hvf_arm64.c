@@ -93,7 +93,7 @@ int mach_timebase_info(struct mach_timebase_info *info)
     uint64_t hz, a, b = 1000000000;
 
     __asm__ volatile("mrs %0, cntfrq_el0" : "=r"(hz));
-    for (a = hz; b; ) {
+    for (a = hz; b;) {
         uint64_t rest = a % b;
         a = b;
         b = rest;
@@ -400,7 +400,8 @@ hv_return_t hv_vcpus_exit(hv_vcpu_t *ids, uint32_t n)
 }
 
 /* >>registers */
-#define CORE(field) (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(field))
+#define CORE(field)                                                                                \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(field))
 
 static uint64_t reg_id(hv_reg_t reg)
 {
@@ -526,7 +527,8 @@ static uint64_t syndrome_of(uint32_t insn)
 {
     unsigned size = insn >> 30, opc = insn >> 22 & 3, form = insn >> 10 & 3;
     bool scaled = (insn & 0x3f000000) == 0x39000000;
-    bool other = (insn & 0x3f000000) == 0x38000000 && (insn >> 21 & 1 ? form == 2 : form == 0 || form == 2);
+    bool other =
+        (insn & 0x3f000000) == 0x38000000 && (insn >> 21 & 1 ? form == 2 : form == 0 || form == 2);
     bool ordered = (insn & 0x3fbffc00) == 0x089ffc00;
     bool sign, wide;
 
@@ -550,7 +552,8 @@ static void exit_mmio(hv_vcpu_t id, struct vcpu *v)
     unsigned reg;
 
     all_regs(id, &r);
-    MUST(dbg_arm64_read(&s.mem, &r, r.pc, &insn, sizeof insn) == sizeof insn, "no instruction at PC");
+    MUST(dbg_arm64_read(&s.mem, &r, r.pc, &insn, sizeof insn) == sizeof insn,
+         "no instruction at PC");
     iss = syndrome_of(insn);
     reg = iss >> 16 & 31;
     MUST(iss && 1u << (iss >> 22 & 3) == run->mmio.len && (iss >> 6 & 1) == run->mmio.is_write,

@@ -98,10 +98,14 @@ static void test_decode(void)
         enum hvf_abort kind;
         struct hvf_access a;
     } cases[] = {
-        {1u << 24 | 2u << 22 | 3u << 16 | 1u << 6 | 7, HVF_ABORT_ACCESS, {9, 4, 3, true, false, false}},
+        {1u << 24 | 2u << 22 | 3u << 16 | 1u << 6 | 7,
+         HVF_ABORT_ACCESS,
+         {9, 4, 3, true, false, false}},
         {1u << 24 | 0u << 22 | 31u << 16 | 6, HVF_ABORT_ACCESS, {9, 1, 31, false, false, false}},
         {1u << 24 | 3u << 22 | 1u << 15 | 13, HVF_ABORT_ACCESS, {9, 8, 0, false, false, true}},
-        {1u << 24 | 1u << 22 | 1u << 21 | 1u << 15 | 9, HVF_ABORT_ACCESS, {9, 2, 0, false, true, true}},
+        {1u << 24 | 1u << 22 | 1u << 21 | 1u << 15 | 9,
+         HVF_ABORT_ACCESS,
+         {9, 2, 0, false, true, true}},
         {1u << 8 | 1u << 6 | 7, HVF_ABORT_CACHE, {0}},
         {1u << 24 | 1u << 7 | 7, HVF_ABORT_WALK, {0}},
         {7, HVF_ABORT_ODD, {0}},
@@ -122,7 +126,8 @@ static void test_decode(void)
 
 static void test_loads(void)
 {
-    struct hvf_access byte = {.size = 1, .sign = true}, half = {.size = 2, .sign = true, .wide = true},
+    struct hvf_access byte = {.size = 1, .sign = true},
+                      half = {.size = 2, .sign = true, .wide = true},
                       word = {.size = 4, .wide = true}, all = {.size = 8, .wide = true};
 
     CHECK_EQ(hvf__loaded(&byte, 0x180), 0xffffff80);
@@ -142,25 +147,23 @@ static void test_sysregs(void)
         bool known;
         uint64_t val;
     } cases[] = {
-        {ISS(2, 0, 1, 0, 4, 0), true, 0},    /* OSLAR: locks */
-        {ISS(2, 0, 1, 1, 4, 1), true, 0xa},  /* OSLSR: locked */
-        {ISS(2, 0, 1, 0, 4, 1), false, 0},   /* OSLAR cannot be read */
-        {ISS(2, 0, 1, 1, 4, 0), false, 0},   /* nor OSLSR be written */
-        {ISS(2, 0, 1, 3, 4, 1), true, 0},    /* OSDLR */
-        {ISS(2, 0, 0, 2, 0, 0), true, 0},    /* MDCCINT */
-        {ISS(3, 0, 10, 4, 3, 0), true, 0},   /* LORC */
-        {ISS(3, 3, 9, 12, 0, 1), true, 0},   /* PMCR_EL0 */
-        {ISS(3, 3, 9, 13, 0, 1), true, 0},   /* PMCCNTR_EL0 */
-        {ISS(3, 3, 9, 14, 0, 0), true, 0},   /* PMUSERENR_EL0 */
-        {ISS(3, 0, 9, 14, 1, 0), true, 0},   /* PMINTENSET_EL1 */
-        {ISS(3, 3, 14, 15, 7, 0), true, 0},  /* PMCCFILTR_EL0 */
-        {ISS(3, 3, 14, 8, 0, 1), true, 0},   /* PMEVCNTR0_EL0 */
-        {ISS(3, 3, 14, 0, 1, 1), true, 77},  /* CNTPCT_EL0 */
-        {ISS(3, 3, 14, 0, 1, 0), false, 0},
-        {ISS(3, 3, 14, 2, 1, 0), true, 0},   /* CNTP_CTL_EL0 */
-        {ISS(3, 0, 0, 7, 3, 1), true, 0},    /* an ID register of the future */
-        {ISS(3, 0, 0, 7, 3, 0), false, 0},
-        {ISS(3, 0, 0, 0, 1, 1), false, 0},
+        {ISS(2, 0, 1, 0, 4, 0), true, 0},   /* OSLAR: locks */
+        {ISS(2, 0, 1, 1, 4, 1), true, 0xa}, /* OSLSR: locked */
+        {ISS(2, 0, 1, 0, 4, 1), false, 0},  /* OSLAR cannot be read */
+        {ISS(2, 0, 1, 1, 4, 0), false, 0},  /* nor OSLSR be written */
+        {ISS(2, 0, 1, 3, 4, 1), true, 0},   /* OSDLR */
+        {ISS(2, 0, 0, 2, 0, 0), true, 0},   /* MDCCINT */
+        {ISS(3, 0, 10, 4, 3, 0), true, 0},  /* LORC */
+        {ISS(3, 3, 9, 12, 0, 1), true, 0},  /* PMCR_EL0 */
+        {ISS(3, 3, 9, 13, 0, 1), true, 0},  /* PMCCNTR_EL0 */
+        {ISS(3, 3, 9, 14, 0, 0), true, 0},  /* PMUSERENR_EL0 */
+        {ISS(3, 0, 9, 14, 1, 0), true, 0},  /* PMINTENSET_EL1 */
+        {ISS(3, 3, 14, 15, 7, 0), true, 0}, /* PMCCFILTR_EL0 */
+        {ISS(3, 3, 14, 8, 0, 1), true, 0},  /* PMEVCNTR0_EL0 */
+        {ISS(3, 3, 14, 0, 1, 1), true, 77}, /* CNTPCT_EL0 */
+        {ISS(3, 3, 14, 0, 1, 0), false, 0},  {ISS(3, 3, 14, 2, 1, 0), true, 0}, /* CNTP_CTL_EL0 */
+        {ISS(3, 0, 0, 7, 3, 1), true, 0}, /* an ID register of the future */
+        {ISS(3, 0, 0, 7, 3, 0), false, 0},   {ISS(3, 0, 0, 0, 1, 1), false, 0},
         {ISS(3, 0, 12, 12, 0, 1), false, 0}, /* ICC_IAR1_EL1 */
         {ISS(3, 0, 12, 12, 5, 1), false, 0}, /* ICC_SRE_EL1 */
         {ISS(3, 0, 4, 6, 0, 0), false, 0},   /* ICC_PMR_EL1 */
@@ -238,7 +241,8 @@ static void test_timer(void)
 {
     struct hyp t = {.numer = 125, .denom = 3};
 
-    CHECK(hvf__timer_fires(5) && !hvf__timer_fires(7) && !hvf__timer_fires(1) && !hvf__timer_fires(4));
+    CHECK(hvf__timer_fires(5) && !hvf__timer_fires(7) && !hvf__timer_fires(1) &&
+          !hvf__timer_fires(4));
     CHECK_EQ(hvf__timer_left(1, 100, 40), 60);
     CHECK_EQ(hvf__timer_left(5, 100, 140), 0);
     CHECK_EQ(hvf__timer_left(3, 100, 40), UINT64_MAX);
@@ -254,12 +258,10 @@ static void test_open_fails(void)
         uint32_t ret;
         int err;
         const char *says;
-    } cases[] = {{0xfae94007, -EACCES, "sign it: 'codesign"},
-                 {0xfae9400f, -ENOTSUP, "kern.hv_support"},
-                 {0xfae94006, -ENOTSUP, "kern.hv_support"},
-                 {0xfae94002, -EBUSY, "has a VM already"},
-                 {0xfae94005, -ENOMEM, "0xfae94005"},
-                 {0xfae94001, -EIO, "0xfae94001"}};
+    } cases[] = {
+        {0xfae94007, -EACCES, "sign it: 'codesign"}, {0xfae9400f, -ENOTSUP, "kern.hv_support"},
+        {0xfae94006, -ENOTSUP, "kern.hv_support"},   {0xfae94002, -EBUSY, "has a VM already"},
+        {0xfae94005, -ENOMEM, "0xfae94005"},         {0xfae94001, -EIO, "0xfae94001"}};
     struct hyp_desc d = {.log = &log_};
 
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -363,7 +365,8 @@ static void run(enum vmm_exit_kind kind)
 static void test_mmio(void)
 {
     static const struct step steps[] = {
-        {EXC, DABT(1u << 24 | 2u << 22 | 3u << 16 | 1u << 6 | 7), 0x9000000, 3, 0x1122334455667788, PC, 0x1000},
+        {EXC, DABT(1u << 24 | 2u << 22 | 3u << 16 | 1u << 6 | 7), 0x9000000, 3, 0x1122334455667788,
+         PC, 0x1000},
         {EXC, DABT(1u << 24 | 2u << 22 | 31u << 16 | 1u << 6 | 7), 0x9000000, -1, 0, PC, 0x1004},
         {EXC, DABT(1u << 24 | 0u << 22 | 1u << 21 | 4u << 16 | 7), 0x9000001, 4, ~0ull, PC, 0x1008},
         {EXC, DABT(1u << 24 | 2u << 22 | 31u << 16 | 7), 0x9000004, -1, 0, 4, 0xffffff81},
@@ -453,7 +456,8 @@ static void test_sysreg_traps(void)
         {EXC, 0x18ull << 26 | ISS(2, 0, 1, 0, 4, 0) | 31u << 5, 0, -1, 0, 4, 0xa},
         {EXC, 0x18ull << 26 | ISS(2, 0, 1, 1, 4, 1) | 4u << 5, 0, -1, 0, PC, 0x100c},
         {EXC, 0x18ull << 26 | ISS(3, 3, 9, 12, 0, 1) | 31u << 5, 0, -1, 0, 4, 8},
-        {EXC, 0x18ull << 26 | ISS(3, 0, 12, 12, 0, 1) | 4u << 5, 0, HV_REG_CPSR, 0x60000005, PC, 0x1014},
+        {EXC, 0x18ull << 26 | ISS(3, 0, 12, 12, 0, 1) | 4u << 5, 0, HV_REG_CPSR, 0x60000005, PC,
+         0x1014},
         {EXC, 0x18ull << 26 | ISS(3, 0, 12, 12, 0, 1), 0, HV_REG_CPSR, 0, PC, 0xf0200},
         {EXC, 0x18ull << 26 | ISS(3, 0, 12, 12, 0, 1), 0, HV_REG_CPSR, 4, PC, 0xf0400},
         {0, 0, 0, -1, 0, PC, 0xf0000},
@@ -633,7 +637,7 @@ static void *second_main(void *ctx)
     (void)ctx;
     CHECK_EQ(hyp_cpu_open(&second, &h, 1), 0);
     __atomic_store_n(&second.insn[0], 1, __ATOMIC_SEQ_CST); /* tells that it is there */
-    CHECK_EQ(hyp_run(&second, &x), 0); /* until it is kicked */
+    CHECK_EQ(hyp_run(&second, &x), 0);                      /* until it is kicked */
     CHECK_EQ(x.kind, VMM_EXIT_AGAIN);
     hyp_cpu_close(&second);
     return NULL;
