@@ -11,12 +11,8 @@
 # What emulation cannot show: missing memory barriers (x86 orders its stores) and stale caches (QEMU has none).
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
-<<<<<<< HEAD
 . "$root/tests/lab/watch.sh"
-kernel=$(ls -d "$root"/build/arm64/kernels/cloud-* 2>/dev/null | sort -V | head -n 1)
-=======
 kernel=$(ls -d "$root"/build/arm64/kernels/${MACHINE:-cloud-*} 2>/dev/null | sort -V | head -n 1)
->>>>>>> 063af0b (hvf: a Hypervisor.framework played on KVM, on which hv_hvf.h boots stock kernels in the arm64 lab)
 qemu=$(command -v qemu-system-aarch64) || qemu=
 [ -n "$kernel" ] && [ -n "$qemu" ] || { echo "arm64-lab: run make deps first" >&2; exit 99; }
 [ "${1:-}" = run ] && [ $# = 3 ] || { sed -n 2,11p "$0"; exit 2; }
