@@ -20,7 +20,7 @@ kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 
 # script NAME COMMAND...: runs a script of cases. One that ended badly without having said so is a failure of its own;
 # when it is the emulated machine that died, with all that ran in it, it gets three more chances.
 script() {
-    log=$logs/$1.log raw=$logs/$1.out
+    log=$logs/$1.log raw=$logs/$1.out began=$(date +%s)
     : >"$log"
     { shift; "$@"; echo "status $?"; } 2>&1 | tee "$raw" | verdicts | tee "$log"
     if [ "$(tail -n 1 "$raw")" = 'status 99' ] && [ "${tries:-1}" -lt 4 ]; then
@@ -31,6 +31,7 @@ script() {
     if ! tail -n 1 "$raw" | grep -q '^status 0$' && ! grep -q '^not ok' "$log"; then
         echo "not ok - $(basename "$raw" .out): $(tail -n 1 "$raw"), see $raw" | tee -a "$log"
     fi
+    echo "# $(basename "$raw" .out) took $(($(date +%s) - began)) s"
 }
 
 # unit PROGRAM ARGUMENT...: one result for each program, which says how much it checked in its last line; exit status 77
