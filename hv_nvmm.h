@@ -1053,13 +1053,17 @@ static int nvmm__emulate(struct hyp_cpu *c, struct vmm_exit *e, const uint8_t *b
         x86_emul_begin(&c->emul, &c->hyp->ram, &c->regs, bytes, len <= X86_INSN_MAX ? len : 0));
 }
 
-/* RAM comes out only when the host cannot give the guest its page. */
+/* RAM comes out only when the host cannot give the guest its page. What happens while an event is
+   delivered is not the instruction's doing. */
 static int nvmm__exit_memory(struct hyp_cpu *c, struct vmm_exit *e)
 {
     const struct nvmm__exit *x = &c->run.exit;
 
     if (vmm_at(&c->hyp->ram, x->u.mem.gpa, 1))
         return nvmm__fault(c, e, "NVMM has no memory for the guest's RAM, at", x->u.mem.gpa);
+    if (c->intr & NVMM__PENDING)
+        return nvmm__fault(c, e, "the guest's interrupt table or stack is a device, at",
+                           x->u.mem.gpa);
     return nvmm__emulate(c, e, x->u.mem.inst_bytes, x->u.mem.inst_len);
 }
 

@@ -564,6 +564,10 @@ static void test_mmio(struct hyp_cpu *c)
     at_code(c, "\x0f\x0b", 2);
     CHECK(run(c, &e, NVMM__EXIT_MEMORY) == 0 && e.kind == VMM_EXIT_FAULT);
     CHECK(strstr(e.why, "not known") && e.size == 15 && e.data[0] == 0x0f && e.data[1] == 0x0b);
+    nvmm.exit.u.mem.gpa = 0xd0000000;
+    nvmm.exit.state.intr = NVMM__PENDING;
+    CHECK(run(c, &e, NVMM__EXIT_MEMORY) == 0 && e.kind == VMM_EXIT_FAULT && strstr(e.why, "stack"));
+    nvmm.exit.state.intr = 0;
     nvmm.exit.u.mem.gpa = 0x3000;
     CHECK(run(c, &e, NVMM__EXIT_MEMORY) == 0 && e.kind == VMM_EXIT_FAULT && e.code == 0x3000);
 }
