@@ -2,16 +2,27 @@
    expect: COM1 "edu: line, messages and DMA work", status 0
 
    QEMU's teaching device (docs/specs/edu.rst), which a host passed through: its registers, its
-   interrupt line, which it holds until it is acknowledged, MSI, and DMA both ways. MIT licence, see
-   LICENSE */
+   interrupt line, which it holds until it is acknowledged, MSI, and DMA both ways. With QEMU's
+   ivshmem beside it (--vfio ADDRESS --vfio ADDRESS), whose memory is a BAR, also "edu: DMA from and
+   to its neighbour works". MIT licence, see LICENSE */
 #pragma GCC diagnostic ignored "-Wunused-function" /* virtio: not here */
 #include "guest.h"
 
 enum { ID = 0, LIVE = 4, RAISE = 0x60, ACK = 0x64, DMA_FROM = 0x80, DMA_TO = 0x88, DMA_LEN = 0x90 };
 enum { DMA = 0x98, DMA_START = 1, DMA_TO_RAM = 2, DMA_IRQ = 4, DMA_BUFFER = 0x40000 };
-enum { COMMAND = 4, BAR0 = 0x10, CAPS = 0x34, MSI = 5, V_LINE = 0x41, V_MESSAGE = 0x42 };
+enum {
+    COMMAND = 4,
+    BAR0 = 0x10,
+    BAR2 = 0x18,
+    CAPS = 0x34,
+    MSI = 5,
+    V_LINE = 0x41,
+    V_MESSAGE = 0x42
+};
 /* The last byte of its buffer the device refuses. */
 enum { ROUNDS = 100, BYTES = 4092, IOAPIC_LEVEL = 1 << 15, MASKED = 1 << 16 };
+enum { EDU = 0x11e81234, NEIGHBOUR = 0x11101af4 };
+#define ELSEWHERE 0xcf000000ul /* in the window below 4 GiB */
 
 #define GDTR     ((volatile uint8_t *)0x8f10)
 #define GDT      ((volatile uint64_t *)0x8f20)
@@ -114,10 +125,10 @@ static void await(unsigned vector, uint32_t n)
         __asm__ volatile("sti; hlt; cli" : : : "memory");
 }
 
-static unsigned find(void)
+static unsigned find(uint32_t id)
 {
     for (unsigned slot = 1; slot < PCI_SLOTS; slot++)
-        if (*config(slot, 0) == 0x11e81234)
+        if (*config(slot, 0) == id)
             return slot;
     return 0;
 }
@@ -163,30 +174,67 @@ static void copy(uint64_t from, uint64_t to, uint32_t how)
 {
     uint32_t before = COUNT(V_MESSAGE);
 
-    *reg(DMA_FROM) = (uint32_t)from;
-    *reg(DMA_TO) = (uint32_t)to;
+    *(volatile uint64_t *)reg(DMA_FROM) = from;
+    *(volatile uint64_t *)reg(DMA_TO) = to;
     *reg(DMA_LEN) = BYTES;
     *reg(DMA) = DMA_START | DMA_IRQ | how;
     await(V_MESSAGE, before + 1);
 }
 
+static void fill(volatile uint32_t *at, uint32_t step)
+{
+    for (uint32_t i = 0; i < BYTES / 4; i++)
+        at[i] = i * step;
+}
+
+static bool holds(const volatile uint32_t *at, uint32_t step)
+{
+    for (uint32_t i = 0; i < BYTES / 4; i++)
+        if (at[i] != i * step)
+            return false;
+    return true;
+}
+
 static int by_dma(void)
 {
-    for (unsigned i = 0; i < BYTES / 4; i++) {
-        SOURCE[i] = i * 0x9e3779b9;
-        TARGET[i] = 0;
-    }
+    fill(SOURCE, 0x9e3779b9);
+    fill(TARGET, 0);
     copy((uint64_t)SOURCE, DMA_BUFFER, 0);
     copy(DMA_BUFFER, (uint64_t)TARGET, DMA_TO_RAM);
-    for (unsigned i = 0; i < BYTES / 4; i++)
-        if (TARGET[i] != i * 0x9e3779b9)
-            return 1;
-    return 0;
+    return !holds(TARGET, 0x9e3779b9);
+}
+
+/* One device writes into the other's memory and reads it again, where it was found, beyond what this
+   guest can look at, and where it is moved to, within that. */
+static int by_neighbour(unsigned slot)
+{
+    uint64_t at = (*config(slot, BAR2) & ~15u) | (uint64_t)*config(slot, BAR2 + 4) << 32;
+
+    fill(SOURCE, 0x9e3779b9);
+    *config(slot, COMMAND) = 6;
+    copy((uint64_t)SOURCE, DMA_BUFFER, 0);
+    copy(DMA_BUFFER, at + 0x2000, DMA_TO_RAM);
+    fill(SOURCE, 0);
+    copy((uint64_t)SOURCE, DMA_BUFFER, 0);
+    copy(at + 0x2000, DMA_BUFFER, 0);
+    copy(DMA_BUFFER, (uint64_t)TARGET, DMA_TO_RAM);
+    if (!holds(TARGET, 0x9e3779b9))
+        return 1;
+    *config(slot, COMMAND) = 0;
+    *config(slot, BAR2) = ELSEWHERE;
+    *config(slot, BAR2 + 4) = 0;
+    *config(slot, COMMAND) = 6;
+    if (!holds((volatile uint32_t *)(ELSEWHERE + 0x2000), 0x9e3779b9))
+        return 1;
+    fill((volatile uint32_t *)(ELSEWHERE + 0x4000), 0x85ebca6b);
+    copy(ELSEWHERE + 0x4000, DMA_BUFFER, 0);
+    copy(DMA_BUFFER, (uint64_t)TARGET, DMA_TO_RAM);
+    return !holds(TARGET, 0x85ebca6b);
 }
 
 static int guest(void)
 {
-    unsigned slot = find();
+    unsigned slot = find(EDU), neighbour = find(NEIGHBOUR);
 
     if (!slot)
         return 10;
@@ -203,5 +251,9 @@ static int guest(void)
     if (by_dma())
         return 14;
     print("edu: line, messages and DMA work\n");
+    if (neighbour && by_neighbour(neighbour))
+        return 15;
+    if (neighbour)
+        print("edu: DMA from and to its neighbour works\n");
     return 0;
 }

@@ -40,7 +40,7 @@ install_packages() {
 
 # What a guest or the lab's machine may load: taken decompressed out of a kernel package into one flat directory.
 modules='virtio* vmw_vsock* vsock* vhost* kvm* irqbypass ccp button evdev failover net_failover tun tap
-    gpio_keys pvpanic pvpanic-mmio fuse netfs fscache 9p* vfio* nvme* ext4 jbd2 mbcache crc16 crc32c_generic
+    gpio_keys pvpanic pvpanic-mmio fuse netfs fscache 9p* vfio* iommufd nvme* ext4 jbd2 mbcache crc16 crc32c_generic
     libcrc32c'
 
 unpack() { # DIRECTORY DEB...: makes DIRECTORY appear, complete or not at all

@@ -1,15 +1,17 @@
 #!/bin/sh
 # guest_vfio.sh: devices of the host in guests, behind an emulated IOMMU: NVMe with its MSI-X table among its registers
-# and in a BAR of its own, two virtual functions, a network card, and one that interrupts by a line.
+# and in a BAR of its own, two virtual functions, a network card, one that interrupts by a line, and that beside one
+# whose memory it reaches.
 # needs: cloud
-# modules: vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci
+# modules: iommufd vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci
 # stall: 400
 # drives: 3
 # kernel: intel_iommu=on iommu=pt
-# devices: -device intel-iommu,intremap=on -device edu
+# devices: -device intel-iommu,intremap=on -device edu,dma_mask=0xffffffffffffffff
+# devices: -object memory-backend-ram,id=shm,size=1M,share=on -device ivshmem-plain,memdev=shm
 # devices: -device pcie-root-port,id=rp1,chassis=1,slot=1 -device nvme,serial=shared,drive=drive0,bus=rp1
 # devices: -device pcie-root-port,id=rp2,chassis=2,slot=2
-# devices: -device nvme,serial=own,drive=drive1,bus=rp2,msix-exclusive-bar=on
+# devices: -device nvme,serial=own,drive=drive1,bus=rp2,msix-exclusive-bar=on,msix_qsize=2048
 # devices: -device pcie-root-port,id=rp3,chassis=3,slot=3 -device nvme-subsys,id=sub
 # devices: -device nvme,serial=pf,subsys=sub,bus=rp3,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,msix_qsize=5
 # devices: -device nvme-ns,drive=drive2,shared=on
@@ -23,10 +25,15 @@ fi
 k=$(first_kernel '[cg]*-*')
 cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
 (cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
-for m in vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core; do insmod build/lab/$m.ko; done
-pci=/sys/bus/pci edu=
+for m in iommufd vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core; do
+    [ ! -e build/lab/$m.ko ] || insmod build/lab/$m.ko # newer kernels have some, and not others
+done
+pci=/sys/bus/pci edu= shm=
 for d in $pci/devices/*; do
-    [ "$(cat "$d/vendor")" != 0x1234 ] || edu=${d##*/}
+    case $(cat "$d/vendor" "$d/device") in
+    0x1234*) edu=${d##*/} ;;
+    *0x1110) shm=${d##*/} ;;
+    esac
 done
 shared=0000:01:00.0 own=0000:02:00.0 pf=0000:03:00.0 vf1=0000:03:00.1 vf2=0000:03:00.2 net=0000:04:00.0
 
@@ -72,6 +79,9 @@ for n in first second; do
     vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $edu
     check "line, MSI and DMA, the $n time" 0 '^edu: line, messages and DMA work$'
 done
+give $shm
+vm --binary build/guests/edu64.bin --entry 0x1000 --vfio $edu --vfio $shm
+check "two devices: DMA from one to the other, where that is and where it is moved" 0 '^edu: DMA from and to its neighbour works$'
 
 # Without privileges: the device's group and enough locked memory are all it takes.
 user() {
@@ -99,6 +109,10 @@ works() { # NAME DEVICE
     n=$(sed -n 's/^ *[0-9]*: \([0-9]*\) .*nvme0q1.*/\1/p' "$out")
     [ "${n:-0}" -ge 512 ] && ok "$1: an interrupt for each request" || not_ok "$1: an interrupt for each request" "${n:-none}"
 }
+idle() { # NAME DEVICE: that nobody uses any more may not write to memory
+    [ $(($(od -An -tu1 -j 4 -N 1 $pci/devices/$2/config) & 4)) = 0 ] && ok "$1: silenced by the kill" ||
+        not_ok "$1: silenced by the kill" "it is a master of the bus"
+}
 lives() { # NAME DEVICE
     boot "$(load read verify); echo READY; while :; do $(load randwrite seed=1); done" --vfio $2
     await '^READY' || :
@@ -106,6 +120,7 @@ lives() { # NAME DEVICE
     await 'wants .* back' || :
     kill -9 $pid
     stop
+    idle "$1" $2
     check "$1: found after the reset" 137 '^requests=256 .* errors=0 wrong=0 '
     check "$1: somebody else who wants it is not ignored" 137 "^vmm: the host wants $2 back, and waits: power the guest off"
     wait # for who wanted it
@@ -123,6 +138,8 @@ works "NVMe, table among registers" $shared
 lives "NVMe, table among registers" $shared
 returns "NVMe, table among registers" $shared
 works "NVMe, table in its own BAR" $own
+guest "od -An -tx2 -j 66 -N 2 /sys/class/nvme/nvme0/device/config" --vfio $own
+check "NVMe, table in its own BAR: 2048 vectors" 0 '^ *87ff$'
 returns "NVMe, table in its own BAR" $own
 
 # Virtual functions get queues and interrupts from the physical one ("NVM Express Base Specification", 5.28), of whose

@@ -123,7 +123,8 @@ in_lab() {
     done
     for module in $(sed -n 's/^# modules: //p' "tests/$name.sh"); do # of the machine's own kernel
         mkdir -p "$dir/t/build/lab"
-        cp "build/kernels/$(kernels '[cg]*-*' | head -n 1)/modules/$module.ko" "$dir/t/build/lab/"
+        module=build/kernels/$(kernels '[cg]*-*' | head -n 1)/modules/$module.ko
+        [ ! -e "$module" ] || cp "$module" "$dir/t/build/lab/"
     done
     for file in $(sed -n 's/^# build: //p' "tests/$name.sh"); do
         [ ! -e "build/$file" ] || ln -s "$PWD/build/$file" "$dir/t/build/"
