@@ -190,8 +190,8 @@ struct boot_desc {
     const char *cmdline;   /* NULL: empty */
     enum boot_entry entry; /* AUTO: what suits the file */
     uint64_t load_addr;    /* of a bzImage; 0: the place it prefers, see boot__bz_place */
-    /* Makes whole pages of a file appear at gpa without a copy. Returns 0 when done; anything else:
-       boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
+    /* Makes whole pages of a file appear at gpa, for less than a copy. Returns 0 when done; anything
+       else: boot.h copies. off, gpa, len are page-aligned and within one range of RAM; len may end beyond
        the file's end, inside the page that holds it. NULL: always copy. */
     int (*map)(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa, uint64_t len);
     /* arm64: unpacks all of src, one frame or member that bytes without meaning may follow, to dst.

@@ -3738,6 +3738,8 @@ static void machine_describe(const struct vm *vm, struct boot_machine *m, struct
     m->no_acpi = vm->cfg->no_acpi;
 }
 
+enum { MACHINE_MAPS_FILES = true };
+
 static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at)
 {
     int err = boot_linux(desc, at);
@@ -4534,14 +4536,15 @@ static int dump_dtb(struct vm *vm, const struct boot_result *at)
     return 0;
 }
 
+/* An arm64 kernel runs where it is loaded, and writes to all of itself when it finds its random
+   place: mapped, each page of the file would cost two exits and a copy, and no page is huge. */
+enum { MACHINE_MAPS_FILES = false };
+
 static int machine_boot_linux(struct vm *vm, struct boot_desc *desc, struct boot_result *at)
 {
     uint8_t entropy[BOOT_ENTROPY_LEN];
     int err;
 
-    /* An arm64 kernel runs where it is loaded, and writes to all of itself when it finds its random
-       place: mapped, each page of the file would cost two exits and a copy, and no page is huge. */
-    desc->map = NULL;
     desc->unpack = unpack_kernel;
     if (host_random(entropy, sizeof entropy) == sizeof entropy)
         desc->entropy = entropy;
@@ -4704,10 +4707,12 @@ static int cpu_run(struct cpu *c, struct vmm_exit *e)
 
 struct images {
     const struct vmm_mem *mem;
+    bool remap; /* else files are read */
     struct host_file kernel, initrd, dtb, module[MODULES_MAX];
 };
 
-/* boot.h asks for whole pages of a file in guest memory: no copy, and shared until written. */
+/* boot.h asks for whole pages of a file in guest memory: mapped they cost no copy, and are shared
+   until written. */
 static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint64_t gpa,
                     uint64_t len)
 {
@@ -4718,7 +4723,9 @@ static int map_file(void *ctx, const struct boot_file *file, uint64_t off, uint6
     for (unsigned i = 0; i < MODULES_MAX; i++)
         if (im->module[i].data == file->data)
             from = &im->module[i];
-    return at ? host_ram_file(at, from, off, len) : -EFAULT;
+    if (!at)
+        return -EFAULT;
+    return im->remap ? host_ram_file(at, from, off, len) : host_file_read(from, off, at, len);
 }
 
 /* The default command line names the console; --append adds, and without ACPI the kernel is told
@@ -4764,7 +4771,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
         .cmdline = cmdline,
         .entry = c->kernel_entry,
         .load_addr = c->kernel_load,
-        .map = vm_can(vm, HYP_CAP_REMAP) ? map_file : NULL,
+        .map = map_file,
         .ctx = im,
         .log = vm->log,
     };
@@ -4792,7 +4799,7 @@ static int load_images(struct vm *vm, struct images *im, const char *cmdline)
 static int load_kernel(struct vm *vm)
 {
     const struct config *c = vm->cfg;
-    struct images im = {.mem = &vm->mem};
+    struct images im = {.mem = &vm->mem, .remap = MACHINE_MAPS_FILES && vm_can(vm, HYP_CAP_REMAP)};
     char *cmdline = make_cmdline(vm);
     int err = cmdline ? host_file_open(&im.kernel, "kernel", c->kernel, vm->log) : -ENOMEM;
 

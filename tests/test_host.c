@@ -415,6 +415,9 @@ static void test_ram(void)
     CHECK(!host_ram_file(p, &f, page, 3 * page)); /* the last page ends with zeroes */
     CHECK(p[2 * page + 4] == pattern(3 * page + 4) && !p[2 * page + 5] && !p[3 * page - 1]);
     CHECK_EQ(p[3 * page], 0xaa);
+    CHECK(!host_file_read(&f, 3 * page + 1, p + 7 * page, page) &&
+          p[7 * page + 3] == pattern(3 * page + 4));
+    CHECK(!p[7 * page + 4] && !host_file_read(&f, 9 * page, p, page));
     CHECK_EQ(host_ram_file(p, &f, 0, 5 * page), -EINVAL);
     CHECK_EQ(host_ram_file(p, &f, page, 4 * page), -EINVAL);
     CHECK_EQ(host_ram_file(p, &f, page, 0 - page), -EINVAL);
