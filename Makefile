@@ -59,9 +59,10 @@ CROSS_LIBS := $(patsubst %,$(ROOT)/lib/aarch64-linux-gnu/%.a,libfdt libdeflate)
 # Where make deps brought a copy, checks include arm64: in its lab, and pure headers under QEMU's user emulation.
 ifneq ($(wildcard $(MUSL)),)
 GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
-TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_debug test_disk test_gic test_hvf_arm64 \
-	test_legacy test_net test_packed test_pci test_primecell test_unzstd test_virtio test_virtio_pci fuzz_boot \
-	fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gic fuzz_hvf_arm64 fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio)
+TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_console test_debug test_disk test_firmware \
+	test_gdb test_gic test_hvf_arm64 test_irqchip test_legacy test_net test_packed test_pci test_primecell test_unzstd \
+	test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gdb fuzz_gic fuzz_hvf_arm64 \
+	fuzz_legacy fuzz_net fuzz_packed fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio fuzz_virtio_pci)
 CHECK64 := vmm-aarch64 $(B)/vmm-hvf-arm64 $(GUESTS64) $(TESTS64)
 PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 endif

@@ -37,9 +37,11 @@ check "network over a tap" 0 '^over the wire$'
 
 # the power button is a key of a GPIO chip, for which the cloud kernel has no driver
 start --kernel build/kernels/full-6.1/vmlinuz --initrd build/initramfs-full-6.1.cpio --append 'run="echo READY; sleep 1000"'
-await '^READY' && sleep 1 && kill -s TERM "$pid"
+await '^READY' && sleep 1 && kill -s QUIT "$pid" && await ' do_idle\+0x' && kill -s TERM "$pid"
 stop
 check "SIGTERM powers the guest off cleanly" 0 'asked the guest to power off'
+check "state of a running guest: registers" 0 '^vmm: +pc=ffff[0-9a-f]{12} pstate='
+check "state of a running guest: its stack, by name" 0 '^vmm: +from [0-9a-f]{16} do_idle\+0x'
 
 vm --kernel build/kernels/$k/vmlinuz --dump-dtb "$T/tree.dtb"
 check "--dump-dtb" 0
