@@ -1623,6 +1623,19 @@ static void *host__signals_main(void *ctx)
     return NULL;
 }
 
+/* The thread blocks all signals: those that others wait for must not come to it. */
+static int host__signals_start(struct host_signals *s)
+{
+    sigset_t all, mine;
+    int rc;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mine);
+    rc = host_thread_start(&s->thread, host__signals_main, s, "signals");
+    pthread_sigmask(SIG_SETMASK, &mine, NULL);
+    return rc;
+}
+
 /* One a call: fn may delete us, and if more have come in, the loop calls again. */
 static void host__signals_ready(void *ctx, unsigned events)
 {
@@ -1652,7 +1665,7 @@ VMM_DEF int host_signals_add(struct host_loop *l, struct host_signals *s, const 
     s->watch = (struct host_watch){ends[0], HOST_IN, host__signals_ready, s, 0};
     rc = host_watch_add(l, &s->watch);
     if (!rc)
-        rc = host_thread_start(&s->thread, host__signals_main, s, "signals");
+        rc = host__signals_start(s);
     if (!rc)
         return 0;
     host_watch_del(l, &s->watch);
@@ -3798,7 +3811,8 @@ VMM_DEF void host_stream_close(struct host_stream *s)
     host__end_close(s, &s->out);
     host__end_close(s, &s->door);
     /* Unless somebody has put another socket in the place of ours. */
-    if (s->path[0] && !lstat(s->path, &st) && (uint64_t)st.st_dev == s->path_dev && st.st_ino == s->path_ino)
+    if (s->path[0] && !lstat(s->path, &st) && (uint64_t)st.st_dev == s->path_dev &&
+        st.st_ino == s->path_ino)
         unlink(s->path);
     if (s->tty)
         host_tty_restore();

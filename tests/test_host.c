@@ -335,8 +335,8 @@ static void on_signal(void *ctx, int signo)
 
 static void test_signals(void)
 {
-    static const int signos[] = {SIGUSR1, SIGUSR2};
-    struct host_signals s;
+    static const int signos[] = {SIGUSR1, SIGUSR2}, later = SIGALRM;
+    struct host_signals s, s2;
     volatile size_t got = 0;
 
     CHECK(!host_signals_add(&loop, &s, signos, 2, on_signal, (void *)&got));
@@ -350,6 +350,14 @@ static void test_signals(void)
         CHECK(reaches(&got, 1));
         CHECK_EQ(got, signo);
     }
+    CHECK(!host_signals_add(&loop, &s2, &later, 1, on_signal, (void *)&got));
+    for (unsigned i = 0; i < 20; i++) { /* not to a thread that waits for others */
+        got = 0;
+        kill(getpid(), later);
+        CHECK(reaches(&got, 1));
+        CHECK_EQ(got, later);
+    }
+    host_signals_del(&loop, &s2);
     host_signals_del(&loop, &s);
 }
 

@@ -71,6 +71,7 @@ int sigaction(int signo, const struct sigaction *a, struct sigaction *old)
     STUB_NETBSD(__sigaction_siginfo);
 int sigaddset(sigset_t *set, int signo) STUB_NETBSD(__sigaddset14);
 int sigemptyset(sigset_t *set) STUB_NETBSD(__sigemptyset14);
+int sigfillset(sigset_t *set) STUB_NETBSD(__sigfillset14);
 int sigprocmask(int how, const sigset_t *set, sigset_t *old) STUB_NETBSD(__sigprocmask14);
 int sigwait(const sigset_t *set, int *signo);
 
