@@ -2,7 +2,50 @@
 #   make CC=gcc | CC=clang    dynamic, for debugging         make SAN=1    ASan and UBSan (with gcc)
 #   make ARCH=aarch64         on x86_64: writes ./vmm-aarch64
 #   make HV=nvmm              for NVMM in place of /dev/kvm: writes ./vmm-nvmm
+#   make universal            on macOS: for both of its architectures
+# macOS, NetBSD, DragonFly (gmake there) and Haiku: `make` and `make install`; tests and the lab are Linux programs.
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+
+SYSTEM  ?= $(shell uname -s)
+PREFIX  ?= /usr/local
+WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
+HEADERS := vmm.h hv_kvm.h hv_hvf.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
+
+ifneq ($(SYSTEM),Linux)
+# With the system's compiler and libraries alone, but for libfdt (on macOS, brew install dtc), by which an arm64 kernel is
+# told what there is. Without libdeflate neither qcow2 clusters nor kernels that are compressed with it can be read.
+ARCH    ?= $(shell uname -m)
+CFLAGS  ?= -O2 -g
+FDT     ?= $(shell brew --prefix 2>/dev/null)
+arm64   := -DBOOT_ARM64 -DBOOT_NO_X86 -isystem $(FDT)/include $(FDT)/lib/libfdt.a
+Haiku   := -D_BSD_SOURCE -lnetwork -lbsd
+.PHONY: all universal install clean
+all: vmm
+
+ifeq ($(SYSTEM),Darwin)
+MACOS = $(CC) $(WARN) $(CFLAGS) -mmacosx-version-min=13.0 vmm.c -framework Hypervisor
+SIGN  = codesign --force --sign - --entitlements vmm.entitlements # without it the system denies a VM
+vmm: vmm.c $(HEADERS) vmm.entitlements
+	$(MACOS) -arch $(ARCH) $($(ARCH)) -o $@
+	$(SIGN) $@
+universal: vmm.c $(HEADERS) vmm.entitlements
+	$(MACOS) -arch arm64 $(arm64) -o vmm-arm64
+	$(MACOS) -arch x86_64 -o vmm-x86_64
+	lipo -create vmm-arm64 vmm-x86_64 -output vmm
+	$(SIGN) vmm
+else
+vmm: vmm.c $(HEADERS)
+	$(CC) $(WARN) $(CFLAGS) vmm.c -o $@ $(if $(filter Haiku,$(SYSTEM)),,-pthread) $($(SYSTEM))
+endif
+
+install: vmm
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	install -m 644 vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+
+clean:
+	rm -f vmm vmm-arm64 vmm-x86_64
+else
 
 ifneq ($(SAN),)
 CC := gcc
@@ -12,10 +55,8 @@ endif
 
 B       := build
 comma   := ,
-WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HEADERS := vmm.h hv_kvm.h hv_hvf.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
 # Nothing unwinds stacks in the static binaries: the linker drops what libraries bring for that (lean.ld). On arm64 long
@@ -67,7 +108,6 @@ CHECK64 := vmm-aarch64 $(B)/vmm-hvf-arm64 $(GUESTS64) $(TESTS64)
 PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 endif
 
-PREFIX  ?= /usr/local
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
 SHIM    := $(B)/vmm-nvmm-shim
@@ -205,3 +245,4 @@ deps:
 
 clean:
 	rm -rf vmm vmm-aarch64 vmm-nvmm $(B)/vmm-nvmm-shim dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags
+endif

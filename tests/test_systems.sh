@@ -81,13 +81,30 @@ netbsd() {
     tell "NetBSD: vmm with hv_nvmm.h compiles"
 }
 
+# What make would do there.
+makes() { # PATTERN ARGUMENT...
+    pattern=$1
+    shift
+    make -n -B CC=cc FDT=/fdt "$@" >"$T/make" 2>&1 && grep -Eq -- "$pattern" "$T/make" || { echo "error: make $*"; cat "$T/make"; } >>"$T/err"
+}
+makefile() {
+    makes '-framework Hypervisor -arch arm64 .*/fdt/lib/libfdt.a -o vmm$' SYSTEM=Darwin ARCH=arm64
+    makes '-framework Hypervisor -arch x86_64  *-o vmm$' SYSTEM=Darwin ARCH=x86_64
+    makes '^lipo -create vmm-arm64 vmm-x86_64 -output vmm$' SYSTEM=Darwin universal
+    makes '^codesign .*--entitlements vmm.entitlements' SYSTEM=Darwin universal
+    makes '^cc .* vmm.c -o vmm -pthread' SYSTEM=NetBSD
+    makes '^cc .* vmm.c -o vmm -pthread' SYSTEM=DragonFly
+    makes '^cc .* vmm.c -o vmm .*-lnetwork -lbsd' SYSTEM=Haiku
+    tell "make builds on macOS, NetBSD, DragonFly and Haiku with what is there"
+}
+
 lld=$(command -v ld64.lld || ls /usr/lib/llvm-*/bin/ld64.lld 2>/dev/null | tail -n 1)
 if ! command -v clang >/dev/null || [ -z "$lld" ]; then
     echo "skip - other systems: clang or ld64.lld is not installed, run make deps"
     exit 0
 fi
 : >"$T/err"
-for system in ${1:-macos netbsd}; do
+for system in ${1:-macos netbsd makefile}; do
     $system
 done
 exit $failed
