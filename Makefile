@@ -102,8 +102,8 @@ ifneq ($(wildcard $(MUSL)),)
 GUESTS64 := $(patsubst guests/arm64/%,$(B)/guests64/%.bin,$(basename $(wildcard guests/arm64/*.S guests/arm64/*.c)))
 TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_console test_debug test_disk test_firmware \
 	test_gdb test_gic test_hvf_arm64 test_irqchip test_legacy test_net test_packed test_pci test_primecell test_unzstd \
-	test_virtio test_virtio_pci fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gdb fuzz_gic fuzz_hvf_arm64 \
-	fuzz_legacy fuzz_net fuzz_packed fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio fuzz_virtio_pci)
+	test_virtio test_virtio_pci test_x86 fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gdb fuzz_gic fuzz_hvf_arm64 \
+	fuzz_legacy fuzz_net fuzz_packed fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio fuzz_virtio_pci fuzz_x86)
 CHECK64 := vmm-aarch64 $(B)/vmm-hvf-arm64 $(GUESTS64) $(TESTS64)
 PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 endif
@@ -176,7 +176,7 @@ fuzz: # libFuzzer, one minute each
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
-		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
+		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring zydis,$<),-lZydis) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
 		$(if $(findstring test_unzstd,$<),-DTEST_LIBZSTD -l:libzstd.a)
 
 $(B)/tests/embed_nvmm: tests/shim_nvmm.c

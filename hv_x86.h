@@ -500,8 +500,8 @@ static const struct x86__form x86__forms[] = {
     {0x06c, X86__ANY, X86__INS, X86__STRING, X86__W},
     {0x06e, X86__ANY, X86__OUTS, X86__STRING, X86__W},
     {0x080, X86__ANY, X86__ALU, X86__M_I, X86__W | X86__LOCK},
+    {0x083, X86__ANY, X86__ALU, X86__M_B, X86__LOCK}, /* before the row of 82, which would match */
     {0x082, X86__ANY, X86__ALU, X86__M_B, X86__W | X86__LOCK | X86__NOT64},
-    {0x083, X86__ANY, X86__ALU, X86__M_B, X86__LOCK},
     {0x084, X86__ANY, X86__TEST, X86__M_R, X86__W},
     {0x086, X86__ANY, X86__XCHG, X86__M_R, X86__W | X86__LOCK},
     {0x088, X86__ANY, X86__MOV, X86__M_R, X86__W},
@@ -629,7 +629,7 @@ static void x86__sizes(struct x86__insn *i, unsigned opcode)
 {
     unsigned flags = i->form->flags;
 
-    i->osize = (i->bits == 16) == i->o16 ? 4 : 2;
+    i->osize = (i->bits == 16) == i->o16 || flags & X86__PLAIN ? 4 : 2; /* MOVNTI: no 16 bits */
     if (i->rex & 8 || (flags & X86__STACK && i->bits == 64 && !i->o16))
         i->osize = 8;
     if (flags & X86__W && !(opcode & 1))
@@ -649,8 +649,7 @@ static void x86__check(struct x86_emul *e)
 
     if ((flags & X86__ONLY64 && i->bits != 64) || (flags & X86__NOT64 && i->bits == 64) ||
         (x86__has_modrm(i->form->shape) && i->modrm >> 6 == 3) ||
-        (flags & X86__PLAIN && (i->rep || i->o16 || i->osize < 4)) ||
-        (flags & X86__NO_REP && i->rep) ||
+        (flags & X86__PLAIN && (i->rep || i->o16)) || (flags & X86__NO_REP && i->rep) ||
         (i->form->shape == X86__M_S && (i->modrm >> 3 & 7) > X86__GS))
         x86__unknown(e);
     else if (i->lock && (!(flags & X86__LOCK) || is_load))

@@ -12,7 +12,8 @@ say() { printf 'deps: %s\n' "$*" >&2; }
 
 packages='make gcc g++ libc6-dev linux-libc-dev musl-tools clang lld libclang-rt-dev
     qemu-system-x86 seabios busybox-static cpio kmod xz-utils lz4 zstd ca-certificates
-    e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler gdb'
+    e2fsprogs passt qemu-utils libdeflate-dev libzstd-dev libfdt-dev device-tree-compiler gdb
+    libzydis-dev'
 
 # for the other architecture, where this machine is an x86_64 one; and what a PC's firmware boots
 [ "$(uname -m)" != x86_64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-user-static
