@@ -961,6 +961,17 @@ static uint64_t disk__packed_off(const struct disk_image *d, uint64_t entry, uin
     return off;
 }
 
+/* Which is not the image's fault. */
+static int disk__lack(struct disk_image *d)
+{
+    if (vmm_spend(&d->budget))
+        return vmm_err(d->desc.log, -EIO,
+                       "disk '%s' has compressed clusters, which this build cannot read: 'qemu-img "
+                       "convert -O qcow2' makes an image without",
+                       d->desc.name);
+    return -EIO;
+}
+
 /* Decompresses a cluster, unless it is the last one that was. */
 static int disk__unpack(struct disk_image *d, uint64_t entry)
 {
@@ -974,7 +985,7 @@ static int disk__unpack(struct disk_image *d, uint64_t entry)
     if (off >= d->desc.store.len)
         return disk__bad(d, "a compressed cluster lies at", off);
     if (!d->zstd && !d->desc.inflate)
-        return disk__bad(d, "this build cannot decompress the cluster at", off);
+        return disk__lack(d);
     len = disk__min(len, d->desc.store.len - off);
     d->unpacked_entry = 0;
     rc = disk__get(d, d->packed, off, len);

@@ -7,8 +7,8 @@
      zero|keep|discard OFF LEN zero with and without unmapping
      flush
      kill                      ends at once, as SIGKILL would
-   With COUNT in the environment, says how many calls of the store there were; STEP is the length of
-   one write. */
+   With BARE in the environment, it cannot inflate. With COUNT there, says how many calls of the
+   store there were; STEP is the length of one write. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -201,7 +201,7 @@ int main(int argc, char **argv)
                              .open = open_backing,
                              .alloc = get_mem,
                              .free = put_mem,
-                             .inflate = disk_inflate};
+                             .inflate = getenv("BARE") ? NULL : disk_inflate};
     int rc;
 
     if (argc > 4 && !strcmp(argv[1], "create"))

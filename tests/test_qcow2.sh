@@ -102,6 +102,11 @@ chain "overlay shorter than its backing file" 5000192
 chain "overlay of version 2" $len -o compat=0.10
 chain "overlay with clusters of 512 bytes" $len -o cluster_size=512
 
+# A build without libdeflate says what it cannot read.
+quietly qemu-img convert -c -O qcow2 base.raw a.qcow2
+! BARE=1 "$tool" -r qcow2 a.qcow2 dump >seen.raw 2>>err && grep -q 'compressed clusters, which this build cannot read' err
+tell "compressed clusters in a build that cannot inflate" $?
+
 # Clusters and tables that a snapshot shares are copied, and the snapshot keeps its content.
 quietly qemu-img convert -c -O qcow2 -o cluster_size=4k base.raw a.qcow2
 quietly "$tool" qcow2 a.qcow2 write 0 300000 20 flush
