@@ -122,7 +122,7 @@ lives() { # NAME DEVICE
     stop
     idle "$1" $2
     check "$1: found after the reset" 137 '^requests=256 .* errors=0 wrong=0 '
-    check "$1: somebody else who wants it is not ignored" 137 "^vmm: the host wants $2 back, and waits: power the guest off"
+    check "$1: somebody else who wants it is not ignored" 137 "vmm: the host wants $2 back, and waits: power the guest off"
     wait # for who wanted it
     give $2
     guest "$(load read verify)" --vfio $2
