@@ -23,6 +23,6 @@ boot full-6.12 pci 4
 if [ "${GIC:-3}" = 2 ]; then # else the kernel rightly wonders about a GICv3's registers
     boot cloud-6.1 pci 1 --irqchip user
     boot cloud-6.1 mmio 2 --irqchip user
-    boot cloud-6.1 pci 4 --irqchip user
+    boot cloud-6.1 pci 4 --irqchip user --timeout 150 # each interrupt comes out of the kernel twice
 fi
 exit $failed

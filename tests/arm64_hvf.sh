@@ -13,7 +13,7 @@ sum=$(md5sum <"$T/disk" | cut -d ' ' -f 1)
 boot() { # CPUS TRANSPORT OPTION...
     cpus=$1 transport=$2
     shift 2
-    linux $k "$guest" --cpus $cpus --transport $transport --disk "$T/disk" "$@"
+    linux $k "$guest" --cpus $cpus --transport $transport --disk "$T/disk" --timeout 120 "$@"
     what="$cpus CPUs, $transport${*:+, $*}"
     check "$what" 0 "^up $cpus\$"
     check "$what: a disk" 0 "^$sum "
@@ -22,7 +22,6 @@ boot() { # CPUS TRANSPORT OPTION...
 boot 1 mmio
 boot 2 pci --irqchip user
 boot 4 pci
-boot 4 mmio --irqchip user
 
 linux $k 'reboot -f' --irqchip user
 check "reset" 4

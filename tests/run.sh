@@ -175,6 +175,7 @@ arm64_jobs() {
     echo in_arm64_lab boots GIC=2 CPU=cortex-a72
     echo in_arm64_lab boots GIC=3
     echo in_arm64_lab tiny GIC=3 CPU=cortex-a72
+    echo in_arm64_lab hvf MACHINE=cloud-6.12
     echo in_arm64_lab tiny GIC=2
 }
 
