@@ -924,7 +924,7 @@ static int host__open_direct(const char *path, int flags)
 
 #endif
 
-#ifdef __HAIKU__ /* which has these two by other names, and no flock */
+#ifdef __HAIKU__ /* which has these two by other names */
 #define preadv(fd, v, n, off)  readv_pos(fd, off, v, (size_t)(n))
 #define pwritev(fd, v, n, off) writev_pos(fd, off, v, (size_t)(n))
 #endif
