@@ -209,6 +209,19 @@ fetch_arm64() {
     fetch full backports linux-image-arm64 $opts || :
 }
 
+# A kernel that GRUB would start: unpacked and not installed, for its package wants to be in GRUB's menu.
+fetch_multiboot() {
+    dir=$PWD/build/multiboot
+    [ "$machine" = amd64 ] && [ ! -d "$dir" ] || return 0
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new/x"
+    (cd "$dir.new" && apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download grub-invaders) &&
+        dpkg-deb -x "$dir.new"/*.deb "$dir.new/x" && mv "$dir.new/x/boot/invaders.exec" "$dir.new/invaders" ||
+        { say "no package grub-invaders here: going on without"; return 0; }
+    rm -rf "$dir.new/x" "$dir.new"/*.deb
+    mv "$dir.new" "$dir"
+}
+
 # A gdb for the lab's machine: the usual one wants half of Python along. Without it a few tests are skipped.
 fetch_gdb() {
     dir=$PWD/build/gdb
@@ -235,5 +248,6 @@ install_packages
 machine=$(dpkg --print-architecture)
 fetch_kernels
 fetch_qemu
+fetch_multiboot
 fetch_arm64
 fetch_gdb

@@ -178,6 +178,25 @@ else
     said "gdb: breakpoint in memory" '^Breakpoint 1, 0x0*1012'
     said "gdb: it is not to be seen in there" '^=> 0x1012:.call +0x1034'
     stop
+    # a kernel that was written for GRUB: it shows its invaders in text memory
+    if [ -e build/multiboot/invaders ]; then
+        start --kernel build/multiboot/invaders --gdb "unix:$T/s,nowait"
+        for i in 1 2 3 4 5 6 7 8 9 10; do
+            sleep 1
+            gdb_on "dump binary memory $T/screen 0xb8000 0xb8fa0" detach
+            n=$(tr -cd '*' <"$T/screen" | wc -c)
+            [ "$n" -lt 10 ] || break
+        done
+        kill "$pid" # the power button, to which it does not listen
+        sleep 1
+        kill "$pid"
+        stop
+        [ "$n" -ge 10 ] && ok "GRUB Invaders, by multiboot: they come" ||
+            not_ok "GRUB Invaders, by multiboot: they come" "$n of them on the screen"
+    else
+        skip "GRUB Invaders" "no package grub-invaders: make deps"
+    fi
+
     start $(options hello16) --gdb "unix:$T/s"
     gdb_on 'x/2i $pc' 'hbreak *0x1004' 'continue' 'kill'
     said "gdb: disassembles 16-bit code" '^=> 0x1000:.xor +%ax,%ax'
