@@ -177,6 +177,7 @@ arm64_jobs() {
     echo in_arm64_lab tiny GIC=3 CPU=cortex-a72
     echo in_arm64_lab hvf MACHINE=cloud-6.12
     echo in_arm64_lab tiny GIC=2
+    echo in_arm64_lab cpu GIC=3 MEM=3072 CPU=max,pauth-impdef=on
 }
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
