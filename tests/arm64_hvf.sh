@@ -22,6 +22,7 @@ boot() { # CPUS TRANSPORT OPTION...
 boot 1 mmio
 boot 2 pci --irqchip user
 boot 4 pci
+boot 4 mmio --irqchip user --timeout 200 # four CPUs on the lab's one spin a lot
 
 linux $k 'reboot -f' --irqchip user
 check "reset" 4
