@@ -8,7 +8,11 @@
    IF clear.
 
    The cure is what QEMU does for injected exceptions: leave for the main loop, only with nothing left to deliver. The one
-   call in helper_vmrun is led here. Where QEMU does not look like that, nothing is changed. */
+   call in helper_vmrun is led here.
+
+   Beside that, PAUSE gives the processor away as if others waited for it, which costs as much as some thousand
+   instructions; a guest that waits in such a loop (udelay, or another CPU's lock) makes the lab crawl. It now only goes
+   back to the loop around the processor's own. Where QEMU does not look like that, nothing is changed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
@@ -61,26 +65,36 @@ static uint8_t *trampoline(uint8_t *near)
     return mprotect(page, 4096, PROT_READ | PROT_EXEC) ? NULL : page;
 }
 
+/* The one call of `from` in a function goes to `to`, or to a jump to deliver_once (NULL). */
+static void redirect(const char *function, const void *from, uint8_t *to)
+{
+    const ElfW(Sym) *symbol = NULL;
+    uint8_t *code = dlsym(RTLD_DEFAULT, function), *call = NULL, *page;
+    long len = sysconf(_SC_PAGESIZE);
+    Dl_info info;
+
+    if (code && dladdr1(code, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol)
+        call = find_call(code, symbol->st_size, from);
+    if (call && !to)
+        to = trampoline(call);
+    page = (uint8_t *)((uintptr_t)call & -(uintptr_t)len);
+    if (call && to && !mprotect(page, 2 * (size_t)len, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+        int32_t rel = (int32_t)(to - (call + 4));
+        memcpy(call, &rel, sizeof rel);
+        mprotect(page, 2 * (size_t)len, PROT_READ | PROT_EXEC);
+    }
+}
+
 __attribute__((constructor)) static void mend(void)
 {
-    uint8_t *vmrun = dlsym(RTLD_DEFAULT, "helper_vmrun"), *call, *to;
-    const ElfW(Sym) *symbol = NULL;
-    Dl_info info;
-    long page = sysconf(_SC_PAGESIZE);
+    void *interrupt = dlsym(RTLD_DEFAULT, "do_interrupt_x86_hardirq");
+    void *exit = dlsym(RTLD_DEFAULT, "cpu_loop_exit"), *clean = dlsym(RTLD_DEFAULT, "cpu_loop_exit_noexc");
 
-    *(void **)&deliver = dlsym(RTLD_DEFAULT, "do_interrupt_x86_hardirq");
-    *(void **)&leave = dlsym(RTLD_DEFAULT, "cpu_loop_exit_noexc");
+    *(void **)&deliver = interrupt;
+    *(void **)&leave = clean;
     *(void **)&cpu_by_index = dlsym(RTLD_DEFAULT, "qemu_get_cpu");
-    if (!vmrun || !deliver || !leave || !cpu_by_index || !dladdr1(vmrun, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
+    if (!interrupt || !exit || !clean || !cpu_by_index)
         return;
-    call = find_call(vmrun, symbol->st_size, *(void **)&deliver);
-    to = call ? trampoline(call) : NULL;
-    if (to) {
-        int32_t rel = (int32_t)(to - (call + 4));
-        uint8_t *start = (uint8_t *)((uintptr_t)call & -(uintptr_t)page);
-        if (mprotect(start, 2 * (size_t)page, PROT_READ | PROT_WRITE | PROT_EXEC))
-            return;
-        memcpy(call, &rel, sizeof rel);
-        mprotect(start, 2 * (size_t)page, PROT_READ | PROT_EXEC);
-    }
+    redirect("helper_vmrun", interrupt, NULL);
+    redirect("helper_pause", exit, clean);
 }
