@@ -960,6 +960,15 @@ static int nvmm__tell(struct vmm_exit *e, enum vmm_exit_kind kind)
     return 1;
 }
 
+/* Whoever kicked until now is heard by this. */
+static int nvmm__again(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    __atomic_store_n(&c->kicked, false, __ATOMIC_SEQ_CST);
+    if (c->hyp->version == 2)
+        __atomic_store_n(&c->comm->stop, 0, __ATOMIC_SEQ_CST);
+    return nvmm__tell(e, VMM_EXIT_AGAIN);
+}
+
 /* The guest's bytes at its instruction pointer, to the end of their page. */
 static unsigned nvmm__fetch(struct hyp_cpu *c)
 {
@@ -1182,7 +1191,7 @@ static int nvmm__exit(struct hyp_cpu *c, struct vmm_exit *e)
     case NVMM__EXIT_INT_READY:
     case NVMM__EXIT_NMI_READY:
     case NVMM__EXIT_TPR:
-        return nvmm__tell(e, VMM_EXIT_AGAIN);
+        return nvmm__again(c, e);
     case NVMM__EXIT_INVALID:
         return nvmm__fault(c, e, "NVMM cannot run the guest; the processor's code is",
                            c->run.exit.u.inv.hwcode);
@@ -1271,10 +1280,10 @@ static int nvmm__enter(struct hyp_cpu *c, struct vmm_exit *e)
     nvmm__add_nmi(c);
     __atomic_store_n(&c->run.machid, machid, __ATOMIC_SEQ_CST);
     if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST))
-        return nvmm__tell(e, VMM_EXIT_AGAIN);
+        return nvmm__again(c, e);
     err = nvmm__ioctl(c->hyp->fd, NVMM__VCPU_RUN, &c->run);
     if (err == -EINTR || (err && __atomic_load_n(&c->run.machid, __ATOMIC_SEQ_CST) != machid))
-        return nvmm__tell(e, VMM_EXIT_AGAIN);
+        return nvmm__again(c, e);
     if (err)
         return vmm_err(c->hyp->log, err, "NVMM cannot run CPU %u: %s", c->id, strerror(-err));
     c->rflags = c->run.exit.state.rflags;
@@ -1291,7 +1300,7 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
         ret = nvmm__first_run(c);
     while (!ret) {
         if (c->window && hyp_ready(c))
-            ret = nvmm__tell(e, VMM_EXIT_AGAIN);
+            ret = nvmm__again(c, e);
         else
             ret = nvmm__enter(c, e);
         if (!ret)

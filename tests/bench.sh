@@ -4,7 +4,8 @@
 #   start   from exec to the first instruction of the guest, against bench_floor.c, on this host's /dev/kvm
 #   boot    a stock kernel from exec to exit, against QEMU, in the lab, where instructions are the clock (repeatable
 #           within half a percent on any host, but blind to what a VM exit costs: hence their number)
-#   irqchip the same boot with vmm's own interrupt controllers and timers, against KVM's, in the lab
+#   irqchip the same boot with vmm's own interrupt controllers and timers, against KVM's, in the lab; and by hv_nvmm.h on
+#           an NVMM that is played on /dev/kvm, with its exits by kind
 #   memory  of vmm itself while a guest of 128 MiB is idle, against QEMU, in the lab
 #   size    of the binary and of the sources
 #   disk    virtio-blk on a file in memory, against QEMU with threads and with io_uring, whichever is faster, in the lab
@@ -71,6 +72,7 @@ lab() {
     sh guests/initramfs/pack $k/modules $b/tools.cpio build/tools
     mkdir "$d/bench"
     cp tests/bench.sh "$d/bench/inside"
+    [ ! -e build/vmm-nvmm-shim ] || cp build/vmm-nvmm-shim "$d/bench/"
     cp vmm $b/bench_time $b/bench_floor $b/bench_load $b/byte.bin $b/*.cpio $k/vmlinuz $k/vmlinux "$d/bench/"
     cp build/tools/bin/netload $k/modules/tun.ko $k/modules/vfio*.ko "$d/bench/"
     qemu=$(command -v qemu-system-x86_64)
@@ -114,6 +116,9 @@ inside_irqchip() {
         inside_one "$chips" ./vmm --irqchip $chips --mem 256M --kernel vmlinuz --initrd one-line.cpio \
             --cmdline 'console=ttyS0 quiet panic=-1'
     done | sed 1d
+    NVMM_SHIM="version=2 stats" inside_one nvmm ./vmm-nvmm-shim --mem 256M --kernel vmlinuz --initrd one-line.cpio \
+        --cmdline 'console=ttyS0 quiet panic=-1'
+    sed -n 's/^shim_nvmm: /nvmm-exits /p' err | head -n 1
 }
 inside_start() { ./bench_time first 20 ./bench_floor -- ./vmm --binary byte.bin --entry 0x1000 --mem 512M; }
 
@@ -249,6 +254,11 @@ bench_irqchip() {
         for what in exits io_exits mmio_exits; do
             line "$chips, KVM $what" "$(value $chips $what)" "$(value kernel $what)" - ''
         done
+    done
+    line 'NVMM as the shim plays it, against user' "$(per "$(value nvmm\  wall)" 1e9 3)" \
+        "$(per "$(value user wall)" 1e9 3)" 1.5x s
+    for what in $(sed -n 's/^nvmm-exits //p' $b/irqchip); do
+        [ "${what#*=}" = 0 ] || line "NVMM exits, ${what%=*}" "${what#*=}" - - ''
     done
 }
 
