@@ -591,13 +591,16 @@ static unsigned code_bits(struct shim_cpu *c)
                                                          : 16;
 }
 
-/* Bytes [rip - before, rip + after), as far as they can be had; false: they cannot. */
+/* Code at `at`, relative to its segment; false: it cannot be had. */
 static bool fetch(struct shim_cpu *c, uint64_t at, uint8_t *bytes, unsigned len)
 {
-    uint64_t base = code_bits(c) == 64 ? 0 : sregs_of(c)->cs.base, gpa;
+    uint64_t gva = (code_bits(c) == 64 ? 0 : sregs_of(c)->cs.base) + at, gpa = 0;
 
-    for (unsigned i = 0; i < len; i++) {
-        const uint8_t *p = translate(c, base + at + i, &gpa) ? host_at(gpa, 1) : NULL;
+    for (unsigned i = 0; i < len; i++, gpa++) {
+        const uint8_t *p;
+        if ((!i || !((gva + i) % PAGE)) && !translate(c, gva + i, &gpa))
+            return false;
+        p = host_at(gpa, 1);
         if (!p)
             return false;
         bytes[i] = *p;
