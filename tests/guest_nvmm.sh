@@ -1,8 +1,9 @@
 #!/bin/sh
-# guest_nvmm.sh: stock Linux on an NVMM that tests/shim_nvmm.c plays on /dev/kvm: hv_nvmm.h, with
+# guest_nvmm.sh: stock Linux, SeaBIOS and GRUB on an NVMM that tests/shim_nvmm.c plays on /dev/kvm: hv_nvmm.h, with
 # hv_x86.h for what guests do to devices, in each version of NVMM's interface.
 # needs: cloud
-# build: vmm-nvmm-shim
+# build: vmm-nvmm-shim grub.img firmware
+# modules: tun
 # stall: 300
 . tests/cases.sh
 VMM=$PWD/build/vmm-nvmm-shim
@@ -40,8 +41,54 @@ version 1
 works "version 1, 2 CPUs" 2
 version 3 vmx
 works "version 3, 4 CPUs" 4 --transport mmio
+version 2
+linux "$k/vmlinuz" "echo online \$(nproc); md5sum /dev/vda" --cpus 2 --disk "$T/disk,ro" --append 'nox2apic tsc=reliable'
+check "xAPIC, 2 CPUs" 0 "^$sum  /dev/vda"
+linux "$k/vmlinux" 'reboot -f'
+check "ELF kernel, reset" 4
+
+# 8 MiB each way over a tap
+[ ! -e build/lab/tun.ko ] || insmod build/lab/tun.ko || :
+if [ "$(id -u)" = 0 ] && [ -e /dev/net/tun ]; then
+    (cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
+    cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
+    ip link set lo up
+    "$T/bin/netload" serve 5078 &
+    server=$!
+    trap 'kill $server 2>/dev/null; rm -rf "$T"' EXIT
+    up='ip addr add 10.98.0.2/24 dev eth0; ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done'
+    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --net tap=vmmt9 --append \
+        "run=\"$up; netload send 10.98.0.1 5078 8 check; netload receive 10.98.0.1 5078 8 check; netload ask 10.98.0.1 5078 100\""
+    until [ -e /sys/class/net/vmmt9 ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+    ip addr add 10.98.0.1/24 dev vmmt9 && ip link set vmmt9 up
+    stop
+    n=$(grep -c '^bytes=8388608 errors=0 ' "$out")
+    [ "$n" = 2 ] && ok "8 MiB each way, every byte right" || not_ok "8 MiB each way, every byte right" "$n of 2"
+    check "requests and answers" 0 '^requests=100 errors=0 '
+else
+    skip "network" "taps are root's, and need tun"
+fi
+
+version 3
+for chip in pit pic ioapic lapic; do
+    vm --binary build/guests/${chip}64.bin --entry 0x1000
+    check "$chip, property by property" 0 "^$chip: [0-9]+ properties held"
+done
 vm --binary build/guests/triple64.bin --entry 0x1000
 check "triple fault" 5 'ended in a triple fault'
+vm --binary build/guests/smp64.bin --entry 0x1000 --cpus 4
+check "4 CPUs wake each other" 4 '^cpus 4'
 vm --binary build/guests/hello16.bin --entry 0x1000 --mode 16
 check "real mode" 16 '^hello from 16 bits'
+vm --binary build/guests/hello64.bin --entry 0x1000 --gdb "unix:$T/gdb.sock"
+check "no gdb, and says so" 3 'no debugging of CPUs'
+
+[ -e build/grub.img ] && [ -e build/firmware/bios.bin ] ||
+    { skip "SeaBIOS boots GRUB" "no image with GRUB, or no SeaBIOS: make deps"; exit $failed; }
+{ printf '%-511s\n' "extra=''"; echo 'echo online $(nproc); exit'; } >"$T/commands"
+truncate -s 64K "$T/commands"
+version 2
+vm --bios build/firmware/bios.bin --disk build/grub.img,ro --disk "$T/commands,ro"
+check "SeaBIOS boots GRUB" 0 'GRUB pc loads Debian$'
+check "and that Debian" 0 '^online 1$'
 exit $failed
