@@ -17,5 +17,7 @@ for k; do
     check "boot $k vmlinux, 64-bit entry" 0 "$up"
     linux "$k/vmlinux,entry=pvh" "echo up \$(uname -r)"
     check "boot $k vmlinux, PVH entry" 0 "$up"
+    linux "$k/vmlinuz" "echo up \$(uname -r) with \$(nproc)" --irqchip user --cpus 2 --append nox2apic
+    check "boot $k bzImage, vmm's chips, xAPIC, 2 CPUs" 0 "$up.* with 2\$"
 done
 exit $failed
