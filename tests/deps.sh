@@ -209,15 +209,21 @@ fetch_arm64() {
     fetch full backports linux-image-arm64 $opts || :
 }
 
-# A kernel that GRUB would start: unpacked and not installed, for its package wants to be in GRUB's menu.
+# Kernels that GRUB would start: unpacked and not installed, for their packages want to be in GRUB's menu. Without them a
+# few tests are skipped.
 fetch_multiboot() {
     dir=$PWD/build/multiboot
     [ "$machine" = amd64 ] && [ ! -d "$dir" ] || return 0
+    xen=$(apt-cache pkgnames xen-hypervisor- | grep -x 'xen-hypervisor-[0-9.]*-amd64' | sort -V | tail -n 1)
     rm -rf "$dir.new"
     mkdir -p "$dir.new/x"
-    (cd "$dir.new" && apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download grub-invaders) &&
-        dpkg-deb -x "$dir.new"/*.deb "$dir.new/x" && mv "$dir.new/x/boot/invaders.exec" "$dir.new/invaders" ||
-        { say "no package grub-invaders here: going on without"; return 0; }
+    (cd "$dir.new" && apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download grub-invaders $xen) ||
+        { say "no packages grub-invaders and xen-hypervisor here: going on without"; return 0; }
+    for deb in "$dir.new"/*.deb; do
+        dpkg-deb -x "$deb" "$dir.new/x"
+    done
+    cp "$dir.new/x/boot/invaders.exec" "$dir.new/invaders"
+    [ -z "$xen" ] || gzip -dc "$dir.new"/x/boot/xen-*.gz >"$dir.new/xen"
     rm -rf "$dir.new/x" "$dir.new"/*.deb
     mv "$dir.new" "$dir"
 }
