@@ -10,8 +10,9 @@
 #   size    of the binary and of the sources
 #   disk    virtio-blk on a file in memory, against QEMU with threads and with io_uring, whichever is faster, in the lab
 #   net     virtio-net on a tap, TCP to the lab's machine itself, against QEMU, both without vhost, in the lab
-#   vfio    exits for a request to an NVMe disk that was passed to the guest; no times: the lab's clock stands still or
-#           leaps while one waits for an emulated disk
+#   vfio    an NVMe disk that was passed to the guest: exits and interrupts for a request; and the time of one, against
+#           the lab's machine itself, best of three, in real time: the clock of instructions stands still or leaps while
+#           one waits for an emulated disk. An emulated processor pays for a guest's nested page tables at each step
 #   arm64   a stock arm64 kernel from exec to exit, against QEMU's virt, in the lab's arm64 machine, counted as for boot;
 #           and the size of vmm-aarch64
 set -eu
@@ -74,7 +75,7 @@ lab() {
     cp tests/bench.sh "$d/bench/inside"
     [ ! -e build/vmm-nvmm-shim ] || cp build/vmm-nvmm-shim "$d/bench/"
     cp vmm $b/bench_time $b/bench_floor $b/bench_load $b/byte.bin $b/*.cpio $k/vmlinuz $k/vmlinux "$d/bench/"
-    cp build/tools/bin/netload $k/modules/tun.ko $k/modules/vfio*.ko "$d/bench/"
+    cp build/tools/bin/netload build/tools/bin/ioload $k/modules/tun.ko $k/modules/vfio*.ko "$d/bench/"
     qemu=$(command -v qemu-system-x86_64)
     mkdir -p "$d/usr/share/qemu" "$d/usr/share/seabios"
     cp "$qemu" "$d/bench/qemu"
@@ -84,7 +85,7 @@ lab() {
     # Under load L1 keeps a periodic tick, see x86-lab.sh. Without ERMS the kernels copy eight bytes with one counted
     # instruction; with it only one byte, and a copy would seem ten times as dear as it is.
     case $1 in
-    vfio)
+    vfio*)
         export DRIVES=1 KERNEL_ARGS='intel_iommu=on iommu=pt'
         export QEMU_ARGS='-device intel-iommu,intremap=on -device pcie-root-port,id=rp,chassis=1,slot=1 -device nvme,serial=one,drive=drive0,bus=rp'
         MEM=2048 TIMEOUT=900 CPU=max,-pku,-erms,-fsrm sh tests/lab/x86-lab.sh run "$d" "$inside"
@@ -203,10 +204,17 @@ inside_net() {
         -netdev tap,id=n,ifname=bench0,script=no,downscript=no,vhost=off -device virtio-net-device,netdev=n
     kill $!
 }
-# In the lab: 4 KiB reads by a guest that has an NVMe disk.
-vfio_loads() {
-    echo 'ioload /dev/nvme0n1 randread requests=2000 mark=randread1'
-    echo 'ioload /dev/nvme0n1 randread requests=8192 depth=32 mark=randread32'
+# In the lab: 4 KiB reads by a guest that has an NVMe disk, and before that by the machine that has it.
+vfio_loads() { # ROUNDS
+    for round in $(seq $1); do
+        echo 'ioload /dev/nvme0n1 randread requests=2000 mark=randread1'
+        echo 'ioload /dev/nvme0n1 randread requests=8192 depth=32 mark=randread32'
+    done
+}
+inside_vfio_time() {
+    vfio_loads 3 | while read -r load; do ./$load; done |
+        awk '/^MARK/ { load = $2 } /^requests/ { print "host", load, "time", $0 }'
+    inside_vfio 3
 }
 inside_vfio() {
     for m in vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci; do insmod ./$m.ko; done
@@ -214,7 +222,7 @@ inside_vfio() {
     echo vfio-pci >$pci/devices/$dev/driver_override
     echo $dev >$pci/devices/$dev/driver/unbind
     echo $dev >$pci/drivers_probe
-    run=$(vfio_loads | tr '\n' ';')
+    run=$(vfio_loads ${1:-1} | tr '\n' ';')
     inside_load vmm-vfio ./vmm --mem 256M --kernel vmlinuz --initrd tools.cpio --append "run=\"$run\"" --vfio $dev
 }
 inside_load() {
@@ -306,12 +314,20 @@ ask request_and_response 1.00x
 LOADS
 }
 
+vfio_time() { # host|vmm-vfio LOAD
+    grep "^$1 $2 time" $b/vfio-time | sed 's/.* requests=\([0-9]*\) .* ns=\([0-9]*\).*/\2 \1/' |
+        awk '{ printf "%.1f\n", $1 / $2 / 1000 }' | sort -n | head -n 1
+}
 bench_vfio() {
     heading 'Passthrough: NVMe of 64 MiB, cloud kernel, 1 CPU; what a random 4 KiB read costs' vfio
     lab vfio >$b/vfio || lab vfio >$b/vfio
-    grep '^#' $b/vfio || :
+    export ICOUNT=
+    lab vfio_time >$b/vfio-time || lab vfio_time >$b/vfio-time
+    unset ICOUNT
+    grep -h '^#' $b/vfio $b/vfio-time || :
     for load in randread1 randread32; do
-        for what in user_exits exits npf hlt intr syscalls; do
+        line "$load: against the machine itself" "$(vfio_time vmm-vfio $load)" "$(vfio_time host $load)" - us
+        for what in user_exits exits npf hlt intr messages syscalls; do
             [ $what = user_exits ] && limit=0.10 || limit=-
             line "$load: $what" "$(load_figure $b/vfio vmm-vfio $load $what)" - $limit ''
         done

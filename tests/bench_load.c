@@ -37,6 +37,7 @@ static const struct {
     {"msr", "kvm/kvm_exit", "exit_reason == 0x7c"},
     {"intr", "kvm/kvm_exit", "exit_reason == 0x60"},
     {"vintr", "kvm/kvm_exit", "exit_reason == 0x64"},
+    {"messages", "kvm/kvm_msi_set_irq", NULL},
 };
 enum { NEVENTS = sizeof events / sizeof *events };
 

@@ -154,6 +154,12 @@ in_arm64_lab() {
     [ "$name" != arm64_hvf ] || ln -s "$PWD/build/vmm-hvf-arm64" "$dir/t/vmm-hvf"
     ln -s "$PWD/tests" "$dir/t/"
     ln -s "$PWD/build/guests64" "$dir/t/build/"
+    for module in $(sed -n 's/^# modules: //p' "tests/$name.sh"); do
+        mkdir -p "$dir/t/build/lab"
+        cp "$a/kernels/$(ls "$a/kernels" | grep ^cloud | sort -V | head -n 1)/modules/$module.ko" "$dir/t/build/lab/"
+    done
+    export DRIVES="$(sed -n 's/^# drives: //p' "tests/$name.sh")"
+    export QEMU_ARGS="$(sed -n 's/^# devices: //p' "tests/$name.sh" | tr '\n' ' ')"
     for k in $(sed -n 's/^# kernels: //p' "tests/$name.sh"); do
         [ -e "$a/kernels/$k" ] || continue
         mkdir "$dir/t/build/kernels/$k"
@@ -178,6 +184,7 @@ arm64_jobs() {
     echo in_arm64_lab hvf MACHINE=cloud-6.12
     echo in_arm64_lab tiny GIC=2
     echo in_arm64_lab cpu GIC=3 MEM=3072 CPU=max,pauth-impdef=on
+    echo in_arm64_lab vfio GIC=3
 }
 
 # The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and

@@ -8,6 +8,7 @@
 #              CPU=QEMU-cpu-model   cortex-a72 has no VHE; the default has all but what is slow to emulate
 #              ICOUNT=shift=3,sleep=off   instructions are the clock; empty, the default: real time
 #              MEM=MiB  TIMEOUT=seconds, STALL=seconds of computing without a word  APPEND=kernel-arguments
+#              DRIVES=N: N empty drives of 64 MiB, drive0 and so on   QEMU_ARGS=more of QEMU's, such as devices for them
 # What emulation cannot show: missing memory barriers (x86 orders its stores) and stale caches (QEMU has none).
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -15,7 +16,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 kernel=$(ls -d "$root"/build/arm64/kernels/${MACHINE:-cloud-*} 2>/dev/null | sort -V | head -n 1)
 qemu=$(command -v qemu-system-aarch64) || qemu=
 [ -n "$kernel" ] && [ -n "$qemu" ] || { echo "arm64-lab: run make deps first" >&2; exit 99; }
-[ "${1:-}" = run ] && [ $# = 3 ] || { sed -n 2,11p "$0"; exit 2; }
+[ "${1:-}" = run ] && [ $# = 3 ] || { sed -n 2,12p "$0"; exit 2; }
 
 pack() { (cd "$1" && find -L . | LC_ALL=C sort | cpio --quiet -L -o -H newc -R 0:0); }
 
@@ -42,10 +43,18 @@ INIT
 }
 
 machine() { # becomes QEMU
+    # shellcheck disable=SC2086 # a list of words
+    set -- ${QEMU_ARGS:-}
+    i=0
+    while [ $i -lt "${DRIVES:-0}" ]; do
+        truncate -s 64M "$t/drive$i"
+        set -- -drive "if=none,id=drive$i,format=raw,file=$t/drive$i" "$@"
+        i=$((i + 1))
+    done
     exec timeout --foreground "${TIMEOUT:-180}" "$qemu" -accel tcg ${ICOUNT:+-icount $ICOUNT} \
         -M "virt,virtualization=on,gic-version=${GIC:-3}" -cpu "${CPU:-max,pauth=off,sve=off}" -m "${MEM:-2048}" \
         -nodefaults -display none -monitor none -no-reboot -serial stdio -kernel "$kernel/vmlinuz" -initrd "$t/initrd" \
-        -append "console=ttyAMA0 quiet panic=-1 ${APPEND:-}"
+        -append "console=ttyAMA0 quiet panic=-1 ${APPEND:-}" "$@"
 }
 
 t=$(mktemp -d)
