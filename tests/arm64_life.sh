@@ -8,7 +8,7 @@ linux $k/vmlinuz 'poweroff -f'
 check "power off" 0
 linux $k/vmlinuz 'echo c >/proc/sysrq-trigger; sleep 10' --mem 128M
 check "panic ends in a reset, 128 MiB" 4 'Kernel panic'
-linux $k/vmlinuz 'echo sleeping; sleep 1000' --timeout 15 --time
+linux $k/vmlinuz 'echo sleeping; sleep 1000' --timeout 30 --time
 check "timeout" 124 '^sleeping'
 check "--time prints one line of JSON" 124 '^\{"start":[0-9]+,.*"exit":[0-9]+\}$'
 

@@ -170,7 +170,7 @@ in_arm64_lab() {
     [ ! -e "$x86" ] || ln -s "$PWD/$x86" "$dir/t/build/kernels/x86-vmlinuz"
     [ "$name" != arm64_life ] || zstd -q -3 -o "$dir/t/build/kernels/packed.zst" "$a/kernels/cloud-6.1/vmlinuz"
     [ $# = 0 ] || export "$@"
-    TIMEOUT=900 script "$name$(printf '%s' "$*" | tr -c 'a-zA-Z0-9' -)" \
+    TIMEOUT=1800 script "$name$(printf '%s' "$*" | tr -c 'a-zA-Z0-9' -)" \
         sh tests/lab/arm64-lab.sh run "$dir" "cd /t && GIC=${GIC:-3} sh tests/$name.sh"
     rm -rf "$dir"
 }
