@@ -107,8 +107,9 @@ TESTS64 := $(patsubst %,$(B)/tests64/%,test_vmm test_boot test_boot_arm64 test_c
 	test_virtio test_virtio_pci test_x86 fuzz_boot fuzz_boot_arm64 fuzz_debug fuzz_disk fuzz_gdb fuzz_gic fuzz_hvf_arm64 \
 	fuzz_legacy fuzz_net fuzz_packed fuzz_pci fuzz_primecell fuzz_unzstd fuzz_virtio fuzz_virtio_pci fuzz_x86)
 CHECK64 := vmm-aarch64 $(B)/vmm-hvf-arm64 $(GUESTS64) $(TESTS64)
-PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 endif
+
+PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is played by a program here
 
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
@@ -177,7 +178,8 @@ fuzz: # libFuzzer, one minute each
 	sh tests/fuzz.sh
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
-	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $< $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
+	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $(if $(findstring hvf,$<),$(PLAYED)) $< \
+		$(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring zydis,$<),-lZydis) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
 		$(if $(findstring test_unzstd,$<),-DTEST_LIBZSTD -l:libzstd.a)
 

@@ -42,6 +42,9 @@
 #define HYP_BACKEND
 #include "vmm.h"
 
+#if defined(__x86_64__)
+#include "hv_x86.h"
+#endif
 #include <pthread.h>
 
 #ifndef HYP_WINDOWS_MAX
@@ -64,6 +67,10 @@ struct hvf_access {
     bool write, sign;  /* a load extends the sign ... */
     bool wide;         /* ... to 64 bits */
 };
+#else
+
+/* What the next hyp_run has to finish first. */
+enum hvf_todo { HVF_NOTHING, HVF_IN, HVF_RDMSR, HVF_WRMSR, HVF_EMULATION };
 #endif
 
 struct hyp {
@@ -84,6 +91,12 @@ struct hyp {
     int32_t (*send_msi)(uint64_t gpa, uint32_t intid);
     struct hvf_power power[HYP_CPUS_MAX]; /* under the lock, as the next */
     struct hyp_cpu *cpu[HYP_CPUS_MAX];
+#else
+    struct vmm_mem rom;                   /* what is mapped and cannot be written; not in slots */
+    uint32_t pin, proc, proc2, entry;     /* controls of a new vCPU */
+    uint64_t cr0_ones, cr0_may, cr4_ones; /* bits that VMX wants set, or allows */
+    uint64_t tsc, tsc_hz;                 /* the host's when this was opened, and how fast it is */
+    uint64_t slice;                       /* ticks of the host's clock that a run lasts at most */
 #endif
     pthread_mutex_t lock; /* of what CPUs sleep for */
 };
@@ -91,22 +104,39 @@ struct hyp {
 struct hyp_cpu {
     struct hyp *hyp;
     unsigned id;
-    pthread_cond_t wake; /* of kicks, and of what a CPU may wait for */
     bool exists;
     bool kicked, inside; /* atomic; inside: a kick has to end a run */
 #if defined(__aarch64__)
-    uint64_t vcpu;    /* the framework's number */
-    const void *exit; /* hv_vcpu_exit_t */
-    bool on;          /* by PSCI */
-    unsigned lines;   /* atomic: IRQ, FIQ */
-    uint32_t ppis;    /* as hyp_cpu_ppis tells them */
-    bool masked;      /* the framework does not tell of the timer */
-    bool idle;        /* waits for an interrupt */
+    pthread_cond_t wake; /* of kicks, and of what a CPU may wait for */
+    uint64_t vcpu;       /* the framework's number */
+    const void *exit;    /* hv_vcpu_exit_t */
+    bool on;             /* by PSCI */
+    unsigned lines;      /* atomic: IRQ, FIQ */
+    uint32_t ppis;       /* as hyp_cpu_ppis tells them */
+    bool masked;         /* the framework does not tell of the timer */
+    bool idle;           /* waits for an interrupt */
     bool os_lock;
     bool pending;             /* an access that the caller is to carry out */
     struct hvf_access access; /* it */
     uint8_t data[8];          /* its bytes */
     uint8_t insn[16];         /* those at a fault */
+#else
+    unsigned vcpu;                        /* the framework's number */
+    int32_t ret;              /* the first failure of a call since this was last looked at */
+    uint32_t proc, entry;     /* controls as they are */
+    bool window;              /* hyp_run shall return as soon as an interrupt can be taken */
+    bool nmi;                 /* waits for its turn */
+    bool refused;             /* the access to an MSR */
+    uint64_t rflags, blocked; /* as of the last exit, and what was changed since */
+    uint64_t cr8, pat, xcr0;
+    uint32_t event, event_error, event_len; /* the next entry delivers this; 0: nothing */
+    enum hvf_todo todo;
+    unsigned size;            /* of HVF_IN: bytes */
+    uint8_t data[8];          /* of all but HVF_EMULATION: read or written */
+    struct vmm_x86_regs regs; /* what HVF_EMULATION works on */
+    struct x86_emul emul;
+    struct x86_msrs msrs;
+    uint8_t insn[X86_INSN_MAX]; /* bytes at the instruction pointer of a fault */
 #endif
 };
 
@@ -118,15 +148,20 @@ struct hyp_cpu {
 
 #include <Hypervisor/Hypervisor.h>
 #include <mach/mach_time.h>
+#include <time.h>
+#if defined(__aarch64__)
 #include <os/object.h>
 #include <sched.h>
-#include <time.h>
-
-#if !defined(__aarch64__)
-#error "hv_hvf.h knows arm64"
+#elif defined(__x86_64__)
+#include <Hypervisor/hv.h>
+#include <Hypervisor/hv_vmx.h>
+#include <cpuid.h>
+#include <sys/sysctl.h>
+#else
+#error "hv_hvf.h knows arm64 and x86_64"
 #endif
 
-#ifndef HVF_SYMBOL
+#if defined(__aarch64__) && !defined(HVF_SYMBOL)
 #include <dlfcn.h>
 #define HVF_SYMBOL(name) dlsym(RTLD_DEFAULT, name)
 #endif
@@ -232,12 +267,23 @@ static int hvf__map(uint64_t gpa, uint64_t len, void *hva, unsigned prot)
     return hvf__errno(hv_vm_map(hva, gpa, len, hvf__prot(prot)));
 }
 
+/* Where memory is noted: what emulates instructions must know what the guest cannot write. */
+static struct vmm_mem *hvf__mem(struct hyp *h, unsigned prot)
+{
+#if defined(__x86_64__)
+    return prot & VMM_WRITE ? &h->slots : &h->rom;
+#else
+    (void)prot;
+    return &h->slots;
+#endif
+}
+
 VMM_DEF int hyp_map(struct hyp *h, uint64_t gpa, uint64_t len, void *hva, unsigned prot)
 {
     int err = hvf__map(gpa, len, hva, prot);
 
     if (!err)
-        err = vmm_mem_add(&h->slots, gpa, len, hva);
+        err = vmm_mem_add(hvf__mem(h, prot), gpa, len, hva);
     return err ? vmm_err(
                      h->log, err,
                      "macOS refuses %llu KiB of memory at 0x%llx (%s): sizes and places must be "
@@ -336,18 +382,12 @@ VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
     return -ENOSYS;
 }
 
-VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
-{
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
-}
+/* What a step of a CPU's life leads to; negative: it failed. */
+enum { HVF__GO_ON, HVF__COME_OUT };
 
-VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+static bool hvf__kicked(const struct hyp_cpu *c)
 {
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
+    return __atomic_load_n(&c->kicked, __ATOMIC_SEQ_CST);
 }
 
 /* >>arm64 --------------------------------------------------------------------------- */
@@ -1042,10 +1082,21 @@ VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c)
     return c->ppis;
 }
 
-/* >>run ------------------------------------------------------------------------------ */
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
+{
+    (void)c;
+    (void)fpu;
+    return -ENOSYS;
+}
 
-/* What a step of a CPU's life leads to. */
-enum { HVF__GO_ON, HVF__COME_OUT };
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+{
+    (void)c;
+    (void)fpu;
+    return -ENOSYS;
+}
+
+/* >>run ------------------------------------------------------------------------------ */
 
 /* Only while the guest's MMU is off. */
 static unsigned hvf__fetch(struct hyp_cpu *c)
@@ -1256,11 +1307,6 @@ static void hvf__sleep(struct hyp_cpu *c, uint64_t ns)
     pthread_cond_timedwait(&c->wake, &c->hyp->lock, &until);
 }
 
-static bool hvf__kicked(const struct hyp_cpu *c)
-{
-    return __atomic_load_n(&c->kicked, __ATOMIC_SEQ_CST);
-}
-
 /* WFI: until an input is high or the timer fires; that may be the end of it or, if the guest's
    interrupt controller does not care, not. */
 static int hvf__idle(struct hyp_cpu *c)
@@ -1352,6 +1398,1450 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
     return next < 0 ? next : 0;
 }
 #endif /* arm64 */
+
+/* >>x86: of Intel's Macs ------------------------------------------------------------- */
+#if defined(__x86_64__)
+
+/* What is taken for granted of Apple's headers. */
+_Static_assert(sizeof(hv_vcpuid_t) == 4 && sizeof(hv_gpaddr_t) == 8, "hv_vcpuid_t, hv_gpaddr_t");
+_Static_assert(HV_X86_RIP == 0 && HV_X86_RAX == 2 && HV_X86_RSI == 6 && HV_X86_R15 == 17,
+               "hv_x86_reg_t");
+_Static_assert(HV_X86_CR2 == 38 && HV_X86_XCR0 == 50, "hv_x86_reg_t");
+_Static_assert(HV_VMX_CAP_ENTRY == 3 && HV_VMX_CAP_CR0_FIXED0 == 11, "hv_vmx_capability_t");
+
+/* >>vmx: numbers of the Intel SDM, volume 3, chapters 24 and 27 and appendices B and C ---------- */
+
+enum hvf__field {
+    HVF__EFER_FIELD = 0x2806,
+    HVF__PDPTE0 = 0x280a, /* four, two apart */
+    HVF__TSC_OFFSET = 0x2010,
+    HVF__GPA = 0x2400,
+    HVF__PIN = 0x4000,
+    HVF__PROC = 0x4002,
+    HVF__EXCEPTIONS = 0x4004,
+    HVF__ENTRY = 0x4012,
+    HVF__EVENT = 0x4016,
+    HVF__EVENT_ERROR = 0x4018,
+    HVF__EVENT_LEN = 0x401a,
+    HVF__PROC2 = 0x401e,
+    HVF__REASON = 0x4402,
+    HVF__EXIT_EVENT = 0x4404,
+    HVF__VECTORING = 0x4408,
+    HVF__VECTORING_ERROR = 0x440a,
+    HVF__EXIT_LEN = 0x440c,
+    HVF__GDT_LIMIT = 0x4810,
+    HVF__IDT_LIMIT = 0x4812,
+    HVF__BLOCKED = 0x4824,
+    HVF__ACTIVITY = 0x4826,
+    HVF__CR0_MASK = 0x6000,
+    HVF__CR4_MASK = 0x6002,
+    HVF__CR0_SHADOW = 0x6004,
+    HVF__CR4_SHADOW = 0x6006,
+    HVF__QUALIFICATION = 0x6400,
+    HVF__CR0 = 0x6800,
+    HVF__CR3 = 0x6802,
+    HVF__CR4 = 0x6804,
+    HVF__GDT_BASE = 0x6816,
+    HVF__IDT_BASE = 0x6818,
+    HVF__DR7 = 0x681a,
+    HVF__PENDING_DEBUG = 0x6822
+};
+
+/* Of the segment with this number, see HVF__EACH_SEG. */
+#define HVF__SELECTOR(seg) (0x800u + 2 * (seg))
+#define HVF__LIMIT(seg)    (0x4800u + 2 * (seg))
+#define HVF__AR(seg)       (0x4814u + 2 * (seg))
+#define HVF__BASE(seg)     (0x6806u + 2 * (seg))
+
+enum hvf__control {
+    HVF__PIN_INTERRUPTS = 1 << 0,
+    HVF__PIN_NMIS = 1 << 3,
+    HVF__PIN_VIRTUAL_NMIS = 1 << 5,
+    HVF__PROC_WINDOW = 1 << 2,
+    HVF__PROC_TSC_OFFSET = 1 << 3,
+    HVF__PROC_HLT = 1 << 7,
+    HVF__PROC_MWAIT = 1 << 10,
+    HVF__PROC_CR8_LOAD = 1 << 19,
+    HVF__PROC_CR8_STORE = 1 << 20,
+    HVF__PROC_NMI_WINDOW = 1 << 22,
+    HVF__PROC_IO = 1 << 24,
+    HVF__PROC_MSRS = 1 << 28,
+    HVF__PROC_MONITOR = 1 << 29,
+    HVF__PROC2_EPT = 1 << 1,
+    HVF__PROC2_RDTSCP = 1 << 3,
+    HVF__PROC2_VPID = 1 << 5,
+    HVF__PROC2_UNRESTRICTED = 1 << 7,
+    HVF__PROC2_INVPCID = 1 << 12,
+    HVF__ENTRY_LONG = 1 << 9,
+    HVF__ENTRY_EFER = 1 << 15
+};
+#define HVF__PROC_SECOND (1u << 31)
+
+enum hvf__reason {
+    HVF__EXIT_EXCEPTION = 0,
+    HVF__EXIT_INTERRUPT = 1, /* of the host, or hv_vcpu_interrupt */
+    HVF__EXIT_TRIPLE_FAULT = 2,
+    HVF__EXIT_WINDOW = 7,
+    HVF__EXIT_NMI_WINDOW = 8,
+    HVF__EXIT_TASK = 9,
+    HVF__EXIT_CPUID = 10,
+    HVF__EXIT_HLT = 12,
+    HVF__EXIT_INVD = 13,
+    HVF__EXIT_RDPMC = 15,
+    HVF__EXIT_RSM = 17,
+    HVF__EXIT_VMCALL = 18, /* and further instructions of VMX, to VMXON */
+    HVF__EXIT_VMXON = 27,
+    HVF__EXIT_CR = 28,
+    HVF__EXIT_IO = 30,
+    HVF__EXIT_RDMSR = 31,
+    HVF__EXIT_WRMSR = 32,
+    HVF__EXIT_MWAIT = 36,
+    HVF__EXIT_MONITOR = 39,
+    HVF__EXIT_PAUSE = 40,
+    HVF__EXIT_EPT = 48,
+    HVF__EXIT_INVEPT = 50,
+    HVF__EXIT_TIMER = 52,
+    HVF__EXIT_INVVPID = 53,
+    HVF__EXIT_WBINVD = 54,
+    HVF__EXIT_XSETBV = 55,
+    HVF__EXIT_INVPCID = 58,
+    HVF__EXIT_VMFUNC = 59
+};
+
+enum hvf__bit {
+    HVF__CR0_PE = 1,
+    HVF__CR0_MP_EM_TS = 0xe,
+    HVF__CR0_TS = 8,
+    HVF__CR0_ET = 0x10,
+    HVF__CR0_NE = 0x20,
+    HVF__CR4_PAE = 1 << 5,
+    HVF__CR4_VMXE = 1 << 13,
+    HVF__CR4_PCIDE = 1 << 17,
+    HVF__CR4_OSXSAVE = 1 << 18,
+    HVF__EFER_SCE = 1,
+    HVF__EFER_LME = 1 << 8,
+    HVF__EFER_LMA = 1 << 10,
+    HVF__EFER_NXE = 1 << 11,
+    HVF__FLAG_TF = 1 << 8,
+    HVF__FLAG_IF = 1 << 9,
+    HVF__BLOCKED_SHADOW = 3, /* by STI, or by MOV or POP to SS */
+    HVF__BLOCKED_NMI = 8,
+    HVF__AR_PRESENT = 0x80,
+    HVF__AR_LONG = 1 << 13,
+    HVF__AR_UNUSABLE = 1 << 16
+};
+#define HVF__CR0_NW   (1ull << 29)
+#define HVF__CR0_CD   (1ull << 30)
+#define HVF__CR0_PG   (1ull << 31)
+#define HVF__CR0_BITS 0xe005003full /* that there are */
+#define HVF__CR0_OWNED                                                                             \
+    (HVF__CR0_PG | HVF__CR0_CD | HVF__CR0_NW | HVF__CR0_PE | HVF__CR0_NE | HVF__CR0_ET)
+#define HVF__XCR0_BITS 0xe7ull /* x87, SSE, AVX, AVX-512 */
+#define HVF__VALID     (1u << 31)
+#define HVF__HAS_ERROR (1u << 11)
+
+enum hvf__type { HVF__TYPE_INTERRUPT, HVF__TYPE_NMI = 2, HVF__TYPE_EXCEPTION = 3 };
+enum { HVF__MSR_TSC = 0x10, HVF__MSR_PAT = 0x277, HVF__MC = 18 };
+#define HVF__MSR_EFER 0xc0000080u
+
+/* >>qualification: what an exit says of itself, nothing but bits ------------------------------- */
+
+struct hvf_io {
+    uint16_t port;
+    uint8_t size; /* 1, 2 or 4 */
+    bool in, string;
+};
+
+/* false: no processor says that. */
+static bool hvf__decode_io(uint64_t q, struct hvf_io *io)
+{
+    unsigned size = (unsigned)(q & 7) + 1;
+
+    *io = (struct hvf_io){
+        .port = (uint16_t)(q >> 16), .size = (uint8_t)size, .in = q >> 3 & 1, .string = q >> 4 & 1};
+    return size == 1 || size == 2 || size == 4;
+}
+
+enum hvf_cr_kind { HVF_CR_WRITE, HVF_CR_READ, HVF_CR_CLTS, HVF_CR_LMSW };
+
+struct hvf_cr {
+    enum hvf_cr_kind kind;
+    unsigned cr, reg; /* reg: of enum vmm_x86_gpr */
+    uint16_t lmsw;    /* what it loads */
+};
+
+static struct hvf_cr hvf__decode_cr(uint64_t q)
+{
+    return (struct hvf_cr){.kind = (enum hvf_cr_kind)(q >> 4 & 3),
+                           .cr = (unsigned)(q & 15),
+                           .reg = (unsigned)(q >> 8 & 15),
+                           .lmsw = (uint16_t)(q >> 16)};
+}
+
+enum hvf_ept {
+    HVF_EPT_READ,
+    HVF_EPT_WRITE,
+    HVF_EPT_FETCH,
+    HVF_EPT_WALK /* the guest's own page tables are there */
+};
+
+static enum hvf_ept hvf__decode_ept(uint64_t q)
+{
+    if ((q >> 7 & 3) != 3) /* there is a linear address, and this is what it led to */
+        return HVF_EPT_WALK;
+    return q >> 2 & 1 ? HVF_EPT_FETCH : q >> 1 & 1 ? HVF_EPT_WRITE : HVF_EPT_READ;
+}
+
+/* An event whose delivery was interrupted (what HVF__VECTORING says), as the next entry is to be
+   told of it; 0: there was none. Bit 12 is undefined here and reserved there. */
+static uint32_t hvf__decode_vectoring(uint32_t info)
+{
+    return info & HVF__VALID ? info & (HVF__VALID | 0xfff) : 0;
+}
+
+/* Events by instructions, INT n and the like, need the length of it. */
+static bool hvf__has_len(uint32_t event)
+{
+    unsigned type = event >> 8 & 7;
+
+    return type >= 4 && type <= 6;
+}
+
+/* The framework's number for one of enum vmm_x86_gpr. */
+static hv_x86_reg_t hvf__reg(unsigned gpr)
+{
+    static const uint8_t regs[8] = {HV_X86_RAX, HV_X86_RCX, HV_X86_RDX, HV_X86_RBX,
+                                    HV_X86_RSP, HV_X86_RBP, HV_X86_RSI, HV_X86_RDI};
+
+    return (hv_x86_reg_t)(gpr < 8 ? regs[gpr] : HV_X86_R8 + (gpr & 15) - 8);
+}
+
+/* >>rules: of the architecture, nothing but bits ------------------------------------------------ */
+
+/* What can be, of what is wanted; Apple's word says in its halves which bits must be and may be. */
+static uint32_t hvf__control(uint64_t capability, uint32_t want)
+{
+    return (want | (uint32_t)capability) & (uint32_t)(capability >> 32);
+}
+
+/* May CR0 become val? (SDM volume 2, MOV to control registers.) */
+static bool hvf__cr0_valid(uint64_t old, uint64_t val, uint64_t cr4, uint64_t efer, uint64_t cs_ar)
+{
+    bool on = val & HVF__CR0_PG, was = old & HVF__CR0_PG, code64 = cs_ar & HVF__AR_LONG;
+
+    if (val >> 32 || (on && !(val & HVF__CR0_PE)) || (val & HVF__CR0_NW && !(val & HVF__CR0_CD)))
+        return false;
+    if (on == was)
+        return true;
+    if (on)
+        return !(efer & HVF__EFER_LME) || (cr4 & HVF__CR4_PAE && !code64);
+    return !(cr4 & HVF__CR4_PCIDE) && !(efer & HVF__EFER_LMA && code64);
+}
+
+/* May EFER become val? */
+static bool hvf__efer_valid(uint64_t old, uint64_t val, uint64_t cr0)
+{
+    const uint64_t bits = HVF__EFER_SCE | HVF__EFER_LME | HVF__EFER_LMA | HVF__EFER_NXE;
+
+    return !(val & ~bits) && !((val ^ old) & HVF__EFER_LME && cr0 & HVF__CR0_PG);
+}
+
+/* May XCR0 become val on a processor that has these bits? SSE before AVX, AVX before AVX-512, and
+   that whole. */
+static bool hvf__xcr0_valid(uint64_t has, uint64_t val)
+{
+    uint64_t wide = val >> 5 & 7;
+
+    return val & 1 && !(val & ~(has & HVF__XCR0_BITS)) && (!(val & 4) || val & 2) &&
+           (!wide || (wide == 7 && val & 4));
+}
+
+/* Memory types: 0, 1, 4, 5, 6 and 7. */
+static bool hvf__pat_valid(uint64_t val)
+{
+    for (unsigned n = 0; n < 64; n += 8)
+        if ((val >> n & 0xff) > 7 || !(0xf3 >> (val >> n & 0xff) & 1))
+            return false;
+    return true;
+}
+
+static uint32_t hvf__ar(const struct vmm_x86_seg *s)
+{
+    uint32_t ar = s->attr & 0xf0ffu;
+
+    return ar & HVF__AR_PRESENT ? ar : ar | HVF__AR_UNUSABLE;
+}
+
+static uint16_t hvf__attr(uint64_t ar)
+{
+    return (uint16_t)(ar & (ar & HVF__AR_UNUSABLE ? 0xf07f : 0xf0ff));
+}
+
+/* >>cpuid ----------------------------------------------------------------------------- */
+
+#define HVF__LAPIC_HZ 1000000000u /* the caller's counts nanoseconds, as KVM's */
+
+static void hvf__host_cpuid(uint32_t leaf, uint32_t index, uint32_t r[4])
+{
+    __cpuid_count(leaf, index, r[0], r[1], r[2], r[3]);
+}
+
+/* What XSAVE needs for these parts of the state: where each is, the processor says; compacted they
+   follow one another, some at multiples of 64 bytes. */
+static uint32_t hvf__xsave_size(uint64_t xcr0, bool compact)
+{
+    uint32_t end = 576, r[4];
+
+    for (unsigned n = 2; n < 63; n++) {
+        if (!(xcr0 >> n & 1))
+            continue;
+        hvf__host_cpuid(0xd, n, r);
+        if (!compact)
+            end = r[0] + r[1] > end ? r[0] + r[1] : end;
+        else
+            end = (r[2] & 2 ? (end + 63) & ~63u : end) + r[0];
+    }
+    return end;
+}
+
+/* Leaf 0xd: XCR0 of the guest counts, and only what it may set there. */
+static void hvf__cpuid_xsave(uint32_t index, uint64_t xcr0, uint32_t r[4])
+{
+    if (index == 0) {
+        r[0] &= (uint32_t)HVF__XCR0_BITS;
+        r[1] = hvf__xsave_size(xcr0, false);
+        r[2] = hvf__xsave_size(r[0], false);
+        r[3] = 0;
+    } else if (index == 1) {
+        r[1] = r[0] & 2 ? hvf__xsave_size(xcr0, true) : 0;
+        r[2] = r[3] = 0;
+    } else if (index > 63 || !(HVF__XCR0_BITS >> index & 1)) {
+        memset(r, 0, 4 * sizeof r[0]);
+    }
+}
+
+/* As x86_cpuid has it, without what this framework cannot give, and with what CR4 and XCR0 say. */
+static void hvf__cpuid(const struct hyp_cpu *c, uint64_t cr4, uint32_t leaf, uint32_t index,
+                       uint32_t r[4])
+{
+    const struct hyp *h = c->hyp;
+    const struct x86_cpuid_desc d = {.ncpus = h->ncpus,
+                                     .id = c->id,
+                                     .tsc_hz = h->tsc_hz,
+                                     .lapic_hz = HVF__LAPIC_HZ,
+                                     .x2apic = true,
+                                     .tsc_deadline = h->tsc_hz != 0};
+    bool rdtscp = h->proc2 & HVF__PROC2_RDTSCP, invpcid = h->proc2 & HVF__PROC2_INVPCID;
+
+    hvf__host_cpuid(leaf, index, r);
+    x86_cpuid(&d, leaf, index, r);
+    if (leaf == 1) {
+        r[2] = (r[2] & ~(1u << 27)) | (cr4 & HVF__CR4_OSXSAVE ? 1u << 27 : 0);
+    } else if (leaf == 7 && index == 0) {
+        r[1] &= ~(invpcid ? 0 : 1u << 10);
+        r[2] &= ~(1u << 16 | (rdtscp ? 0 : 1u << 22)); /* LA57, RDPID */
+    } else if (leaf == 0xd) {
+        hvf__cpuid_xsave(index, c->xcr0, r);
+    } else if (leaf == 0x80000001) {
+        r[3] &= ~(rdtscp ? 0 : 1u << 27);
+    }
+}
+
+/* >>vm ------------------------------------------------------------------------------- */
+
+/* How fast the TSC is: macOS knows; else it is measured, against the clock. */
+static uint64_t hvf__find_tsc_hz(const struct mach_timebase_info *tick)
+{
+    const struct timespec some = {.tv_nsec = 2000000};
+    uint64_t hz = 0, tsc, then, ns;
+    size_t len = sizeof hz;
+
+    if (sysctlbyname("machdep.tsc.frequency", &hz, &len, NULL, 0) == 0 && len == sizeof hz && hz)
+        return hz;
+    then = mach_absolute_time();
+    tsc = __builtin_ia32_rdtsc();
+    nanosleep(&some, NULL);
+    tsc = __builtin_ia32_rdtsc() - tsc;
+    ns = (mach_absolute_time() - then) * tick->numer / tick->denom;
+    return ns ? (uint64_t)((double)tsc / (double)ns * 1e9) : 0;
+}
+
+static int hvf__check_cpus(const struct hyp *h)
+{
+    uint64_t max = 0;
+    hv_return_t ret = hv_capability(HV_CAP_VCPUMAX, &max);
+
+    if (ret)
+        return hvf__failed(h->log, ret, "cannot count CPUs");
+    return h->ncpus <= max ? 0
+                           : vmm_err(h->log, -E2BIG,
+                                     "this Mac runs at most %u CPUs in a VM, not %u: ask for fewer",
+                                     (unsigned)max, h->ncpus);
+}
+
+/* Controls that are wanted, and those without which this does not work. */
+static const struct hvf__want {
+    hv_vmx_capability_t capability;
+    uint32_t want, need;
+} hvf__wants[] = {
+    {HV_VMX_CAP_PINBASED, 0, HVF__PIN_INTERRUPTS | HVF__PIN_NMIS | HVF__PIN_VIRTUAL_NMIS},
+    {HV_VMX_CAP_PROCBASED, HVF__PROC_TSC_OFFSET | HVF__PROC_MWAIT | HVF__PROC_MONITOR,
+     HVF__PROC_HLT | HVF__PROC_CR8_LOAD | HVF__PROC_CR8_STORE | HVF__PROC_IO | HVF__PROC_MSRS |
+         HVF__PROC_SECOND},
+    {HV_VMX_CAP_PROCBASED2,
+     HVF__PROC2_EPT | HVF__PROC2_VPID | HVF__PROC2_RDTSCP | HVF__PROC2_INVPCID,
+     HVF__PROC2_UNRESTRICTED},
+    {HV_VMX_CAP_ENTRY, 0, HVF__ENTRY_EFER},
+};
+
+static int hvf__find_controls(struct hyp *h)
+{
+    uint32_t *const to[] = {&h->pin, &h->proc, &h->proc2, &h->entry};
+
+    for (unsigned i = 0; i < 4; i++) {
+        const struct hvf__want *w = &hvf__wants[i];
+        uint64_t capability = 0;
+        hv_return_t ret = hv_vmx_read_capability(w->capability, &capability);
+        if (ret)
+            return hvf__failed(h->log, ret, "cannot ask what this processor does for guests");
+        *to[i] = hvf__control(capability, w->want | w->need);
+        if (w->need & ~*to[i])
+            return vmm_err(h->log, -ENOTSUP,
+                           "this Mac's hypervisor lacks controls 0x%x of group %u: a Mac with a "
+                           "newer processor is needed",
+                           (unsigned)(w->need & ~*to[i]), i);
+    }
+    return 0;
+}
+
+/* VMX wants some bits of CR0 and CR4 set, whatever the guest thinks; but not paging and protection,
+   for the guest is unrestricted. */
+static int hvf__find_fixed(struct hyp *h)
+{
+    uint64_t ones = 0, cr4 = 0;
+    hv_return_t ret = hv_vmx_read_capability(HV_VMX_CAP_CR0_FIXED0, &ones);
+
+    if (!ret)
+        ret = hv_vmx_read_capability(HV_VMX_CAP_CR0_FIXED1, &h->cr0_may);
+    if (!ret)
+        ret = hv_vmx_read_capability(HV_VMX_CAP_CR4_FIXED0, &cr4);
+    h->cr0_ones = ones & ~(HVF__CR0_PE | HVF__CR0_PG);
+    h->cr4_ones = cr4 | HVF__CR4_VMXE;
+    return ret ? hvf__failed(h->log, ret, "cannot ask what this processor does for guests") : 0;
+}
+
+static int hvf__arch_open(struct hyp *h, const struct hyp_desc *desc)
+{
+    struct mach_timebase_info tick;
+    hv_return_t ret;
+    int err;
+
+    (void)desc; /* nothing in it is for this system */
+    mach_timebase_info(&tick);
+    h->slice = 10000000ull * tick.denom / tick.numer;
+    h->tsc = __builtin_ia32_rdtsc();
+    h->tsc_hz = hvf__find_tsc_hz(&tick);
+    ret = hv_vm_create(HV_VM_DEFAULT);
+    h->open = !ret;
+    if (ret)
+        return hvf__failed(h->log, ret, "cannot create a VM");
+    err = hvf__check_cpus(h);
+    if (!err)
+        err = hvf__find_controls(h);
+    return err ? err : hvf__find_fixed(h);
+}
+
+/* What CPUID tells the guest; processors without this leaf have 36. */
+VMM_DEF unsigned hyp_gpa_bits(const struct hyp *h)
+{
+    unsigned a, b, c, d;
+
+    (void)h;
+    return __get_cpuid(0x80000008, &a, &b, &c, &d) ? a & 0xff : 36;
+}
+
+/* >>access: to a vCPU's state. The first failure is remembered until hvf__settle. -------------- */
+
+static void hvf__note(struct hyp_cpu *c, hv_return_t ret)
+{
+    if (ret && !c->ret)
+        c->ret = ret;
+}
+
+static hv_return_t hvf__settle(struct hyp_cpu *c)
+{
+    hv_return_t ret = c->ret;
+
+    c->ret = 0;
+    return ret;
+}
+
+static uint64_t hvf__vmcs(struct hyp_cpu *c, uint32_t field)
+{
+    uint64_t val = 0;
+
+    hvf__note(c, hv_vmx_vcpu_read_vmcs(c->vcpu, field, &val));
+    return val;
+}
+
+static void hvf__set_vmcs(struct hyp_cpu *c, uint32_t field, uint64_t val)
+{
+    hvf__note(c, hv_vmx_vcpu_write_vmcs(c->vcpu, field, val));
+}
+
+static uint64_t hvf__get(struct hyp_cpu *c, hv_x86_reg_t reg)
+{
+    uint64_t val = 0;
+
+    hvf__note(c, hv_vcpu_read_register(c->vcpu, reg, &val));
+    return val;
+}
+
+static void hvf__put(struct hyp_cpu *c, hv_x86_reg_t reg, uint64_t val)
+{
+    hvf__note(c, hv_vcpu_write_register(c->vcpu, reg, val));
+}
+
+/* The control registers as the guest sees them. */
+static uint64_t hvf__cr0(struct hyp_cpu *c)
+{
+    return (hvf__vmcs(c, HVF__CR0) & ~HVF__CR0_OWNED) |
+           (hvf__vmcs(c, HVF__CR0_SHADOW) & HVF__CR0_OWNED);
+}
+
+static uint64_t hvf__cr4(struct hyp_cpu *c)
+{
+    uint64_t own = c->hyp->cr4_ones;
+
+    return (hvf__vmcs(c, HVF__CR4) & ~own) | (hvf__vmcs(c, HVF__CR4_SHADOW) & own);
+}
+
+/* Caches are the host's business. */
+static void hvf__set_cr0(struct hyp_cpu *c, uint64_t val)
+{
+    const struct hyp *h = c->hyp;
+    uint64_t real = (val & HVF__CR0_BITS) | h->cr0_ones | HVF__CR0_ET;
+
+    hvf__set_vmcs(c, HVF__CR0, real & h->cr0_may & ~(HVF__CR0_CD | HVF__CR0_NW));
+    hvf__set_vmcs(c, HVF__CR0_SHADOW, (val & HVF__CR0_BITS) | HVF__CR0_ET);
+}
+
+static void hvf__set_cr4(struct hyp_cpu *c, uint64_t val)
+{
+    hvf__set_vmcs(c, HVF__CR4, val | c->hyp->cr4_ones);
+    hvf__set_vmcs(c, HVF__CR4_SHADOW, val);
+}
+
+/* EFER and the control of entries must agree on long mode. */
+static void hvf__set_efer(struct hyp_cpu *c, uint64_t efer)
+{
+    uint32_t entry = (c->entry & ~(uint32_t)HVF__ENTRY_LONG) |
+                     (efer & HVF__EFER_LMA ? (uint32_t)HVF__ENTRY_LONG : 0);
+
+    hvf__set_vmcs(c, HVF__EFER_FIELD, efer);
+    if (entry != c->entry)
+        hvf__set_vmcs(c, HVF__ENTRY, entry);
+    c->entry = entry;
+}
+
+/* Paging with PAE, but not in long mode, has its four topmost entries in the processor. */
+static void hvf__load_pdptes(struct hyp_cpu *c)
+{
+    const uint8_t *at;
+
+    if (!(hvf__cr0(c) & HVF__CR0_PG) || !(hvf__cr4(c) & HVF__CR4_PAE) ||
+        hvf__vmcs(c, HVF__EFER_FIELD) & HVF__EFER_LMA)
+        return;
+    at = vmm_at(&c->hyp->slots, hvf__vmcs(c, HVF__CR3) & 0xffffffe0, 32);
+    for (unsigned i = 0; i < 4 && at; i++)
+        hvf__set_vmcs(c, HVF__PDPTE0 + 2 * i, vmm_get64(at + 8 * i));
+}
+
+/* What translations depend on is another. */
+static void hvf__repaged(struct hyp_cpu *c)
+{
+    hvf__load_pdptes(c);
+    hvf__note(c, hv_vcpu_invalidate_tlb(c->vcpu));
+}
+
+static void hvf__set_blocked(struct hyp_cpu *c, uint64_t blocked)
+{
+    if (blocked != c->blocked)
+        hvf__set_vmcs(c, HVF__BLOCKED, blocked);
+    c->blocked = blocked;
+}
+
+/* >>registers ------------------------------------------------------------------------- */
+
+#define HVF__EACH_SEG(X) X(0, es) X(1, cs) X(2, ss) X(3, ds) X(4, fs) X(5, gs) X(6, ldt) X(7, tr)
+
+static struct vmm_x86_seg hvf__seg(struct hyp_cpu *c, unsigned seg)
+{
+    return (struct vmm_x86_seg){.base = hvf__vmcs(c, HVF__BASE(seg)),
+                                .limit = (uint32_t)hvf__vmcs(c, HVF__LIMIT(seg)),
+                                .selector = (uint16_t)hvf__vmcs(c, HVF__SELECTOR(seg)),
+                                .attr = hvf__attr(hvf__vmcs(c, HVF__AR(seg)))};
+}
+
+static void hvf__set_seg(struct hyp_cpu *c, unsigned seg, const struct vmm_x86_seg *s)
+{
+    hvf__set_vmcs(c, HVF__BASE(seg), s->base);
+    hvf__set_vmcs(c, HVF__LIMIT(seg), s->limit);
+    hvf__set_vmcs(c, HVF__SELECTOR(seg), s->selector);
+    hvf__set_vmcs(c, HVF__AR(seg), hvf__ar(s));
+}
+
+static int hvf__regs_moved(struct hyp_cpu *c)
+{
+    hv_return_t ret = hvf__settle(c);
+
+    return ret ? hvf__failed(c->hyp->log, ret, "cannot reach the registers of a CPU") : 0;
+}
+
+VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_regs *regs)
+{
+    memset(regs, 0, sizeof *regs);
+    for (unsigned i = 0; i < 16; i++)
+        regs->gpr[i] = hvf__get(c, hvf__reg(i));
+    regs->rip = hvf__get(c, HV_X86_RIP);
+    regs->rflags = hvf__get(c, HV_X86_RFLAGS);
+    regs->cr0 = hvf__cr0(c);
+    regs->cr2 = hvf__get(c, HV_X86_CR2);
+    regs->cr3 = hvf__vmcs(c, HVF__CR3);
+    regs->cr4 = hvf__cr4(c);
+    regs->efer = hvf__vmcs(c, HVF__EFER_FIELD);
+#define X(n, name) regs->name = hvf__seg(c, n);
+    HVF__EACH_SEG(X)
+#undef X
+    regs->gdt.base = hvf__vmcs(c, HVF__GDT_BASE);
+    regs->gdt.limit = (uint32_t)hvf__vmcs(c, HVF__GDT_LIMIT);
+    regs->idt.base = hvf__vmcs(c, HVF__IDT_BASE);
+    regs->idt.limit = (uint32_t)hvf__vmcs(c, HVF__IDT_LIMIT);
+    return hvf__regs_moved(c);
+}
+
+static void hvf__set_system_regs(struct hyp_cpu *c, const struct vmm_regs *regs)
+{
+    hvf__put(c, HV_X86_CR2, regs->cr2);
+    hvf__set_vmcs(c, HVF__CR3, regs->cr3);
+    hvf__set_cr0(c, regs->cr0);
+    hvf__set_cr4(c, regs->cr4);
+    hvf__set_efer(c, regs->efer);
+#define X(n, name) hvf__set_seg(c, n, &regs->name);
+    HVF__EACH_SEG(X)
+#undef X
+    hvf__set_vmcs(c, HVF__GDT_BASE, regs->gdt.base);
+    hvf__set_vmcs(c, HVF__GDT_LIMIT, regs->gdt.limit);
+    hvf__set_vmcs(c, HVF__IDT_BASE, regs->idt.base);
+    hvf__set_vmcs(c, HVF__IDT_LIMIT, regs->idt.limit);
+    hvf__repaged(c);
+}
+
+/* Where an instruction stands that was not finished, it may be begun anew elsewhere. What the last
+   instruction held back it holds back no longer, for the next one may be another. */
+VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs)
+{
+    if (c->todo == HVF_EMULATION || regs->rip != hvf__get(c, HV_X86_RIP))
+        c->todo = HVF_NOTHING;
+    for (unsigned i = 0; i < 16; i++)
+        hvf__put(c, hvf__reg(i), regs->gpr[i]);
+    hvf__put(c, HV_X86_RIP, regs->rip);
+    hvf__put(c, HV_X86_RFLAGS, regs->rflags | 2);
+    hvf__set_system_regs(c, regs);
+    hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
+    c->rflags = regs->rflags;
+    return hvf__regs_moved(c);
+}
+
+/* What XSAVE stores: its first 512 bytes are FXSAVE's, and behind them it says which parts count:
+   the others are as after a reset, but MXCSR. */
+enum { HVF__FP_LEN = 4096, HVF__FP_PARTS = 512, HVF__FP_X87 = 1, HVF__FP_SSE = 2 };
+
+VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
+{
+    _Alignas(HVF__FP_LEN) uint8_t f[HVF__FP_LEN] = {0};
+
+    hvf__note(c, hv_vcpu_read_fpstate(c->vcpu, f, sizeof f));
+    *fpu = (struct vmm_fpu){.mxcsr = vmm_get32(f + 24), .fcw = 0x37f};
+    if (f[HVF__FP_PARTS] & HVF__FP_X87) {
+        fpu->fcw = vmm_get16(f);
+        fpu->fsw = vmm_get16(f + 2);
+        fpu->ftw = f[4];
+        fpu->fop = vmm_get16(f + 6);
+        fpu->fip = vmm_get64(f + 8);
+        fpu->fdp = vmm_get64(f + 16);
+        memcpy(fpu->st, f + 32, sizeof fpu->st);
+    }
+    if (f[HVF__FP_PARTS] & HVF__FP_SSE)
+        memcpy(fpu->xmm, f + 160, sizeof fpu->xmm);
+    return hvf__regs_moved(c);
+}
+
+VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
+{
+    _Alignas(HVF__FP_LEN) uint8_t f[HVF__FP_LEN] = {0};
+
+    hvf__note(c, hv_vcpu_read_fpstate(c->vcpu, f, sizeof f)); /* the rest stays */
+    vmm_put16(f, fpu->fcw);
+    vmm_put16(f + 2, fpu->fsw);
+    f[4] = fpu->ftw;
+    vmm_put16(f + 6, fpu->fop);
+    vmm_put64(f + 8, fpu->fip);
+    vmm_put64(f + 16, fpu->fdp);
+    vmm_put32(f + 24, fpu->mxcsr);
+    memcpy(f + 32, fpu->st, sizeof fpu->st);
+    memcpy(f + 160, fpu->xmm, sizeof fpu->xmm);
+    f[HVF__FP_PARTS] |= HVF__FP_X87 | HVF__FP_SSE;
+    hvf__note(c, hv_vcpu_write_fpstate(c->vcpu, f, sizeof f));
+    return hvf__regs_moved(c);
+}
+
+/* >>cpu ------------------------------------------------------------------------------ */
+
+/* MSRs that the guest reads and writes without an exit. A processor without RDTSCP has no TSC_AUX.
+   The framework may refuse what is optional. */
+static void hvf__set_msrs(struct hyp_cpu *c)
+{
+    static const uint32_t native[] = {
+        HVF__MSR_TSC, 0x174,      0x175,      0x176,      /* SYSENTER */
+        0xc0000081,   0xc0000082, 0xc0000083, 0xc0000084, /* STAR, LSTAR, CSTAR, FMASK */
+        0xc0000100,   0xc0000101, 0xc0000102              /* FS, GS, KERNEL_GS_BASE */
+    };
+
+    for (unsigned i = 0; i < sizeof native / sizeof native[0]; i++)
+        hvf__note(c, hv_vcpu_enable_native_msr(c->vcpu, native[i], true));
+    if (c->hyp->proc2 & HVF__PROC2_RDTSCP)
+        (void)hv_vcpu_enable_native_msr(c->vcpu, 0xc0000103, true);
+}
+
+/* Exit controls, and the host's state, are the framework's. Host's machine checks must not become
+   the guest's. */
+static void hvf__set_controls(struct hyp_cpu *c)
+{
+    const struct hyp *h = c->hyp;
+
+    c->proc = h->proc;
+    c->entry = h->entry & ~(uint32_t)HVF__ENTRY_LONG;
+    hvf__set_vmcs(c, HVF__PIN, h->pin);
+    hvf__set_vmcs(c, HVF__PROC, c->proc);
+    hvf__set_vmcs(c, HVF__PROC2, h->proc2);
+    hvf__set_vmcs(c, HVF__ENTRY, c->entry);
+    hvf__set_vmcs(c, HVF__EXCEPTIONS, 1u << HVF__MC);
+    hvf__set_vmcs(c, HVF__CR0_MASK, HVF__CR0_OWNED);
+    hvf__set_vmcs(c, HVF__CR4_MASK, h->cr4_ones);
+    hvf__set_vmcs(c, HVF__DR7, 0x400);
+    hvf__set_vmcs(c, HVF__ACTIVITY, 0);
+    hvf__set_vmcs(c, HVF__BLOCKED, 0);
+    hvf__set_vmcs(c, HVF__PENDING_DEBUG, 0);
+    hvf__put(c, HV_X86_XCR0, c->xcr0);
+}
+
+/* As after a reset: real mode, at the top of the first 4 GiB. */
+static void hvf__reset(struct hyp_cpu *c)
+{
+    const struct vmm_x86_seg data = {.limit = 0xffff, .attr = 0x93};
+    struct vmm_regs r = {.rip = 0xfff0, .rflags = 2, .cr0 = 0x60000010};
+
+    r.ds = r.es = r.fs = r.gs = r.ss = r.cs = r.tr = r.ldt = data;
+    r.cs = (struct vmm_x86_seg){0xffff0000, 0xffff, 0xf000, 0x9b};
+    r.tr.attr = 0x8b;
+    r.ldt.attr = 0x82;
+    r.gdt.limit = r.idt.limit = 0xffff;
+    for (unsigned i = 0; i < 16; i++)
+        hvf__put(c, hvf__reg(i), 0);
+    hvf__put(c, HV_X86_RIP, r.rip);
+    hvf__put(c, HV_X86_RFLAGS, r.rflags);
+    c->rflags = r.rflags;
+    hvf__set_system_regs(c, &r);
+}
+
+/* All vCPUs' TSCs count from when the VM was opened. Where the framework does not want that, they
+   are as it starts them. */
+static void hvf__set_tsc(struct hyp *h)
+{
+    pthread_mutex_lock(&h->lock);
+    (void)hv_vm_sync_tsc(__builtin_ia32_rdtsc() - h->tsc);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static hv_return_t hvf__create_cpu(struct hyp_cpu *c)
+{
+    hv_vcpuid_t vcpu = 0;
+    hv_return_t ret = hv_vcpu_create(&vcpu, HV_VCPU_DEFAULT);
+
+    c->vcpu = vcpu;
+    c->exists = !ret;
+    if (ret)
+        return ret;
+    hvf__set_msrs(c);
+    hvf__set_controls(c);
+    hvf__reset(c);
+    hvf__set_tsc(c->hyp);
+    return hvf__settle(c);
+}
+
+VMM_DEF int hyp_cpu_open(struct hyp_cpu *c, struct hyp *h, unsigned id)
+{
+    hv_return_t ret;
+
+    if (id >= h->ncpus)
+        return vmm_err(h->log, -EINVAL, "CPU %u is one too many", id);
+    memset(c, 0, sizeof *c);
+    c->hyp = h;
+    c->id = id;
+    c->xcr0 = 1;
+    c->pat = 0x0007040600070406;
+    c->emul.rom = &h->rom;
+    x86_msr_reset(&c->msrs);
+    ret = hvf__create_cpu(c);
+    if (!ret)
+        return 0;
+    hyp_cpu_close(c);
+    return hvf__failed(h->log, ret, "cannot create a CPU");
+}
+
+VMM_DEF void hyp_cpu_close(struct hyp_cpu *c)
+{
+    if (c->exists)
+        (void)hv_vcpu_destroy(c->vcpu);
+    c->exists = false;
+}
+
+/* Whether hv_vcpu_interrupt ends a run that is only about to begin, Apple does not say: so the run
+   lasts no longer than h->slice, and then the flag is seen. */
+VMM_DEF void hyp_kick(struct hyp_cpu *c)
+{
+    hv_vcpuid_t vcpu = c->vcpu;
+
+    __atomic_store_n(&c->kicked, true, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&c->inside, __ATOMIC_SEQ_CST))
+        (void)hv_vcpu_interrupt(&vcpu, 1);
+}
+
+/* >>inject ---------------------------------------------------------------------------- */
+
+static bool hvf__nmi_ready(const struct hyp_cpu *c)
+{
+    return !c->event && !(c->blocked & (HVF__BLOCKED_SHADOW | HVF__BLOCKED_NMI));
+}
+
+VMM_DEF bool hyp_ready(const struct hyp_cpu *c)
+{
+    bool nmi_first = c->nmi && hvf__nmi_ready(c);
+    bool fault = c->todo == HVF_EMULATION || (c->todo != HVF_NOTHING && c->refused);
+
+    return c->rflags & HVF__FLAG_IF && !(c->blocked & HVF__BLOCKED_SHADOW) && !c->event &&
+           !nmi_first && !fault;
+}
+
+VMM_DEF void hyp_want_window(struct hyp_cpu *c, bool want)
+{
+    c->window = want;
+}
+
+VMM_DEF int hyp_inject(struct hyp_cpu *c, uint8_t vector)
+{
+    if (!hyp_ready(c))
+        return vmm_err(c->hyp->log, -EBUSY, "CPU %u cannot take interrupt %u now", c->id, vector);
+    c->event = HVF__VALID | HVF__TYPE_INTERRUPT << 8 | vector;
+    return 0;
+}
+
+VMM_DEF int hyp_inject_nmi(struct hyp_cpu *c)
+{
+    c->nmi = true;
+    return 0;
+}
+
+VMM_DEF int hyp_uninject(struct hyp_cpu *c)
+{
+    c->nmi = false;
+    c->event = 0;
+    hvf__set_vmcs(c, HVF__EVENT, 0);
+    return hvf__regs_moved(c);
+}
+
+/* Without an error code in real mode, where there are none. */
+static int hvf__except(struct hyp_cpu *c, uint8_t vector, bool has_error, uint32_t error)
+{
+    has_error = has_error && hvf__cr0(c) & HVF__CR0_PE;
+    c->event = HVF__VALID | (has_error ? HVF__HAS_ERROR : 0) | HVF__TYPE_EXCEPTION << 8 | vector;
+    c->event_error = error;
+    return HVF__GO_ON;
+}
+
+static int hvf__refuse(struct hyp_cpu *c)
+{
+    return hvf__except(c, X86_GP, true, 0);
+}
+
+VMM_DEF unsigned hyp_cr8(const struct hyp_cpu *c)
+{
+    return (unsigned)c->cr8;
+}
+
+VMM_DEF void hyp_set_cr8(struct hyp_cpu *c, unsigned cr8)
+{
+    c->cr8 = cr8;
+}
+
+VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c)
+{
+    c->refused = true;
+}
+
+VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz)
+{
+    *hz = c->hyp->tsc_hz;
+    return __builtin_ia32_rdtsc() + hvf__vmcs(c, HVF__TSC_OFFSET);
+}
+
+/* >>exits ------------------------------------------------------------------------------ */
+
+static int hvf__tell(struct vmm_exit *e, enum vmm_exit_kind kind)
+{
+    e->kind = kind;
+    return HVF__COME_OUT;
+}
+
+/* The guest's bytes at its instruction pointer, to the end of their page. */
+static unsigned hvf__fetch(struct hyp_cpu *c)
+{
+    struct vmm_regs regs;
+    uint64_t gpa;
+    uint32_t code;
+    unsigned len;
+    const void *bytes;
+
+    if (hyp_get_regs(c, &regs) ||
+        x86_walk(&c->hyp->slots, &regs, regs.cs.base + regs.rip, VMM_EXEC, &gpa, &code))
+        return 0;
+    len = HVF__PAGE - (unsigned)(gpa % HVF__PAGE);
+    len = len < sizeof c->insn ? len : (unsigned)sizeof c->insn;
+    bytes = vmm_at(&c->hyp->slots, gpa, len);
+    if (!bytes)
+        bytes = vmm_at(&c->hyp->rom, gpa, len);
+    if (bytes)
+        memcpy(c->insn, bytes, len);
+    return bytes ? len : 0;
+}
+
+static int hvf__fault(struct hyp_cpu *c, struct vmm_exit *e, const char *why, uint64_t code)
+{
+    e->why = why;
+    e->code = code;
+    e->data = c->insn;
+    e->size = hvf__fetch(c);
+    return hvf__tell(e, VMM_EXIT_FAULT);
+}
+
+/* RIP has 32 bits outside of 64-bit code. */
+static uint64_t hvf__next_rip(uint64_t rip, uint64_t len, uint64_t cs_ar)
+{
+    return cs_ar & HVF__AR_LONG ? rip + len : (uint32_t)(rip + len);
+}
+
+/* The instruction is done: the next one may be interrupted, and is if this one was to be stepped. */
+static int hvf__skip(struct hyp_cpu *c)
+{
+    uint64_t rip = hvf__get(c, HV_X86_RIP), len = hvf__vmcs(c, HVF__EXIT_LEN);
+
+    hvf__put(c, HV_X86_RIP, hvf__next_rip(rip, len, hvf__vmcs(c, HVF__AR(1))));
+    hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
+    if (c->rflags & HVF__FLAG_TF)
+        hvf__set_vmcs(c, HVF__PENDING_DEBUG, hvf__vmcs(c, HVF__PENDING_DEBUG) | 1u << 14);
+    return HVF__GO_ON;
+}
+
+static int hvf__exit_access(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    struct x86_access *a = &c->emul.access;
+
+    c->todo = HVF_EMULATION;
+    e->write = a->write;
+    e->addr = a->gpa;
+    e->size = a->size;
+    e->count = 1;
+    e->data = a->data;
+    return hvf__tell(e, c->emul.is_port ? VMM_EXIT_PIO : VMM_EXIT_MMIO);
+}
+
+/* Gives the vCPU what an instruction made of its registers. */
+static void hvf__write_back(struct hyp_cpu *c)
+{
+    for (unsigned i = 0; i < 16; i++)
+        hvf__put(c, hvf__reg(i), c->regs.gpr[i]);
+    hvf__put(c, HV_X86_RIP, c->regs.rip);
+    hvf__put(c, HV_X86_RFLAGS, c->regs.rflags);
+    hvf__put(c, HV_X86_CR2, c->regs.cr2);
+    c->rflags = c->regs.rflags;
+}
+
+static int hvf__stepped(struct hyp_cpu *c, struct vmm_exit *e, enum x86_step step)
+{
+    if (step == X86_ACCESS)
+        return hvf__exit_access(c, e);
+    c->todo = HVF_NOTHING;
+    if (step == X86_UNKNOWN)
+        return hvf__fault(c, e, "the guest accesses a device by an instruction that is not known",
+                          hvf__vmcs(c, HVF__REASON));
+    hvf__write_back(c);
+    if (step == X86_FAULT)
+        return hvf__except(c, c->emul.vector, c->emul.has_error, c->emul.error);
+    hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
+    return HVF__GO_ON;
+}
+
+static int hvf__emulate(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    int err = hyp_get_regs(c, &c->regs);
+
+    return err ? err
+               : hvf__stepped(c, e, x86_emul_begin(&c->emul, &c->hyp->slots, &c->regs, NULL, 0));
+}
+
+/* IRET had unblocked NMIs before its access came out here: it will do so again. */
+static void hvf__block_nmis_again(struct hyp_cpu *c, uint64_t qualification)
+{
+    if (qualification >> 12 & 1 && !c->event)
+        hvf__set_blocked(c, c->blocked | HVF__BLOCKED_NMI);
+}
+
+/* Memory that is mapped comes out while the framework still brings it in. What happens while an event
+   is delivered is not the instruction's doing. */
+static int hvf__exit_ept(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    uint64_t q = hvf__vmcs(c, HVF__QUALIFICATION), gpa = hvf__vmcs(c, HVF__GPA);
+    enum hvf_ept kind = hvf__decode_ept(q);
+
+    hvf__block_nmis_again(c, q);
+    if (vmm_at(&c->hyp->slots, gpa, 1))
+        return HVF__GO_ON;
+    if (kind != HVF_EPT_WRITE && vmm_at(&c->hyp->rom, gpa, 1))
+        return HVF__GO_ON;
+    if (kind == HVF_EPT_WALK)
+        return hvf__fault(c, e, "the guest's page tables are where there is no memory, at", gpa);
+    if (c->event)
+        return hvf__fault(c, e, "the guest's interrupt table or stack is a device, at", gpa);
+    if (kind == HVF_EPT_FETCH)
+        return hvf__fault(c, e, "the guest executes what is no memory, at", gpa);
+    return hvf__emulate(c, e);
+}
+
+/* String instructions move memory, and are carried out here; the others are told whole. */
+static int hvf__exit_io(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    struct hvf_io io;
+    uint64_t q = hvf__vmcs(c, HVF__QUALIFICATION);
+
+    if (!hvf__decode_io(q, &io))
+        return hvf__fault(c, e, "macOS tells of a port access of an impossible width", q);
+    if (io.string)
+        return hvf__emulate(c, e);
+    memset(c->data, 0, sizeof c->data);
+    e->write = !io.in;
+    e->addr = io.port;
+    e->size = c->size = io.size;
+    e->count = 1;
+    e->data = c->data;
+    c->todo = io.in ? HVF_IN : HVF_NOTHING;
+    if (e->write) {
+        vmm_put64(c->data, hvf__get(c, HV_X86_RAX) & vmm_ones(io.size));
+        hvf__skip(c);
+    }
+    return hvf__tell(e, VMM_EXIT_PIO);
+}
+
+static int hvf__exit_cpuid(struct hyp_cpu *c)
+{
+    static const hv_x86_reg_t to[4] = {HV_X86_RAX, HV_X86_RBX, HV_X86_RCX, HV_X86_RDX};
+    uint32_t r[4];
+
+    hvf__cpuid(c, hvf__cr4(c), (uint32_t)hvf__get(c, HV_X86_RAX), (uint32_t)hvf__get(c, HV_X86_RCX),
+               r);
+    for (unsigned i = 0; i < 4; i++)
+        hvf__put(c, to[i], r[i]);
+    return hvf__skip(c);
+}
+
+static int hvf__exit_xsetbv(struct hyp_cpu *c)
+{
+    uint64_t val = (uint32_t)hvf__get(c, HV_X86_RAX) | hvf__get(c, HV_X86_RDX) << 32;
+    uint32_t r[4];
+
+    hvf__host_cpuid(0xd, 0, r);
+    if ((uint32_t)hvf__get(c, HV_X86_RCX) || !hvf__xcr0_valid(r[0], val))
+        return hvf__refuse(c);
+    c->xcr0 = val;
+    hvf__put(c, HV_X86_XCR0, val);
+    return hvf__skip(c);
+}
+
+/* >>msr: EFER, PAT and those of hv_x86.h are answered at once, the others by the caller ---------- */
+
+static int hvf__write_efer(struct hyp_cpu *c, uint64_t val)
+{
+    uint64_t old = hvf__vmcs(c, HVF__EFER_FIELD);
+
+    if (!hvf__efer_valid(old, val, hvf__cr0(c)))
+        return -EINVAL;
+    hvf__set_efer(c, (val & ~(uint64_t)HVF__EFER_LMA) | (old & HVF__EFER_LMA));
+    hvf__repaged(c);
+    return 0;
+}
+
+static int hvf__write_msr(struct hyp_cpu *c, uint32_t msr, uint64_t val)
+{
+    if (msr == HVF__MSR_EFER)
+        return hvf__write_efer(c, val);
+    if (msr != HVF__MSR_PAT)
+        return x86_msr_write(&c->msrs, msr, val);
+    if (!hvf__pat_valid(val))
+        return -EINVAL;
+    c->pat = val;
+    return 0;
+}
+
+static int hvf__read_msr(struct hyp_cpu *c, uint32_t msr, uint64_t *val)
+{
+    if (msr != HVF__MSR_EFER && msr != HVF__MSR_PAT)
+        return x86_msr_read(&c->msrs, msr, val);
+    *val = msr == HVF__MSR_PAT ? c->pat : hvf__vmcs(c, HVF__EFER_FIELD);
+    return 0;
+}
+
+/* Ends an access to an MSR: with a value, or with an exception. */
+static int hvf__end_msr(struct hyp_cpu *c, bool refused)
+{
+    bool read = c->todo == HVF_RDMSR;
+
+    c->todo = HVF_NOTHING;
+    if (refused)
+        return hvf__refuse(c);
+    if (read) {
+        hvf__put(c, HV_X86_RAX, vmm_get32(c->data));
+        hvf__put(c, HV_X86_RDX, vmm_get32(c->data + 4));
+    }
+    return hvf__skip(c);
+}
+
+static int hvf__exit_msr(struct hyp_cpu *c, struct vmm_exit *e, bool write)
+{
+    uint32_t msr = (uint32_t)hvf__get(c, HV_X86_RCX);
+    uint64_t val = 0;
+    int known;
+
+    if (write)
+        val = (uint32_t)hvf__get(c, HV_X86_RAX) | hvf__get(c, HV_X86_RDX) << 32;
+    known = write ? hvf__write_msr(c, msr, val) : hvf__read_msr(c, msr, &val);
+    vmm_put64(c->data, val);
+    c->todo = write ? HVF_WRMSR : HVF_RDMSR;
+    if (known != -ENOENT)
+        return hvf__end_msr(c, known != 0);
+    c->refused = false;
+    e->write = write;
+    e->addr = msr;
+    e->size = sizeof c->data;
+    e->count = 1;
+    e->data = c->data;
+    return hvf__tell(e, VMM_EXIT_MSR);
+}
+
+/* >>cr: control registers --------------------------------------------------------------- */
+
+/* With paging long mode begins, if EFER wants it, and ends; there, the task register is of its kind. */
+static int hvf__write_cr0(struct hyp_cpu *c, uint64_t val)
+{
+    uint64_t efer = hvf__vmcs(c, HVF__EFER_FIELD), cs = hvf__vmcs(c, HVF__AR(1));
+    bool was = efer & HVF__EFER_LMA, lma = val & HVF__CR0_PG && efer & HVF__EFER_LME;
+
+    if (!hvf__cr0_valid(hvf__cr0(c), val, hvf__cr4(c), efer, cs))
+        return hvf__refuse(c);
+    hvf__set_cr0(c, val);
+    if (lma != was)
+        hvf__set_efer(c, efer ^ HVF__EFER_LMA);
+    if (lma && !was)
+        hvf__set_vmcs(c, HVF__AR(7), (hvf__vmcs(c, HVF__AR(7)) & ~15ull) | 11);
+    hvf__repaged(c);
+    return hvf__skip(c);
+}
+
+/* Only what is not the guest's comes out: VMXE, which CPUID does not announce. */
+static int hvf__write_cr4(struct hyp_cpu *c, uint64_t val)
+{
+    if (val & HVF__CR4_VMXE)
+        return hvf__refuse(c);
+    hvf__set_cr4(c, val);
+    hvf__repaged(c);
+    return hvf__skip(c);
+}
+
+/* The caller is to look whether an interrupt is due now. */
+static int hvf__write_cr8(struct hyp_cpu *c, uint64_t val)
+{
+    if (val > 15)
+        return hvf__refuse(c);
+    c->cr8 = val;
+    hvf__skip(c);
+    return HVF__COME_OUT;
+}
+
+static int hvf__write_cr(struct hyp_cpu *c, struct vmm_exit *e, unsigned cr, uint64_t val)
+{
+    switch (cr) {
+    case 0:
+        return hvf__write_cr0(c, val);
+    case 3: /* bit 63: translations may stay */
+        hvf__set_vmcs(c, HVF__CR3, val & ~(1ull << 63));
+        hvf__repaged(c);
+        return hvf__skip(c);
+    case 4:
+        return hvf__write_cr4(c, val);
+    case 8:
+        return hvf__write_cr8(c, val);
+    default:
+        return hvf__fault(c, e, "the guest writes a control register that is not known, number",
+                          cr);
+    }
+}
+
+static int hvf__read_cr(struct hyp_cpu *c, const struct hvf_cr *cr)
+{
+    uint64_t val = cr->cr == 8   ? c->cr8
+                   : cr->cr == 3 ? hvf__vmcs(c, HVF__CR3)
+                   : cr->cr == 4 ? hvf__cr4(c)
+                                 : hvf__cr0(c);
+
+    hvf__put(c, hvf__reg(cr->reg), val);
+    return hvf__skip(c);
+}
+
+/* LMSW changes the lowest four bits, and cannot leave protected mode. */
+static int hvf__exit_cr(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    struct hvf_cr cr = hvf__decode_cr(hvf__vmcs(c, HVF__QUALIFICATION));
+    uint64_t cr0;
+
+    switch (cr.kind) {
+    case HVF_CR_WRITE:
+        return hvf__write_cr(c, e, cr.cr, hvf__get(c, hvf__reg(cr.reg)));
+    case HVF_CR_READ:
+        return hvf__read_cr(c, &cr);
+    case HVF_CR_CLTS:
+        return hvf__write_cr0(c, hvf__cr0(c) & ~(uint64_t)HVF__CR0_TS);
+    default:
+        cr0 = hvf__cr0(c) & ~(uint64_t)HVF__CR0_MP_EM_TS;
+        return hvf__write_cr0(c, cr0 | (cr.lmsw & 15));
+    }
+}
+
+/* >>run ------------------------------------------------------------------------------ */
+
+/* Instructions that CPUID does not announce, and those that have nothing to do. */
+static int hvf__exit_odd(struct hyp_cpu *c, struct vmm_exit *e, uint32_t reason)
+{
+    switch (reason) {
+    case HVF__EXIT_RSM:
+    case HVF__EXIT_MWAIT:
+    case HVF__EXIT_MONITOR:
+    case HVF__EXIT_INVEPT:
+    case HVF__EXIT_INVVPID:
+    case HVF__EXIT_INVPCID:
+    case HVF__EXIT_VMFUNC:
+        return hvf__except(c, X86_UD, false, 0);
+    case HVF__EXIT_RDPMC:
+        return hvf__refuse(c);
+    case HVF__EXIT_INVD:
+    case HVF__EXIT_WBINVD:
+    case HVF__EXIT_PAUSE:
+        return hvf__skip(c);
+    case HVF__EXIT_TASK:
+        return hvf__fault(c, e, "the guest switches tasks by hardware, which is not emulated; by",
+                          hvf__vmcs(c, HVF__QUALIFICATION));
+    default:
+        if (reason >= HVF__EXIT_VMCALL && reason <= HVF__EXIT_VMXON)
+            return hvf__except(c, X86_UD, false, 0);
+        return hvf__fault(c, e, "macOS could not go on with the guest, for reason", reason);
+    }
+}
+
+/* Of the host: non-maskable interrupts. */
+static int hvf__exit_exception(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    uint64_t info = hvf__vmcs(c, HVF__EXIT_EVENT);
+
+    if ((info >> 8 & 7) == HVF__TYPE_NMI)
+        return HVF__GO_ON;
+    return hvf__fault(c, e, "the host's processor reports an error while the guest runs, by", info);
+}
+
+static int hvf__exit(struct hyp_cpu *c, struct vmm_exit *e, uint32_t reason)
+{
+    switch (reason) {
+    case HVF__EXIT_EXCEPTION:
+        return hvf__exit_exception(c, e);
+    case HVF__EXIT_INTERRUPT:
+    case HVF__EXIT_WINDOW:
+    case HVF__EXIT_NMI_WINDOW:
+    case HVF__EXIT_TIMER:
+        return HVF__GO_ON;
+    case HVF__EXIT_TRIPLE_FAULT:
+        return hvf__tell(e, VMM_EXIT_SHUTDOWN);
+    case HVF__EXIT_CPUID:
+        return hvf__exit_cpuid(c);
+    case HVF__EXIT_HLT:
+        hvf__skip(c);
+        return hvf__tell(e, VMM_EXIT_HALT);
+    case HVF__EXIT_CR:
+        return hvf__exit_cr(c, e);
+    case HVF__EXIT_IO:
+        return hvf__exit_io(c, e);
+    case HVF__EXIT_RDMSR:
+    case HVF__EXIT_WRMSR:
+        return hvf__exit_msr(c, e, reason == HVF__EXIT_WRMSR);
+    case HVF__EXIT_EPT:
+        return hvf__exit_ept(c, e);
+    case HVF__EXIT_XSETBV:
+        return hvf__exit_xsetbv(c);
+    default:
+        return hvf__exit_odd(c, e, reason);
+    }
+}
+
+/* What the last exit left to do, once the caller has done its part. A write of 32 bits clears the
+   upper half. */
+static int hvf__complete(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    uint64_t mask = vmm_ones(c->size), rax;
+
+    switch (c->todo) {
+    case HVF_NOTHING:
+        break;
+    case HVF_IN:
+        c->todo = HVF_NOTHING;
+        rax = c->size == 4 ? 0 : hvf__get(c, HV_X86_RAX) & ~mask;
+        hvf__put(c, HV_X86_RAX, rax | (vmm_get64(c->data) & mask));
+        return hvf__skip(c);
+    case HVF_RDMSR:
+    case HVF_WRMSR:
+        return hvf__end_msr(c, c->refused);
+    case HVF_EMULATION:
+        return hvf__stepped(c, e, x86_emul_next(&c->emul));
+    }
+    return HVF__GO_ON;
+}
+
+/* The event of this entry, and which windows are to be told. One event an entry: a non-maskable
+   interrupt comes first, if nothing else is under way. */
+static void hvf__arm(struct hyp_cpu *c)
+{
+    uint32_t proc;
+
+    if (c->nmi && hvf__nmi_ready(c)) {
+        c->nmi = false;
+        c->event = HVF__VALID | HVF__TYPE_NMI << 8 | 2;
+    }
+    proc = c->hyp->proc | (c->window ? HVF__PROC_WINDOW : 0) | (c->nmi ? HVF__PROC_NMI_WINDOW : 0);
+    if (proc != c->proc)
+        hvf__set_vmcs(c, HVF__PROC, proc);
+    c->proc = proc;
+    if (!c->event)
+        return;
+    if (c->event & HVF__HAS_ERROR)
+        hvf__set_vmcs(c, HVF__EVENT_ERROR, c->event_error);
+    if (hvf__has_len(c->event))
+        hvf__set_vmcs(c, HVF__EVENT_LEN, c->event_len);
+    hvf__set_vmcs(c, HVF__EVENT, c->event);
+}
+
+/* What an exit leaves: the processor takes the event of the entry back, if it got that far; and tells
+   of one whose delivery it could not finish, which the next entry gets. A non-maskable interrupt
+   that was not delivered does not block the next. */
+static void hvf__look(struct hyp_cpu *c)
+{
+    uint32_t again = hvf__decode_vectoring((uint32_t)hvf__vmcs(c, HVF__VECTORING));
+
+    c->rflags = hvf__get(c, HV_X86_RFLAGS);
+    c->blocked = hvf__vmcs(c, HVF__BLOCKED);
+    if (hvf__vmcs(c, HVF__EVENT) & HVF__VALID)
+        return;
+    c->event = again;
+    if (!again)
+        return;
+    c->event_error = (uint32_t)hvf__vmcs(c, HVF__VECTORING_ERROR);
+    c->event_len = (uint32_t)hvf__vmcs(c, HVF__EXIT_LEN);
+    if ((again >> 8 & 7) == HVF__TYPE_NMI)
+        hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_NMI);
+}
+
+/* Into the guest, and out again. */
+static int hvf__ran(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    uint32_t reason = (uint32_t)hvf__vmcs(c, HVF__REASON);
+
+    if (reason & HVF__VALID)
+        return hvf__fault(
+            c, e, "the processor refuses the state of the guest; the exit's reason is", reason);
+    hvf__look(c);
+    return hvf__exit(c, e, reason & 0xffff);
+}
+
+static int hvf__run(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    bool kicked;
+
+    hvf__arm(c);
+    __atomic_store_n(&c->inside, true, __ATOMIC_SEQ_CST);
+    kicked = hvf__kicked(c);
+    if (!kicked && !c->ret)
+        hvf__note(c, hv_vcpu_run_until(c->vcpu, mach_absolute_time() + c->hyp->slice));
+    __atomic_store_n(&c->inside, false, __ATOMIC_SEQ_CST);
+    return kicked || c->ret ? HVF__GO_ON : hvf__ran(c, e);
+}
+
+/* A step of the CPU's life. */
+static int hvf__step(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    hv_return_t ret = hvf__settle(c);
+
+    if (ret)
+        return hvf__failed(c->hyp->log, ret, "the guest cannot run");
+    if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST))
+        return HVF__COME_OUT;
+    if (c->window && hyp_ready(c))
+        return HVF__COME_OUT;
+    return hvf__run(c, e);
+}
+
+VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    int next;
+
+    e->kind = VMM_EXIT_AGAIN;
+    next = hvf__complete(c, e);
+    while (next == HVF__GO_ON)
+        next = hvf__step(c, e);
+    return next < 0 ? next : 0;
+}
+
+/* >>lines: interrupt controllers are all the caller's -------------------------------------------- */
+
+VMM_DEF void hyp_irq_set(struct hyp *h, unsigned gsi, bool level)
+{
+    (void)h, (void)gsi, (void)level;
+}
+
+VMM_DEF void hyp_msi_send(struct hyp *h, uint64_t addr, uint32_t data)
+{
+    (void)h, (void)addr, (void)data;
+}
+
+VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t data)
+{
+    (void)h, (void)pin, (void)addr, (void)data;
+    return -EINVAL;
+}
+#endif /* x86 */
 
 #endif /* HV_HVF_IMPLEMENTED */
 #endif /* VMM_IMPLEMENTATION || HV_HVF_IMPLEMENTATION */

@@ -1,0 +1,1 @@
+#include <Hypervisor/Hypervisor.h> /* all of it is there */
