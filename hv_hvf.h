@@ -92,11 +92,12 @@ struct hyp {
     struct hvf_power power[HYP_CPUS_MAX]; /* under the lock, as the next */
     struct hyp_cpu *cpu[HYP_CPUS_MAX];
 #else
-    struct vmm_mem rom;                   /* what is mapped and cannot be written; not in slots */
-    uint32_t pin, proc, proc2, entry;     /* controls of a new vCPU */
-    uint64_t cr0_ones, cr0_may, cr4_ones; /* bits that VMX wants set, or allows */
-    uint64_t tsc, tsc_hz;                 /* the host's when this was opened, and how fast it is */
-    uint64_t slice;                       /* ticks of the host's clock that a run lasts at most */
+    struct vmm_mem rom;               /* what is mapped and cannot be written; not in slots */
+    uint32_t pin, proc, proc2, entry; /* controls of a new vCPU */
+    uint64_t cr0_ones, cr0_may;       /* bits that VMX wants set, or allows */
+    uint64_t cr4_ones, cr4_may;
+    uint64_t tsc, tsc_hz;     /* the host's when this was opened, and how fast it is */
+    uint64_t slice;           /* ticks of the host's clock that a run lasts at most */
 #endif
     pthread_mutex_t lock; /* of what CPUs sleep for */
 };
@@ -121,7 +122,7 @@ struct hyp_cpu {
     uint8_t data[8];          /* its bytes */
     uint8_t insn[16];         /* those at a fault */
 #else
-    unsigned vcpu;                        /* the framework's number */
+    unsigned vcpu;            /* the framework's number */
     int32_t ret;              /* the first failure of a call since this was last looked at */
     uint32_t proc, entry;     /* controls as they are */
     bool window;              /* hyp_run shall return as soon as an interrupt can be taken */
@@ -1638,6 +1639,15 @@ static bool hvf__cr0_valid(uint64_t old, uint64_t val, uint64_t cr4, uint64_t ef
     return !(cr4 & HVF__CR4_PCIDE) && !(efer & HVF__EFER_LMA && code64);
 }
 
+/* May CR4 become val, of the bits that there are? */
+static bool hvf__cr4_valid(uint64_t val, uint64_t may, uint64_t efer)
+{
+    uint64_t must = efer & HVF__EFER_LMA ? HVF__CR4_PAE : 0;
+
+    return !(val & (~may | HVF__CR4_VMXE)) && (val & must) == must &&
+           (!(val & HVF__CR4_PCIDE) || efer & HVF__EFER_LMA);
+}
+
 /* May EFER become val? */
 static bool hvf__efer_valid(uint64_t old, uint64_t val, uint64_t cr0)
 {
@@ -1825,6 +1835,8 @@ static int hvf__find_fixed(struct hyp *h)
         ret = hv_vmx_read_capability(HV_VMX_CAP_CR0_FIXED1, &h->cr0_may);
     if (!ret)
         ret = hv_vmx_read_capability(HV_VMX_CAP_CR4_FIXED0, &cr4);
+    if (!ret)
+        ret = hv_vmx_read_capability(HV_VMX_CAP_CR4_FIXED1, &h->cr4_may);
     h->cr0_ones = ones & ~(HVF__CR0_PE | HVF__CR0_PG);
     h->cr4_ones = cr4 | HVF__CR4_VMXE;
     return ret ? hvf__failed(h->log, ret, "cannot ask what this processor does for guests") : 0;
@@ -2569,7 +2581,7 @@ static int hvf__write_cr0(struct hyp_cpu *c, uint64_t val)
 /* Only what is not the guest's comes out: VMXE, which CPUID does not announce. */
 static int hvf__write_cr4(struct hyp_cpu *c, uint64_t val)
 {
-    if (val & HVF__CR4_VMXE)
+    if (!hvf__cr4_valid(val, c->hyp->cr4_may, hvf__vmcs(c, HVF__EFER_FIELD)))
         return hvf__refuse(c);
     hvf__set_cr4(c, val);
     hvf__repaged(c);

@@ -181,6 +181,9 @@ static void test_rules(void)
     CHECK(!hvf__cr0_valid(on, pe, 0x20, 0x500, 1 << 13)); /* from 64-bit code */
     CHECK(hvf__cr0_valid(on, pe, 0x20, 0x500, 0));
     CHECK(!hvf__cr0_valid(on, pe, 0x20020, 0x500, 0)); /* with PCIDE */
+    CHECK(hvf__cr4_valid(0, 0x3727ff, 0) && hvf__cr4_valid(0x20020, 0x3727ff, 0x500));
+    CHECK(!hvf__cr4_valid(0x20000, 0x3727ff, 0) && !hvf__cr4_valid(0, 0x3727ff, 0x500));
+    CHECK(!hvf__cr4_valid(0x2000, 0x3727ff, 0) && !hvf__cr4_valid(0x1000, 0x3727ff, 0));
     CHECK(hvf__efer_valid(0, 0xd01, 0) && !hvf__efer_valid(0, 0x1000, 0));
     CHECK(!hvf__efer_valid(0, 0x100, on) && hvf__efer_valid(0x500, 0xd00, on));
     CHECK(hvf__xcr0_valid(0xff, 1) && hvf__xcr0_valid(0xff, 7) && hvf__xcr0_valid(0xff, 0xe7));
