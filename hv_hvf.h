@@ -1,31 +1,42 @@
 /* hv_hvf.h - the hypervisor contract of vmm.h on macOS' Hypervisor.framework   MIT licence, see LICENSE
 
-   WHAT IT IS      hyp_open, hyp_run and friends (declared in vmm.h) for Apple Silicon. The framework
-                   runs a CPU until it needs something; what that is, is told by the syndrome register
-                   of its exit, which pure functions decode (>>decode, >>sysregs, >>psci). PSCI, the
-                   traps of system registers and the virtual timer are done here. The interrupt
-                   controller is macOS' own GICv3 where there is one (macOS 15 and newer), else the
-                   caller's: then hyp_cpu_lines and hyp_cpu_ppis work. It does not place devices, load
-                   images or make threads.
+   WHAT IT IS      hyp_open, hyp_run and friends (declared in vmm.h) for Apple Silicon and for Macs
+                   with Intel's processors: two halves, which the architecture chooses. It does not
+                   place devices, load images or make threads.
+                   >>arm64: the framework runs a CPU until it needs something; what that is, is told by
+                   the syndrome register of its exit, which pure functions decode (>>decode,
+                   >>sysregs, >>psci). PSCI, the traps of system registers and the virtual timer are
+                   done here. The interrupt controller is macOS' own GICv3 where there is one (macOS
+                   15 and newer), else the caller's: then hyp_cpu_lines and hyp_cpu_ppis work.
+                   >>x86: the framework is a thin layer over VMX: fields of the VMCS are written here
+                   within what Apple lets one write, exits are decoded by pure functions
+                   (>>qualification, >>rules), instructions that touch devices are carried out by
+                   hv_x86.h, and interrupt controllers and timers are all the caller's. The
+                   framework's own LAPIC (macOS 12 and newer) is not used. An access to a device
+                   reads all registers, one call each, and no breakpoints are set.
                    Follows Apple's documentation of Hypervisor.framework, Arm's DDI 0487 (syndromes,
-                   registers), DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1).
+                   registers), DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1), and the Intel SDM, volume
+                   3, chapters 24 to 27.
 
                    Compiled and linked for macOS; logic tested on a scripted fake of the framework
-                   under Linux; never run on Apple hardware. What that cannot prove: that macOS' own
-                   prototypes, default registers and ID registers are as they are taken here; which
-                   registers it lets one write; when exactly it masks the timer; how soon
-                   hv_vcpus_exit ends a run; how its GIC counts redistributors and serves the frame
-                   for messages; signing and entitlements.
+                   under Linux (arm64 also on one that KVM plays, where it booted guests; x86 has
+                   booted nothing); never run on Apple hardware. What that cannot prove: that macOS'
+                   own prototypes, default registers and ID registers are as they are taken here;
+                   which registers it lets one write; when exactly it masks the timer; how soon
+                   hv_vcpus_exit and hv_vcpu_interrupt end a run; how its GIC counts redistributors
+                   and serves the frame for messages; which controls and MSRs an Intel Mac allows, and
+                   what its TSC does with hv_vm_sync_tsc; signing and entitlements.
 
    QUICK START     as hv_kvm.h's, on a thread of its own for each vCPU.
 
    CONFIGURATION   set everywhere:
                    HYP_WINDOWS_MAX    pieces of devices' memory of one VM; default 128
                    set in the implementing file only:
-                   HVF_SYMBOL(name)   the address of a function that not every macOS has, or NULL;
-                                      default: dlsym
+                   HVF_SYMBOL(name)   of arm64: the address of a function that not every macOS has,
+                                      or NULL; default: dlsym
 
-   DEPENDS ON      vmm.h; the implementation on macOS 13 or newer, and pthreads.
+   DEPENDS ON      vmm.h, on x86 hv_x86.h (and debug.h by it); the implementation on macOS 13 or
+                   newer, and pthreads.
 
    THREADS         A vCPU belongs to the thread that opened it. hyp_irq_set, hyp_cpu_lines and
                    hyp_kick: any thread. Everything else before the first hyp_run, or from one
@@ -34,8 +45,8 @@
                    is allocated. Guest memory stays the caller's too and must outlive hyp_close.
    ERRORS          Negative errno; one sentence in desc.log.
    PROCESS         One VM: a second hyp_open fails until the first is closed.
-   GUEST TRUST     Every syndrome is decoded or refused; what a guest does that cannot be carried out
-                   is an exception for it, or the end of it (VMM_EXIT_FAULT). */
+   GUEST TRUST     Every syndrome or qualification is decoded or refused; what a guest does that
+                   cannot be carried out is an exception for it, or the end of it (VMM_EXIT_FAULT). */
 #ifndef HV_HVF_H
 #define HV_HVF_H
 
