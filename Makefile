@@ -144,6 +144,11 @@ $(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c $(HEADERS) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
 		$(WRAPS)
 
+# and for macOS on Intel, whose framework is played on that NVMM
+$(B)/vmm-hvf-shim: vmm.c tests/shim_hvf_x86.c tests/shim_nvmm.c $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_hvf.h"' -I. $(PLAYED) vmm.c tests/shim_hvf_x86.c \
+		tests/shim_nvmm.c -o $@ -pthread $(LIBS) $(WRAPS)
+
 vmm-aarch64: vmm.c $(HEADERS) $(B)/flags
 	$(CROSS)gcc $(WARN) $(CFLAGS) $(CROSS_BUILD) $(UNPACK) $(ARM64) $< -o $@ $(LEAN) $(LEAN64) \
 		$(call CROSS_LINK,$(CROSS_LIBS))
