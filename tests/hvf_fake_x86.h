@@ -43,6 +43,7 @@ struct fake_vcpu {
 static struct {
     void (*guest)(hv_vcpuid_t id, struct fake_vcpu *v);
     bool vm;
+    bool stays_out;                                /* runs end before the guest is entered */
     hv_return_t vm_ret, cpu_ret, run_ret, msr_ret; /* what these fail with */
     uint64_t max_cpus, tsc_hz;                     /* tsc_hz 0: nobody knows */
     uint64_t capability[64];
@@ -414,6 +415,10 @@ hv_return_t hv_vcpu_run_until(hv_vcpuid_t id, uint64_t deadline)
     FAKE_RULE(deadline < mach_absolute_time() + 1000000000, "an interrupt may be lost: look again");
     if (fake.run_ret)
         return fake.run_ret;
+    if (fake.stays_out) {
+        v->vmcs[0x4402] = 1;
+        return HV_SUCCESS;
+    }
     fake_check_controls(v, lma);
     fake_check_segments(v, lma);
     fake_deliver(v);

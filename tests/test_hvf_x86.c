@@ -823,6 +823,21 @@ static void test_interrupts(void)
     close_vm();
 }
 
+/* The framework came back before it entered the guest: the event is still due, once. */
+static void test_not_entered(void)
+{
+    open_vm(64);
+    set_flags(0x202, 0);
+    CHECK_EQ(hyp_inject(&c, 0x30), 0);
+    fake.stays_out = true;
+    CHECK_EQ(hvf__run(&c, &e), HVF__GO_ON);
+    fake.stays_out = false;
+    CHECK(!hyp_ready(&c));
+    CHECK_EQ(go(1, 0, 0), VMM_EXIT_AGAIN);
+    CHECK(next.event == 0x80000030 && !vcpu()->event);
+    close_vm();
+}
+
 static void test_window(void)
 {
     const uint64_t bit = 4;
@@ -945,8 +960,10 @@ static void test_lost_kick(void)
 {
     open_vm(64);
     fake.guest = NULL;
+    hyp_kick(&c);
+    CHECK_EQ(hvf__run(&c, &e), HVF__GO_ON); /* seen in time, and not forgotten */
+    CHECK(!vcpu()->runs && c.kicked);
     c.kicked = false;
-    memset(&next, 0, sizeof next);
     CHECK_EQ(hvf__run(&c, &e), HVF__GO_ON); /* nobody kicks: its time is over */
     CHECK_EQ(vcpu()->vmcs[0x4402], 52);
     CHECK_EQ(vcpu()->runs, 1);
@@ -982,6 +999,7 @@ int main(void)
     test_odd_exits();
     test_details();
     test_interrupts();
+    test_not_entered();
     test_window();
     test_nmi();
     test_again();
