@@ -113,7 +113,7 @@ PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is play
 
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
-SHIM    := $(B)/vmm-nvmm-shim
+SHIM    := $(B)/vmm-nvmm-shim $(B)/vmm-hvf-shim
 endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
@@ -253,5 +253,5 @@ deps:
 	sh tests/deps.sh
 
 clean:
-	rm -rf vmm vmm-aarch64 vmm-nvmm $(B)/vmm-nvmm-shim dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags
+	rm -rf vmm vmm-aarch64 vmm-nvmm $(SHIM) dist $(B)/tests $(B)/tests64 $(B)/guests64 $(B)/guests $(B)/tools $(B)/flags
 endif

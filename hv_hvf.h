@@ -19,8 +19,8 @@
                    3, chapters 24 to 27.
 
                    Compiled and linked for macOS; logic tested on a scripted fake of the framework
-                   under Linux, and on one that KVM plays, where it booted guests (x86: by hand, and
-                   without what KVM keeps to itself there); never run on Apple hardware. What that
+                   under Linux, and on one that KVM plays, where it booted guests (x86: without
+                   what KVM keeps to itself there); never run on Apple hardware. What that
                    cannot prove: that macOS' own prototypes, default registers and ID registers are
                    as they are taken here; which registers it lets one write; when exactly it masks
                    the timer; how soon hv_vcpus_exit and hv_vcpu_interrupt end a run; how its GIC

@@ -1,0 +1,69 @@
+#!/bin/sh
+# guest_hvf.sh: stock Linux on a Hypervisor.framework for Intel that tests/shim_hvf_x86.c plays on /dev/kvm: the x86_64
+# half of hv_hvf.h, with hv_x86.h for what guests do to devices. arm64_hvf.sh is its counterpart.
+# needs: cloud
+# build: vmm-hvf-shim
+# modules: tun
+# stall: 300
+. tests/cases.sh
+VMM=$PWD/build/vmm-hvf-shim
+k=$(first_kernel '[cg]*-*')
+head -c 1048576 /dev/urandom >"$T/disk"
+sum=$(md5sum <"$T/disk" | cut -d ' ' -f 1)
+
+# As in guest_nvmm.sh: the disk from two sides at once, and five seconds of the CMOS clock by the guest's own.
+load='for i in 1 2 3 4; do md5sum /dev/vda & md5sum /dev/vda & wait; done'
+clock='edge() { read s <$R; t=$s; while [ $t = $s ]; do read t <$R; done; }; R=/sys/class/rtc/rtc0/since_epoch;
+    edge; read a x </proc/uptime; sleep 4.8; edge; read b x </proc/uptime; echo seconds $a $b'
+both=$(echo "echo online \$(nproc); $load; $clock" | tr '\n' ' ')
+
+# Several CPUs are told that their TSCs agree, for the reason that guest_nvmm.sh gives.
+works() { # NAME CPUS OPTION...
+    name=$1 cpus=$2
+    shift 2
+    [ "$cpus" = 1 ] || set -- "$@" --append tsc=reliable
+    linux "$k/vmlinuz" "$both" --cpus "$cpus" --disk "$T/disk,ro" "$@"
+    check "$name: boots with all CPUs, powers off" 0 "^online $cpus\$"
+    if awk '/^seconds / { d = $3 - $2 } END { exit !(d >= 4.95 && d <= 5.05) }' "$out"; then
+        ok "$name: five seconds are five seconds within 1 %"
+    else
+        not_ok "$name: five seconds are five seconds within 1 %" "$(grep '^seconds' "$out")"
+    fi
+    n=$(grep -c "^$sum  /dev/vda" "$out")
+    [ "$n" = 8 ] && ok "$name: disk" || not_ok "$name: disk" "$n of 8 reads are right"
+}
+works "1 CPU" 1
+works "2 CPUs" 2
+works "4 CPUs, mmio" 4 --transport mmio
+linux "$k/vmlinux" 'reboot -f'
+check "ELF kernel, reset" 4
+cpio -t <"build/initramfs-$k.cpio" 2>/dev/null | grep -q pvpanic-mmio && dead=7 || dead=4
+linux "$k/vmlinuz" 'echo c >/proc/sysrq-trigger; sleep 10' --append panic=-1
+check "panic" $dead 'Kernel panic'
+
+# 8 MiB each way over a tap
+[ ! -e build/lab/tun.ko ] || insmod build/lab/tun.ko || :
+if [ "$(id -u)" = 0 ] && [ -e /dev/net/tun ]; then
+    (cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
+    cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
+    ip link set lo up
+    "$T/bin/netload" serve 5079 &
+    server=$!
+    trap 'kill $server 2>/dev/null; rm -rf "$T"' EXIT
+    up='ip addr add 10.97.0.2/24 dev eth0; ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done'
+    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --net tap=vmmt8 --append \
+        "run=\"$up; netload send 10.97.0.1 5079 8 check; netload receive 10.97.0.1 5079 8 check\""
+    until [ -e /sys/class/net/vmmt8 ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+    ip addr add 10.97.0.1/24 dev vmmt8 && ip link set vmmt8 up
+    stop
+    n=$(grep -c '^bytes=8388608 errors=0 ' "$out")
+    [ "$n" = 2 ] && ok "8 MiB each way, every byte right" || not_ok "8 MiB each way, every byte right" "$n of 2"
+else
+    skip "network" "taps are root's, and need tun"
+fi
+
+vm --binary build/guests/triple64.bin --entry 0x1000
+check "triple fault" 5 'ended in a triple fault'
+vm --binary build/guests/hello16.bin --entry 0x1000 --mode 16
+check "real mode" 16 '^hello from 16 bits'
+exit $failed
