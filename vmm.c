@@ -5157,7 +5157,7 @@ static int open_symbols(struct vm *vm)
     host_mutex_init(&vm->look_lock);
     if (!path)
         return 0;
-    err = host_file_open(&vm->symbols_file, "symbols", path, vm->log);
+    err = host_file_open(&vm->symbols_file, c->symbols ? "symbols" : "kernel", path, vm->log);
     if (err)
         return err;
     err = dbg_symbols_file(&vm->symbols, vm->symbols_file.data, vm->symbols_file.len);

@@ -97,7 +97,7 @@ bad 2 'exclude' --kernel bz --binary text --entry 0
 bad 2 'kernel' bz
 bad 2 '.' --mem 1G
 
-bad 3 'nowhere' --kernel nowhere
+bad 3 "kernel 'nowhere' does not exist; check the path" --kernel nowhere
 bad 3 'nowhere' --log 0 --kernel nowhere
 bad 3 'empty' --kernel empty
 bad 3 'dir' --kernel dir
