@@ -144,7 +144,7 @@ VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
 
 enum dbg_machine { DBG_X86_64, DBG_X86_32, DBG_X86_16 }; /* how gdb disassembles */
 
-/* All that gdb sees and sets of a CPU that stands still. */
+/* All that gdb sees and sets of a CPU that stands still; registers first. */
 struct dbg_x86_cpu {
     struct vmm_x86_regs regs;
     struct vmm_x86_fpu fpu;
@@ -163,8 +163,9 @@ struct dbg_gdb_desc {
     unsigned ncpus; /* at most DBG_CPUS_MAX */
     bool stopped;   /* the guest waits for gdb; false: it runs, and is stopped when gdb comes */
     struct vmm_stream stream; /* to gdb; rx_room: offer again what dbg_gdb_rx did not take */
-    /* A CPU that stands still; `write`: it is about to be changed. */
-    struct dbg_x86_cpu *(*cpu)(void *ctx, unsigned cpu, bool write);
+    /* A CPU that stands still: the struct dbg_*_cpu of the machine's architecture. `write`: it is
+       about to be changed. */
+    void *(*cpu)(void *ctx, unsigned cpu, bool write);
     /* All CPUs shall stop: dbg_gdb_stopped once they did. May be called again before that. */
     void (*stop)(void *ctx);
     /* go has an enum dbg_go for each CPU. `want` is for all of them, but step is as go says. Never
@@ -225,8 +226,9 @@ VMM_DEF void dbg_gdb_tx_ready(struct dbg_gdb *g);
    of them first; then dbg_gdb_stopped. */
 VMM_DEF void dbg_gdb_why(struct dbg_gdb *g, unsigned cpu, unsigned why);
 VMM_DEF void dbg_gdb_stopped(struct dbg_gdb *g);
-/* The breakpoint instruction at a linear address is one of gdb's; any thread, while a CPU runs. */
-VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const struct vmm_x86_regs *regs, uint64_t pc);
+/* The breakpoint instruction at a linear address is one of gdb's; any thread, while a CPU runs. regs:
+   struct vmm_*_regs of the machine's architecture. */
+VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const void *regs, uint64_t pc);
 /* The VM is over: gdb is told, if it waits for something. */
 VMM_DEF void dbg_gdb_over(struct dbg_gdb *g, uint8_t status);
 
@@ -1798,20 +1800,21 @@ static bool dbg__getc(const char **p, char c)
     return **p == c && ++*p;
 }
 
-/* >>gdb registers: one table makes the description that gdb reads and moves the values, so that the
+/* >>gdb architectures: what differs between them is in these tables, and in the functions that they
+   name. One table of registers makes the description that gdb reads and moves the values, so that the
    two cannot disagree. gdb knows its "standard features" by the names of their registers. */
 
-enum dbg__how {
-    DBG__PLAIN,
-    DBG__PC,  /* gdb knows no segments: for it, this is a linear address */
-    DBG__TAGS /* gdb wants two bits a register */
+enum { /* what is to be known of a register, bits */
+       DBG__PC = 1,
+       DBG__ODD = 2 /* not as it lies in the CPU: get_odd and put_odd of the architecture move it */
 };
 
 struct dbg__reg {
     const char *name, *type;
-    uint8_t bits, size; /* as gdb has it; bytes as struct dbg_x86_cpu has it */
+    uint8_t bits, size; /* as gdb has it; bytes as the struct dbg_*_cpu has it */
     uint16_t at;
-    enum dbg__how how;
+    uint8_t how, first,
+        n; /* n > 1: so many in a row, with numbers behind their name from first on */
 };
 
 struct dbg__feature {
@@ -1820,18 +1823,41 @@ struct dbg__feature {
     unsigned n;
 };
 
+struct dbg__arch {
+    uint8_t trap[4], trap_len; /* the breakpoint instruction; code is aligned to its length */
+    int (*walk)(const struct vmm_mem *mem, const void *regs, uint64_t gva, struct dbg_page *page);
+    void (*get_odd)(const void *cpu, const struct dbg__reg *reg, uint8_t *buf);
+    void (*put_odd)(void *cpu, const struct dbg__reg *reg, const uint8_t *buf);
+    void (*tell)(const void *cpu, struct dbg__text *t); /* what gdb has no names for */
+};
+
 struct dbg__machine {
-    const char *arch;
+    const char *name; /* that gdb knows it by */
+    const struct dbg__arch *arch;
     const struct dbg__feature *feature;
     unsigned n;
 };
 
-#define DBG__REG(name, type, bits, field)                                                          \
+/* Bytes of a value, by which it lies in struct dbg_*_cpu and in the protocol. */
+static unsigned dbg__reg_len(const struct dbg__reg *reg)
+{
+    return reg->bits / 8u < reg->size ? reg->bits / 8u : reg->size;
+}
+
+#define DBG__FEATURE(name, types, group, regs)                                                     \
+    {                                                                                              \
+        name, types, group, regs, sizeof(regs) / sizeof((regs)[0])                                 \
+    }
+
+/* >>gdb x86 */
+
+#define DBG__REGS(name, type, bits, field, first, n)                                               \
     {                                                                                              \
         name, type, bits, sizeof((struct dbg_x86_cpu *)0)->field,                                  \
-            offsetof(struct dbg_x86_cpu, field), DBG__PLAIN                                        \
+            offsetof(struct dbg_x86_cpu, field), 0, first, n                                       \
     }
-#define DBG__GPR(name, type, bits, id) DBG__REG(name, type, bits, regs.gpr[id])
+#define DBG__REG(name, type, bits, field) DBG__REGS(name, type, bits, field, 0, 1)
+#define DBG__GPR(name, type, bits, id)    DBG__REG(name, type, bits, regs.gpr[id])
 #define DBG__FLAGS_AND_SEGMENTS                                                                    \
     DBG__REG("eflags", "i386_eflags", 32, regs.rflags),                                            \
         DBG__REG("cs", "int32", 32, regs.cs.selector),                                             \
@@ -1840,25 +1866,23 @@ struct dbg__machine {
         DBG__REG("es", "int32", 32, regs.es.selector),                                             \
         DBG__REG("fs", "int32", 32, regs.fs.selector),                                             \
         DBG__REG("gs", "int32", 32, regs.gs.selector)
-#define DBG__ST(n) DBG__REG("st" #n, "i387_ext", 80, fpu.st[n])
 #define DBG__HALF(name, field, high)                                                               \
     {                                                                                              \
-        name, "int", 32, 4, offsetof(struct dbg_x86_cpu, field) + (high), DBG__PLAIN               \
+        name, "int", 32, 4, offsetof(struct dbg_x86_cpu, field) + (high), 0, 0, 1                  \
     }
 #define DBG__X87                                                                                   \
-    DBG__ST(0), DBG__ST(1), DBG__ST(2), DBG__ST(3), DBG__ST(4), DBG__ST(5), DBG__ST(6),            \
-        DBG__ST(7), DBG__REG("fctrl", "int", 32, fpu.fcw), DBG__REG("fstat", "int", 32, fpu.fsw),  \
-        {"ftag", "int", 32, 1, offsetof(struct dbg_x86_cpu, fpu.ftw), DBG__TAGS},                  \
+    DBG__REGS("st", "i387_ext", 80, fpu.st[0], 0, 8), DBG__REG("fctrl", "int", 32, fpu.fcw),       \
+        DBG__REG("fstat", "int", 32, fpu.fsw),                                                     \
+        {"ftag", "int", 32, 1, offsetof(struct dbg_x86_cpu, fpu.ftw), DBG__ODD, 0, 1},             \
         DBG__HALF("fiseg", fpu.fip, 4), DBG__HALF("fioff", fpu.fip, 0),                            \
         DBG__HALF("foseg", fpu.fdp, 4), DBG__HALF("fooff", fpu.fdp, 0),                            \
         DBG__REG("fop", "int", 32, fpu.fop)
-#define DBG__XMM(n) DBG__REG("xmm" #n, "vec128", 128, fpu.xmm[n])
-#define DBG__XMM8                                                                                  \
-    DBG__XMM(0), DBG__XMM(1), DBG__XMM(2), DBG__XMM(3), DBG__XMM(4), DBG__XMM(5), DBG__XMM(6),     \
-        DBG__XMM(7)
+#define DBG__SSE(n)                                                                                \
+    DBG__REGS("xmm", "vec128", 128, fpu.xmm[0], 0, n), DBG__REG("mxcsr", "int", 32, fpu.mxcsr)
 #define DBG__PC_REG(name, bits)                                                                    \
     {                                                                                              \
-        name, "code_ptr", bits, 8, offsetof(struct dbg_x86_cpu, regs.rip), DBG__PC                 \
+        name, "code_ptr", bits, 8, offsetof(struct dbg_x86_cpu, regs.rip), DBG__PC | DBG__ODD, 0,  \
+            1                                                                                      \
     }
 
 static const struct dbg__reg dbg__core64[] = {
@@ -1870,14 +1894,7 @@ static const struct dbg__reg dbg__core64[] = {
     DBG__GPR("rdi", "int64", 64, VMM_RDI),
     DBG__GPR("rbp", "data_ptr", 64, VMM_RBP),
     DBG__GPR("rsp", "data_ptr", 64, VMM_RSP),
-    DBG__GPR("r8", "int64", 64, VMM_R8),
-    DBG__GPR("r9", "int64", 64, VMM_R9),
-    DBG__GPR("r10", "int64", 64, VMM_R10),
-    DBG__GPR("r11", "int64", 64, VMM_R11),
-    DBG__GPR("r12", "int64", 64, VMM_R12),
-    DBG__GPR("r13", "int64", 64, VMM_R13),
-    DBG__GPR("r14", "int64", 64, VMM_R14),
-    DBG__GPR("r15", "int64", 64, VMM_R15),
+    DBG__REGS("r", "int64", 64, regs.gpr[VMM_R8], 8, 8),
     DBG__PC_REG("rip", 64),
     DBG__FLAGS_AND_SEGMENTS,
     DBG__X87,
@@ -1897,12 +1914,8 @@ static const struct dbg__reg dbg__core32[] = {
     DBG__X87,
 };
 
-static const struct dbg__reg dbg__sse64[] = {
-    DBG__XMM8,    DBG__XMM(8),  DBG__XMM(9),  DBG__XMM(10), DBG__XMM(11),
-    DBG__XMM(12), DBG__XMM(13), DBG__XMM(14), DBG__XMM(15), DBG__REG("mxcsr", "int", 32, fpu.mxcsr),
-};
-
-static const struct dbg__reg dbg__sse32[] = {DBG__XMM8, DBG__REG("mxcsr", "int", 32, fpu.mxcsr)};
+static const struct dbg__reg dbg__sse64[] = {DBG__SSE(16)};
+static const struct dbg__reg dbg__sse32[] = {DBG__SSE(8)};
 
 static const struct dbg__reg dbg__bases[] = {
     DBG__REG("fs_base", "int", 64, regs.fs.base),
@@ -1941,10 +1954,6 @@ static const char dbg__vector_types[] =
     "<field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/>"
     "<field name=\"v2_int64\" type=\"v2i64\"/><field name=\"uint128\" type=\"uint128\"/></union>";
 
-#define DBG__FEATURE(name, types, group, regs)                                                     \
-    {                                                                                              \
-        name, types, group, regs, sizeof(regs) / sizeof((regs)[0])                                 \
-    }
 #define DBG__SYSTEM DBG__FEATURE("vmm.x86.system", "", "system", dbg__system)
 
 static const struct dbg__feature dbg__features64[] = {
@@ -1961,64 +1970,125 @@ static const struct dbg__feature dbg__features32[] = {
     DBG__SYSTEM,
 };
 
-static const struct dbg__machine dbg__machines[] = {
-    [DBG_X86_64] = {"i386:x86-64", dbg__features64, 4},
-    [DBG_X86_32] = {"i386", dbg__features32, 4},
-    [DBG_X86_16] = {"i8086", dbg__features32, 4},
-};
-
-/* What gdb calls register n. NULL: there are not so many. */
-static const struct dbg__reg *dbg__reg_at(const struct dbg_gdb *g, uint64_t n)
-{
-    for (unsigned i = 0; i < g->machine->n; i++) {
-        const struct dbg__feature *f = &g->machine->feature[i];
-        if (n < f->n)
-            return &f->reg[n];
-        n -= f->n;
-    }
-    return NULL;
-}
-
 /* 64-bit code has no code segment base. */
 static uint64_t dbg__code_base(const struct vmm_x86_regs *r)
 {
     return r->efer & DBG__EFER_LMA && r->cs.attr & 0x2000 ? 0 : r->cs.base;
 }
 
-/* Bytes of a value, by which it lies in struct dbg_x86_cpu and in the protocol. */
-static unsigned dbg__reg_len(const struct dbg__reg *reg)
+static int dbg__x86_walk(const struct vmm_mem *mem, const void *regs, uint64_t gva,
+                         struct dbg_page *page)
 {
-    return reg->bits / 8u < reg->size ? reg->bits / 8u : reg->size;
+    return dbg_x86_walk(mem, (const struct vmm_x86_regs *)regs, gva, page);
 }
 
-static void dbg__reg_read(const struct dbg_x86_cpu *cpu, const struct dbg__reg *reg, uint8_t *buf)
+/* gdb knows no segments: its program counter is a linear address. And it wants two bits for each
+   register of the x87: in use, 0 (valid), else 3 (empty). */
+static void dbg__x86_get_odd(const void *cpu, const struct dbg__reg *reg, uint8_t *buf)
 {
-    const uint8_t *at = (const uint8_t *)cpu + reg->at;
+    const struct dbg_x86_cpu *c = (const struct dbg_x86_cpu *)cpu;
 
-    memset(buf, 0, 16);
-    if (reg->how == DBG__PC)
-        vmm_put64(buf, cpu->regs.rip + dbg__code_base(&cpu->regs));
-    else if (reg->how == DBG__TAGS) /* in use: 0 (valid), else 3 (empty) */
+    if (reg->how & DBG__PC)
+        vmm_put64(buf, c->regs.rip + dbg__code_base(&c->regs));
+    for (unsigned i = 0; i < 8 && !(reg->how & DBG__PC); i++)
+        buf[i / 4] |= (uint8_t)(c->fpu.ftw >> i & 1 ? 0 : 3 << 2 * (i % 4));
+}
+
+static void dbg__x86_put_odd(void *cpu, const struct dbg__reg *reg, const uint8_t *buf)
+{
+    struct dbg_x86_cpu *c = (struct dbg_x86_cpu *)cpu;
+
+    if (!(reg->how & DBG__PC)) {
+        c->fpu.ftw = 0;
         for (unsigned i = 0; i < 8; i++)
-            buf[i / 4] |= (uint8_t)(*at >> i & 1 ? 0 : 3 << 2 * (i % 4));
-    else
-        memcpy(buf, at, dbg__reg_len(reg));
+            c->fpu.ftw |= (uint8_t)((buf[i / 4] >> 2 * (i % 4) & 3) != 3) << i;
+        return;
+    }
+    c->regs.rip = (reg->bits < 64 ? vmm_get32(buf) : vmm_get64(buf)) - dbg__code_base(&c->regs);
+    if (reg->bits < 64)
+        c->regs.rip &= 0xffffffff;
 }
 
-static void dbg__reg_write(struct dbg_x86_cpu *cpu, const struct dbg__reg *reg, const uint8_t *buf)
+static void dbg__tell_segment(struct dbg__text *t, const char *name, const struct vmm_x86_seg *s)
+{
+    dbg__puts(t, name);
+    dbg__puts(t, " ");
+    dbg__puthex(t, s->selector, 4);
+    dbg__puts(t, " base ");
+    dbg__puthex(t, s->base, 16);
+    dbg__puts(t, " limit ");
+    dbg__puthex(t, s->limit, 8);
+    dbg__puts(t, " attributes ");
+    dbg__puthex(t, s->attr, 4);
+    dbg__puts(t, "\n");
+}
+
+static void dbg__x86_tell(const void *cpu, struct dbg__text *t)
+{
+    const struct vmm_x86_regs *r = &((const struct dbg_x86_cpu *)cpu)->regs;
+
+    dbg__tell_segment(t, "cs ", &r->cs);
+    dbg__tell_segment(t, "ss ", &r->ss);
+    dbg__tell_segment(t, "ds ", &r->ds);
+    dbg__tell_segment(t, "es ", &r->es);
+    dbg__tell_segment(t, "fs ", &r->fs);
+    dbg__tell_segment(t, "gs ", &r->gs);
+    dbg__tell_segment(t, "tr ", &r->tr);
+    dbg__tell_segment(t, "ldt", &r->ldt);
+    dbg__tell_segment(t, "gdt", &r->gdt);
+    dbg__tell_segment(t, "idt", &r->idt);
+}
+
+/* INT3 */
+static const struct dbg__arch dbg__x86 = {
+    {0xcc}, 1, dbg__x86_walk, dbg__x86_get_odd, dbg__x86_put_odd, dbg__x86_tell};
+
+/* >>gdb registers */
+
+static const struct dbg__machine dbg__machines[] = {
+    [DBG_X86_64] = {"i386:x86-64", &dbg__x86, dbg__features64, 4},
+    [DBG_X86_32] = {"i386", &dbg__x86, dbg__features32, 4},
+    [DBG_X86_16] = {"i8086", &dbg__x86, dbg__features32, 4},
+};
+
+/* What gdb calls register n. False: there are not so many. */
+static bool dbg__reg_at(const struct dbg_gdb *g, uint64_t n, struct dbg__reg *reg)
+{
+    for (unsigned i = 0; i < g->machine->n; i++) {
+        const struct dbg__feature *f = &g->machine->feature[i];
+        for (unsigned k = 0; k < f->n; k++) {
+            if (n < f->reg[k].n) {
+                *reg = f->reg[k];
+                reg->at += (uint16_t)(n * reg->size);
+                return true;
+            }
+            n -= f->reg[k].n;
+        }
+    }
+    return false;
+}
+
+static void dbg__reg_read(const struct dbg_gdb *g, const void *cpu, const struct dbg__reg *reg,
+                          uint8_t *buf)
+{
+    memset(buf, 0, 16);
+    if (reg->how & DBG__ODD)
+        g->machine->arch->get_odd(cpu, reg, buf);
+    else
+        memcpy(buf, (const uint8_t *)cpu + reg->at, dbg__reg_len(reg));
+}
+
+static void dbg__reg_write(const struct dbg_gdb *g, void *cpu, const struct dbg__reg *reg,
+                           const uint8_t *buf)
 {
     uint8_t *at = (uint8_t *)cpu + reg->at;
 
+    if (reg->how & DBG__ODD) {
+        g->machine->arch->put_odd(cpu, reg, buf);
+        return;
+    }
     memset(at, 0, reg->size);
-    if (reg->how == DBG__TAGS)
-        for (unsigned i = 0; i < 8; i++)
-            *at |= (uint8_t)((buf[i / 4] >> 2 * (i % 4) & 3) != 3) << i;
-    else
-        memcpy(at, buf, dbg__reg_len(reg));
-    if (reg->how == DBG__PC)
-        cpu->regs.rip -= dbg__code_base(&cpu->regs);
-    if (reg->how == DBG__PC && reg->bits < 64)
-        cpu->regs.rip &= 0xffffffff;
+    memcpy(at, buf, dbg__reg_len(reg));
 }
 
 static void dbg__put_attribute(struct dbg__text *t, const char *name, const char *value)
@@ -2029,11 +2099,15 @@ static void dbg__put_attribute(struct dbg__text *t, const char *name, const char
     dbg__puts(t, "\"");
 }
 
-static void dbg__describe_reg(struct dbg__text *t, const struct dbg__reg *reg, const char *group)
+/* Register k of a row. */
+static void dbg__describe_reg(struct dbg__text *t, const struct dbg__reg *reg, unsigned k,
+                              const char *group)
 {
-    dbg__puts(t, "<reg ");
-    dbg__put_attribute(t, "name", reg->name);
-    dbg__puts(t, " bitsize=\"");
+    dbg__puts(t, "<reg name=\"");
+    dbg__puts(t, reg->name);
+    if (reg->n > 1)
+        dbg__putdec(t, reg->first + k);
+    dbg__puts(t, "\" bitsize=\"");
     dbg__putdec(t, reg->bits);
     dbg__puts(t, "\"");
     dbg__put_attribute(t, " type", reg->type);
@@ -2042,23 +2116,27 @@ static void dbg__describe_reg(struct dbg__text *t, const struct dbg__reg *reg, c
     dbg__puts(t, "/>");
 }
 
+static void dbg__describe_feature(struct dbg__text *t, const struct dbg__feature *f)
+{
+    dbg__puts(t, "<feature ");
+    dbg__put_attribute(t, "name", f->name);
+    dbg__puts(t, ">");
+    dbg__puts(t, f->types);
+    for (unsigned i = 0; i < f->n; i++)
+        for (unsigned k = 0; k < f->reg[i].n; k++)
+            dbg__describe_reg(t, &f->reg[i], k, f->group);
+    dbg__puts(t, "</feature>");
+}
+
 /* "Target Description Format". None of the protocol's own characters ($ # } *) is in it. */
 static void dbg__describe(const struct dbg_gdb *g, struct dbg__text *t)
 {
     dbg__puts(t, "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"
                  "<architecture>");
-    dbg__puts(t, g->machine->arch);
+    dbg__puts(t, g->machine->name);
     dbg__puts(t, "</architecture>");
-    for (unsigned i = 0; i < g->machine->n; i++) {
-        const struct dbg__feature *f = &g->machine->feature[i];
-        dbg__puts(t, "<feature ");
-        dbg__put_attribute(t, "name", f->name);
-        dbg__puts(t, ">");
-        dbg__puts(t, f->types);
-        for (unsigned k = 0; k < f->n; k++)
-            dbg__describe_reg(t, &f->reg[k], f->group);
-        dbg__puts(t, "</feature>");
-    }
+    for (unsigned i = 0; i < g->machine->n; i++)
+        dbg__describe_feature(t, &g->machine->feature[i]);
     dbg__puts(t, "</target>");
 }
 
@@ -2077,9 +2155,7 @@ static void dbg__list_threads(const struct dbg_gdb *g, struct dbg__text *t)
 
 /* >>gdb memory: as the current CPU sees it, without the breakpoints that are in it. */
 
-static const uint8_t dbg__trap_insn[] = {0xcc}; /* INT3 */
-
-static struct dbg_x86_cpu *dbg__cpu(struct dbg_gdb *g, bool write)
+static void *dbg__cpu(struct dbg_gdb *g, bool write)
 {
     return g->desc.cpu(g->desc.ctx, g->current, write);
 }
@@ -2091,7 +2167,7 @@ static uint8_t *dbg__at(struct dbg_gdb *g, bool physical, uint64_t addr, size_t 
     struct dbg_page page = {.gpa = addr};
     uint64_t left;
 
-    if (!physical && dbg_x86_walk(g->desc.mem, &dbg__cpu(g, false)->regs, addr, &page))
+    if (!physical && g->machine->arch->walk(g->desc.mem, dbg__cpu(g, false), addr, &page))
         return NULL;
     left = 4096 - (page.gpa & 4095);
     *n = len < left ? len : (size_t)left;
@@ -2111,7 +2187,7 @@ static int dbg__trap_within(const struct dbg__trap *t, size_t k, uint64_t gpa, s
 static void dbg__hide_traps(const struct dbg_gdb *g, uint64_t gpa, uint8_t *buf, size_t n)
 {
     for (unsigned i = 0; i < g->ntraps; i++)
-        for (size_t k = 0; k < sizeof dbg__trap_insn; k++) {
+        for (size_t k = 0; k < g->machine->arch->trap_len; k++) {
             int at = dbg__trap_within(&g->trap[i], k, gpa, n);
             if (at >= 0)
                 buf[at] = g->trap[i].saved[k];
@@ -2122,14 +2198,16 @@ static void dbg__hide_traps(const struct dbg_gdb *g, uint64_t gpa, uint8_t *buf,
    same place: first all take note. */
 static void dbg__keep_traps(struct dbg_gdb *g, uint64_t gpa, uint8_t *buf, size_t n)
 {
+    const struct dbg__arch *arch = g->machine->arch;
+
     for (unsigned pass = 0; pass < 2; pass++)
         for (unsigned i = 0; i < g->ntraps; i++)
-            for (size_t k = 0; k < sizeof dbg__trap_insn; k++) {
+            for (size_t k = 0; k < arch->trap_len; k++) {
                 int at = dbg__trap_within(&g->trap[i], k, gpa, n);
                 if (at >= 0 && pass == 0)
                     g->trap[i].saved[k] = buf[at];
                 else if (at >= 0)
-                    buf[at] = dbg__trap_insn[k];
+                    buf[at] = arch->trap[k];
             }
 }
 
@@ -2186,12 +2264,14 @@ static struct dbg__trap *dbg__trap_find(struct dbg_gdb *g, uint64_t gva)
 static unsigned dbg__trap_add(struct dbg_gdb *g, uint64_t gva)
 {
     struct dbg__trap *t = &g->trap[g->ntraps];
-    size_t n, len = sizeof dbg__trap_insn;
+    size_t n, len = g->machine->arch->trap_len;
     uint64_t gpa;
     uint8_t *at;
 
     if (dbg__trap_find(g, gva))
         return 0;
+    if (gva % len)
+        return DBG__EINVAL;
     if (g->ntraps == DBG_TRAPS_MAX)
         return DBG__ENOSPC;
     at = dbg__at(g, false, gva, len, &n, &gpa);
@@ -2201,7 +2281,7 @@ static unsigned dbg__trap_add(struct dbg_gdb *g, uint64_t gva)
     t->gpa = gpa;
     memcpy(t->saved, at, len);
     dbg__hide_traps(g, gpa, t->saved, len); /* another address may lead there, too */
-    memcpy(at, dbg__trap_insn, len);
+    memcpy(at, g->machine->arch->trap, len);
     g->ntraps++;
     return 0;
 }
@@ -2209,22 +2289,23 @@ static unsigned dbg__trap_add(struct dbg_gdb *g, uint64_t gva)
 /* The guest may have written something else there meanwhile; that stays. */
 static void dbg__trap_del(struct dbg_gdb *g, struct dbg__trap *t)
 {
+    const struct dbg__arch *arch = g->machine->arch;
     struct dbg__trap old = *t;
-    uint8_t *at = (uint8_t *)vmm_at(g->desc.mem, old.gpa, sizeof dbg__trap_insn);
+    uint8_t *at = (uint8_t *)vmm_at(g->desc.mem, old.gpa, arch->trap_len);
 
     *t = g->trap[--g->ntraps];
     for (unsigned i = 0; i < g->ntraps; i++)
         if (g->trap[i].gpa == old.gpa)
             return;
-    if (at && !memcmp(at, dbg__trap_insn, sizeof dbg__trap_insn))
-        memcpy(at, old.saved, sizeof dbg__trap_insn);
+    if (at && !memcmp(at, arch->trap, arch->trap_len))
+        memcpy(at, old.saved, arch->trap_len);
 }
 
-VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const struct vmm_x86_regs *regs, uint64_t pc)
+VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const void *regs, uint64_t pc)
 {
     struct dbg_page page;
 
-    if (!g->ntraps || dbg_x86_walk(g->desc.mem, regs, pc, &page))
+    if (!g->ntraps || g->machine->arch->walk(g->desc.mem, regs, pc, &page))
         return false;
     for (unsigned i = 0; i < g->ntraps; i++)
         if (g->trap[i].gpa == page.gpa)
@@ -2501,13 +2582,13 @@ static bool dbg__cmd_status(struct dbg_gdb *g, struct dbg__text *r, const char *
 
 static bool dbg__cmd_read_regs(struct dbg_gdb *g, struct dbg__text *r, const char *args)
 {
-    const struct dbg__reg *reg;
+    struct dbg__reg reg;
     uint8_t buf[16];
 
     (void)args;
-    for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++) {
-        dbg__reg_read(dbg__cpu(g, false), reg, buf);
-        dbg__putbytes(r, buf, reg->bits / 8u);
+    for (unsigned i = 0; dbg__reg_at(g, i, &reg); i++) {
+        dbg__reg_read(g, dbg__cpu(g, false), &reg, buf);
+        dbg__putbytes(r, buf, reg.bits / 8u);
     }
     return true;
 }
@@ -2515,18 +2596,18 @@ static bool dbg__cmd_read_regs(struct dbg_gdb *g, struct dbg__text *r, const cha
 /* All registers or none: the first pass only looks. */
 static bool dbg__cmd_write_regs(struct dbg_gdb *g, struct dbg__text *r, const char *args)
 {
-    const struct dbg__reg *reg;
+    struct dbg__reg reg;
     uint8_t buf[16] = {0};
 
     for (unsigned pass = 0; pass < 2; pass++) {
         const char *p = args;
-        for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++) {
-            if (!dbg__getbytes(&p, buf, reg->bits / 8u)) {
+        for (unsigned i = 0; dbg__reg_at(g, i, &reg); i++) {
+            if (!dbg__getbytes(&p, buf, reg.bits / 8u)) {
                 dbg__error(r, DBG__EINVAL);
                 return true;
             }
             if (pass)
-                dbg__reg_write(dbg__cpu(g, true), reg, buf);
+                dbg__reg_write(g, dbg__cpu(g, true), &reg, buf);
         }
     }
     dbg__error(r, 0);
@@ -2536,27 +2617,28 @@ static bool dbg__cmd_write_regs(struct dbg_gdb *g, struct dbg__text *r, const ch
 static bool dbg__cmd_read_reg(struct dbg_gdb *g, struct dbg__text *r, const char *args)
 {
     uint64_t n;
-    const struct dbg__reg *reg = dbg__gethex(&args, &n) ? dbg__reg_at(g, n) : NULL;
+    struct dbg__reg reg;
     uint8_t buf[16];
 
-    if (reg)
-        dbg__reg_read(dbg__cpu(g, false), reg, buf);
-    if (reg)
-        dbg__putbytes(r, buf, reg->bits / 8u);
-    else
+    if (!dbg__gethex(&args, &n) || !dbg__reg_at(g, n, &reg)) {
         dbg__error(r, DBG__EINVAL);
+        return true;
+    }
+    dbg__reg_read(g, dbg__cpu(g, false), &reg, buf);
+    dbg__putbytes(r, buf, reg.bits / 8u);
     return true;
 }
 
 static bool dbg__cmd_write_reg(struct dbg_gdb *g, struct dbg__text *r, const char *args)
 {
     uint64_t n;
-    const struct dbg__reg *reg = dbg__gethex(&args, &n) ? dbg__reg_at(g, n) : NULL;
+    struct dbg__reg reg;
     uint8_t buf[16] = {0};
-    bool ok = reg && dbg__getc(&args, '=') && dbg__getbytes(&args, buf, reg->bits / 8u);
+    bool ok = dbg__gethex(&args, &n) && dbg__reg_at(g, n, &reg) && dbg__getc(&args, '=') &&
+              dbg__getbytes(&args, buf, reg.bits / 8u);
 
     if (ok)
-        dbg__reg_write(dbg__cpu(g, true), reg, buf);
+        dbg__reg_write(g, dbg__cpu(g, true), &reg, buf);
     dbg__error(r, ok ? 0 : DBG__EINVAL);
     return true;
 }
@@ -2689,13 +2771,13 @@ static bool dbg__go_on(struct dbg_gdb *g, struct dbg__text *r, const char *args,
 {
     uint8_t pc[16] = {0};
     uint64_t addr;
-    const struct dbg__reg *reg;
+    struct dbg__reg reg;
 
     if (dbg__gethex(&args, &addr)) {
         vmm_put64(pc, addr);
-        for (unsigned i = 0; (reg = dbg__reg_at(g, i)) != NULL; i++)
-            if (reg->how == DBG__PC)
-                dbg__reg_write(g->desc.cpu(g->desc.ctx, g->stepper, true), reg, pc);
+        for (unsigned i = 0; dbg__reg_at(g, i, &reg); i++)
+            if (reg.how & DBG__PC)
+                dbg__reg_write(g, g->desc.cpu(g->desc.ctx, g->stepper, true), &reg, pc);
     }
     memset(g->go, step ? DBG_STAY : DBG_RUN, sizeof g->go);
     if (step)
@@ -2905,35 +2987,10 @@ static void dbg__mon_phys(struct dbg_gdb *g, struct dbg__text *t, const char *ar
         dbg__puts(t, "say monitor phys on, or monitor phys off\n");
 }
 
-static void dbg__mon_segment(struct dbg__text *t, const char *name, const struct vmm_x86_seg *s)
-{
-    dbg__puts(t, name);
-    dbg__puts(t, " ");
-    dbg__puthex(t, s->selector, 4);
-    dbg__puts(t, " base ");
-    dbg__puthex(t, s->base, 16);
-    dbg__puts(t, " limit ");
-    dbg__puthex(t, s->limit, 8);
-    dbg__puts(t, " attributes ");
-    dbg__puthex(t, s->attr, 4);
-    dbg__puts(t, "\n");
-}
-
 static void dbg__mon_regs(struct dbg_gdb *g, struct dbg__text *t, const char *args)
 {
-    const struct vmm_x86_regs *r = &dbg__cpu(g, false)->regs;
-
     (void)args;
-    dbg__mon_segment(t, "cs ", &r->cs);
-    dbg__mon_segment(t, "ss ", &r->ss);
-    dbg__mon_segment(t, "ds ", &r->ds);
-    dbg__mon_segment(t, "es ", &r->es);
-    dbg__mon_segment(t, "fs ", &r->fs);
-    dbg__mon_segment(t, "gs ", &r->gs);
-    dbg__mon_segment(t, "tr ", &r->tr);
-    dbg__mon_segment(t, "ldt", &r->ldt);
-    dbg__mon_segment(t, "gdt", &r->gdt);
-    dbg__mon_segment(t, "idt", &r->idt);
+    g->machine->arch->tell(dbg__cpu(g, false), t);
 }
 
 static void dbg__mon_walk(struct dbg_gdb *g, struct dbg__text *t, const char *args)
@@ -2947,7 +3004,7 @@ static void dbg__mon_walk(struct dbg_gdb *g, struct dbg__text *t, const char *ar
         dbg__puts(t, "say monitor walk ADDRESS, in hex\n");
         return;
     }
-    if (dbg_x86_walk(g->desc.mem, &dbg__cpu(g, false)->regs, gva, &page)) {
+    if (g->machine->arch->walk(g->desc.mem, dbg__cpu(g, false), gva, &page)) {
         dbg__puts(t, "not mapped\n");
         return;
     }

@@ -4997,7 +4997,7 @@ static void on_stood(void *ctx)
         dbg_gdb_stopped(&vm->debug.gdb);
 }
 
-static struct dbg_x86_cpu *on_gdb_cpu(void *ctx, unsigned cpu, bool write)
+static void *on_gdb_cpu(void *ctx, unsigned cpu, bool write)
 {
     struct vm *vm = ctx;
 

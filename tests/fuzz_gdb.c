@@ -70,7 +70,7 @@ static size_t take(void *ctx, const void *buf, size_t len)
     return n;
 }
 
-static struct dbg_x86_cpu *cpu_of(void *ctx, unsigned cpu, bool write)
+static void *cpu_of(void *ctx, unsigned cpu, bool write)
 {
     (void)ctx;
     (void)write;

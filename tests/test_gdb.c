@@ -40,7 +40,7 @@ static void offer(void *ctx)
     seen.offers++;
 }
 
-static struct dbg_x86_cpu *cpu_of(void *ctx, unsigned cpu, bool write)
+static void *cpu_of(void *ctx, unsigned cpu, bool write)
 {
     (void)ctx;
     seen.writes += write;
