@@ -61,9 +61,11 @@ CFLAGS  ?= -Os -g
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # musl-gcc looks nowhere but in musl; the kernel's headers come after those
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
-# Nothing unwinds stacks in the static binaries: the linker drops what libraries bring for that (lean.ld). On arm64 long
+# Nothing unwinds stacks in the static binaries: the linker drops what libraries bring for that (lean.ld). And data may
+# begin in the page of the file in which code ends. On arm64 long
 # double is software, with which musl's printf computes; nobody here prints such (tests/test_headers.sh).
-LEAN    := -Wl,-T,$(B)/lean.ld -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,--build-id=none
+LEAN    := -Wl,-T,$(B)/lean.ld -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,common-page-size=16 \
+	-Wl,--build-id=none
 LEAN64  := $(patsubst %,-Wl$(comma)--defsym=__%=abort,addtf3 subtf3 multf3 eqtf2 netf2 fixtfsi fixunstfsi floatsitf \
 	floatunsitf extenddftf2)
 ifneq ($(findstring musl,$(CC)),)

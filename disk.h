@@ -654,7 +654,7 @@ static int disk__set_ref(struct disk_image *d, uint64_t cluster, uint64_t count)
     return 0;
 }
 
-static const uint8_t disk__zeros[4096];
+static uint8_t disk__zeros[4096]; /* nobody writes there; constants would take room in the program */
 
 /* Explicit zeroes: what the range held before must not be taken for a table. */
 static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
@@ -665,7 +665,7 @@ static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
         struct disk_iov iov[16];
         struct disk__cursor c = {iov, 0};
         for (unsigned i = 0; i < 16; i++)
-            iov[i] = (struct disk_iov){(void *)(uintptr_t)disk__zeros, sizeof disk__zeros};
+            iov[i] = (struct disk_iov){disk__zeros, sizeof disk__zeros};
         step = disk__min(len, 16 * sizeof disk__zeros);
         rc = disk__rw(d, true, &c, off, step);
     }
@@ -1297,7 +1297,7 @@ static int disk__clear(struct disk_image *d, uint64_t first, uint64_t past, bool
 /* Writes zeroes, but where there are none yet. */
 static int disk__clear_bytes(struct disk_image *d, uint64_t off, uint64_t len)
 {
-    struct disk_iov iov = {(void *)(uintptr_t)disk__zeros, sizeof disk__zeros};
+    struct disk_iov iov = {disk__zeros, sizeof disk__zeros};
     struct disk__run r = {.kind = DISK__IS_DATA};
     int rc = 0;
 
