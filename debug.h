@@ -153,8 +153,8 @@ struct dbg_x86_cpu {
 enum dbg_go { DBG_STAY, DBG_RUN, DBG_STEP };
 
 enum dbg_why {                          /* enum vmm_debug_why, and: */
-               DBG_WHY_SHUTDOWN = 0x40, /* the CPU cannot go on: a triple fault */
-               DBG_WHY_FAULT = 0x80     /* it cannot, for the hypervisor cannot */
+               DBG_WHY_SHUTDOWN = 0x80, /* the CPU cannot go on: a triple fault */
+               DBG_WHY_FAULT = 0x100    /* it cannot, for the hypervisor cannot */
 };
 
 struct dbg_gdb_desc {
@@ -2450,7 +2450,7 @@ static void dbg__put_stop(const struct dbg_gdb *g, struct dbg__text *r)
 
     if (s->why & DBG_WHY_SHUTDOWN)
         signo = 11; /* SIGSEGV */
-    else if (s->why & DBG_WHY_FAULT)
+    else if (s->why & (DBG_WHY_FAULT | VMM_DEBUG_UNABLE))
         signo = 4; /* SIGILL */
     else if (!s->why && g->asked)
         signo = 2; /* SIGINT */

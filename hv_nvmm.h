@@ -5,8 +5,8 @@
                    libnvmm, so that one piece of code serves the API's versions 1 (NetBSD 9), 2 (NetBSD
                    10) and 3 (DragonFly, Haiku), told apart when it runs. NVMM has nested paging and
                    vCPUs: no interrupt controllers, no timers, no bells, no emulation of what an
-                   instruction does to a device, which is in hv_x86.h, and no breakpoints. It also
-                   compiles on Linux, for tests and for whoever has NVMM's ioctls there.
+                   instruction does to a device, which is in hv_x86.h, and no breakpoints, which are
+                   caught behind the guest's own gates, see >>debug. It also compiles on Linux, for tests and for whoever has NVMM's ioctls there.
                    Follows NetBSD's sys/dev/nvmm and nvmm(4), and the headers of the other two.
 
    QUICK START     struct hyp h;
@@ -24,7 +24,7 @@
                    hyp_cpu_close(&c);
                    hyp_close(&h);
 
-   CONFIGURATION   set in the implementing file only:
+   CONFIGURATION   set everywhere: NVMM_HOOKS, see below; in the implementing file only:
                    NVMM_KICK_SIGNAL   what interrupts a running vCPU thread; default SIGUSR1
                    NVMM_DEVICE        default of hyp_desc.path; "/dev/nvmm", on Haiku
                                       "/dev/misc/nvmm"
@@ -41,7 +41,8 @@
    GUEST TRUST     What NVMM reports of the guest's instructions is used as far as it can be true;
                    they are fetched and carried out by hv_x86.h, whose bounds hold.
 
-   Sections: >>abi >>open >>memory >>state >>vcpu >>registers >>exits >>run >>inject >>absent */
+   Sections: >>abi >>open >>memory >>state >>vcpu >>registers >>exits >>debug >>run
+   >>inject >>absent */
 #if (defined(VMM_IMPLEMENTATION) || defined(HV_NVMM_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sigaction, getgrgid, pthread_kill under -std=c11; before any system header */
 #endif
@@ -100,6 +101,21 @@ struct nvmm__run {
     struct nvmm__exit exit;
 };
 
+#ifndef NVMM_HOOKS
+#define NVMM_HOOKS                                                                                 \
+    64 /* gates of the guest's that a debugger may need: two for each of its tables */
+#endif
+
+/* A gate of the guest's that leads, while `set`, to where its exception comes out. */
+struct nvmm__hook {
+    uint64_t gpa;     /* of the gate */
+    uint64_t handler; /* where it led */
+    uint64_t snare;   /* where it leads */
+    uint16_t selector;
+    uint8_t vector, word;
+    bool set;
+};
+
 /* What the next hyp_run has to finish first. */
 enum nvmm__todo { NVMM__NOTHING, NVMM__IN, NVMM__RDMSR, NVMM__WRMSR, NVMM__EMULATION };
 
@@ -116,6 +132,9 @@ struct hyp {
     uint64_t tsc, ns;        /* both clocks of the host when it was opened */
     uint64_t tsc_hz;         /* 0: not measured yet; atomic */
     struct vmm_mem ram, rom; /* what is mapped: writable, and not */
+    unsigned nwanted[2];     /* CPUs whose debugger wants #DB, and #BP; under a lock, as is: */
+    unsigned nhooks;         /* are, or were, in use; atomic */
+    struct nvmm__hook hook[NVMM_HOOKS];
 };
 
 struct hyp_cpu {
@@ -138,7 +157,14 @@ struct hyp_cpu {
     struct vmm_x86_regs regs; /* what NVMM__EMULATION works on */
     struct x86_emul emul;
     struct x86_msrs msrs;
-    uint8_t insn[X86_INSN_MAX]; /* bytes at the instruction pointer of a fault */
+    uint8_t insn[X86_INSN_MAX];    /* bytes at the instruction pointer of a fault */
+    struct vmm_debug debug;        /* what hyp_debug asked for */
+    bool retired;                  /* an instruction was carried out here since */
+    bool tf;                       /* the trap flag, where it is set, is the debugger's */
+    bool lent;                     /* the debug registers are */
+    uint64_t step_at;              /* linear address of the instruction that is the step */
+    uint64_t dr[6], guest_dr[6];   /* what was lent, and what the guest gets back */
+    struct vmm_x86_regs delivered; /* of an exception that was told, at the guest's handler */
 };
 
 #endif /* HV_NVMM_H */
@@ -249,6 +275,7 @@ enum nvmm__seg_index {
 enum { NVMM__RAX = VMM_RAX, NVMM__RDX = VMM_RDX, NVMM__RIP = 16, NVMM__RFLAGS = 17 };
 enum { NVMM__CR0, NVMM__CR2, NVMM__CR3, NVMM__CR4, NVMM__CR8, NVMM__XCR0 };
 enum { NVMM__EFER = 0, NVMM__TSC = 10 };
+enum { NVMM__DR6 = 4, NVMM__DR7 = 5 };
 enum { NVMM__SHADOW = 1, NVMM__INT_WINDOW = 2, NVMM__NMI_WINDOW = 4, NVMM__PENDING = 8 };
 
 struct nvmm__seg {
@@ -279,6 +306,7 @@ enum {
     NVMM__SEGS = 1,
     NVMM__GPRS = 2,
     NVMM__CRS = 4,
+    NVMM__DRS = 8,
     NVMM__MSRS = 0x10,
     NVMM__INTR = 0x20,
     NVMM__FPU = 0x40,
@@ -608,11 +636,11 @@ VMM_DEF void hyp_close(struct hyp *h)
     h->fd = -1;
 }
 
-/* No bits: all that a PC has beside its CPUs is the caller's. */
+/* All that a PC has beside its CPUs is the caller's. */
 VMM_DEF unsigned hyp_caps(const struct hyp *h)
 {
     (void)h;
-    return 0;
+    return HYP_CAP_DEBUG;
 }
 
 /* What CPUID tells the guest; processors without this leaf have 36. */
@@ -692,6 +720,7 @@ static int nvmm__advance(struct hyp_cpu *c, uint64_t npc)
         return err;
     c->comm->state.gpr[NVMM__RIP] = npc;
     nvmm__set(c, NVMM__GPRS);
+    c->retired = true;
     return 0;
 }
 
@@ -1045,6 +1074,7 @@ static int nvmm__stepped(struct hyp_cpu *c, struct vmm_exit *e, enum x86_step st
         return nvmm__fault(c, e, "the guest accesses a device by an instruction that is not known",
                            c->run.exit.reason);
     err = nvmm__write_back(c);
+    c->retired |= step == X86_DONE;
     if (!err && step == X86_FAULT)
         nvmm__event(c, NVMM__EXCEPTION, c->emul.vector, c->emul.has_error ? c->emul.error : 0);
     return err;
@@ -1166,8 +1196,342 @@ static int nvmm__exit_undefined(struct hyp_cpu *c)
     return 0;
 }
 
+/* >>debug: NVMM delivers exceptions to the guest, whoever debugs it. So while #DB or #BP are wanted,
+   the gate of the guest's interrupt table leads to where they come out, see x86_gate_snare, and what
+   the delivery did is taken back. The guest's handler stays as it is, and gets what is not the
+   debugger's. Tables are looked at whenever a CPU enters the guest: it may write one anew, or load
+   another; what it takes before its next exit is its own. What NVMM carries out itself, such as
+   CPUID, is one step with what comes next. ------------------------------------------------------ */
+
+static pthread_mutex_t nvmm__hooks_lock = PTHREAD_MUTEX_INITIALIZER;
+static const uint8_t nvmm__vectors[2] = {X86_DB, X86_BP};
+enum { NVMM__TF = 0x100 };
+
+static bool nvmm__wants(const struct vmm_debug *d, uint8_t vector)
+{
+    bool slots = false;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        slots |= d->slot[i].len != 0;
+    return vector == X86_BP ? d->traps : d->step || slots;
+}
+
+/* With the lock held, as the next: what there is for a gate, or NULL. */
+static struct nvmm__hook *nvmm__hook_of(struct hyp *h, uint64_t gpa, uint8_t vector)
+{
+    for (unsigned i = 0; i < h->nhooks; i++)
+        if (h->hook[i].gpa == gpa && h->hook[i].vector == vector)
+            return &h->hook[i];
+    return NULL;
+}
+
+static struct nvmm__hook *nvmm__spare_hook(struct hyp *h)
+{
+    for (unsigned i = 0; i < h->nhooks; i++)
+        if (!h->hook[i].set)
+            return &h->hook[i];
+    if (h->nhooks == NVMM_HOOKS)
+        return NULL;
+    return &h->hook[__atomic_fetch_add(&h->nhooks, 1, __ATOMIC_SEQ_CST)];
+}
+
+/* In one piece: other CPUs take exceptions meanwhile. */
+static void nvmm__lead(struct hyp *h, uint64_t gpa, uint64_t offset)
+{
+    uint16_t *low = (uint16_t *)vmm_at(&h->ram, gpa, 2);
+
+    if (low)
+        __atomic_store_n(low, (uint16_t)offset, __ATOMIC_SEQ_CST);
+}
+
+/* Where a gate leads by the guest's will, which may have copied one that was in our hands. */
+static uint64_t nvmm__handler(const struct hyp *h, const struct x86_gate *g, uint8_t vector)
+{
+    for (unsigned i = 0; i < h->nhooks; i++) {
+        const struct nvmm__hook *k = &h->hook[i];
+        if (k->vector == vector && k->selector == g->selector && k->snare == g->offset)
+            return k->handler;
+    }
+    return g->offset;
+}
+
+static bool nvmm__plant(struct hyp *h, const struct vmm_regs *r, const struct x86_gate *g,
+                        uint8_t vector)
+{
+    struct nvmm__hook *k = nvmm__hook_of(h, g->gpa, vector);
+    struct x86_gate real = *g;
+    uint64_t snare;
+
+    if (k && k->set && k->snare == g->offset && k->selector == g->selector)
+        return true;
+    real.offset = nvmm__handler(h, g, vector);
+    if (k)
+        k->set = false;
+    else
+        k = nvmm__spare_hook(h);
+    if (!k || x86_gate_snare(&h->ram, &h->rom, r, &real, vector == X86_BP, &snare))
+        return false;
+    *k = (struct nvmm__hook){.gpa = g->gpa,
+                             .handler = real.offset,
+                             .snare = snare,
+                             .selector = g->selector,
+                             .vector = vector,
+                             .word = g->word,
+                             .set = true};
+    nvmm__lead(h, g->gpa, snare);
+    return true;
+}
+
+/* From now on the exception comes out. False: not with the guest's present table. */
+static bool nvmm__hook(struct hyp_cpu *c, const struct vmm_regs *r, uint8_t vector)
+{
+    struct x86_gate gate;
+    bool planted;
+
+    if (x86_gate_find(&c->hyp->ram, r, vector, &gate))
+        return false;
+    pthread_mutex_lock(&nvmm__hooks_lock);
+    planted = nvmm__plant(c->hyp, r, &gate, vector);
+    pthread_mutex_unlock(&nvmm__hooks_lock);
+    return planted;
+}
+
+/* With the lock held: gates lead where they did, unless the guest has something else there by now.
+   What there was to know of them is kept: a CPU may have gone through one right now. */
+static void nvmm__unhook(struct hyp *h, uint8_t vector)
+{
+    for (unsigned i = 0; i < h->nhooks; i++) {
+        struct nvmm__hook *k = &h->hook[i];
+        const void *d = vmm_at(&h->ram, k->gpa, 4);
+        if (!k->set || k->vector != vector)
+            continue;
+        if (d && vmm_get16(d) == (uint16_t)k->snare &&
+            vmm_get16((const uint8_t *)d + 2) == k->selector)
+            nvmm__lead(h, k->gpa, k->handler);
+        k->set = false;
+    }
+}
+
+/* While a debugger has the debug registers, the guest's stand aside. What differs from what was put
+   there is what the guest has put there since. DR6 is common: causes are told and cleared by whose
+   they are. */
+static int nvmm__swap_drs(struct hyp_cpu *c, const uint64_t *dr)
+{
+    uint64_t *now = c->comm->state.dr;
+    int err = nvmm__get(c, NVMM__DRS);
+    bool differ = false;
+
+    for (unsigned i = 0; i < 6 && !err; i++) {
+        if (i == NVMM__DR6)
+            continue;
+        if (!c->lent || now[i] != c->dr[i])
+            c->guest_dr[i] = now[i];
+        c->dr[i] = dr ? dr[i] : c->guest_dr[i];
+        differ |= now[i] != c->dr[i];
+        now[i] = c->dr[i];
+    }
+    if (differ)
+        nvmm__set(c, NVMM__DRS);
+    return err;
+}
+
+/* `armed`: the guest's table is such that they do no harm. */
+static int nvmm__lend_drs(struct hyp_cpu *c, bool armed)
+{
+    uint64_t dr[6] = {0};
+    int err;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        dr[i] = c->debug.slot[i].addr;
+    dr[NVMM__DR7] = armed ? x86_dr7(&c->debug) : 0x400;
+    err = nvmm__swap_drs(c, dr);
+    c->lent |= !err;
+    return err;
+}
+
+static int nvmm__return_drs(struct hyp_cpu *c)
+{
+    int err = c->lent ? nvmm__swap_drs(c, NULL) : 0;
+
+    c->lent = false;
+    return err;
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    struct hyp *h = c->hyp;
+    struct vmm_regs r;
+    int err = 0;
+
+    pthread_mutex_lock(&nvmm__hooks_lock);
+    for (unsigned i = 0; i < 2; i++) {
+        bool was = nvmm__wants(&c->debug, nvmm__vectors[i]);
+        h->nwanted[i] += nvmm__wants(d, nvmm__vectors[i]);
+        h->nwanted[i] -= was;
+        if (was && !h->nwanted[i])
+            nvmm__unhook(h, nvmm__vectors[i]);
+    }
+    pthread_mutex_unlock(&nvmm__hooks_lock);
+    c->debug = *d;
+    c->retired = c->tf = false;
+    if (!nvmm__wants(d, X86_DB))
+        return nvmm__return_drs(c);
+    if (d->step)
+        err = hyp_get_regs(c, &r);
+    if (d->step && !err)
+        c->step_at = r.cs.base + r.rip;
+    return err;
+}
+
+/* The guest's handler has not begun yet. */
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    return hyp_set_regs(c, &c->delivered);
+}
+
+static int nvmm__tell_debug(struct hyp_cpu *c, struct vmm_exit *e, const struct vmm_regs *r,
+                            uint64_t code)
+{
+    c->retired = false;
+    e->code = code;
+    e->addr = r->cs.base + r->rip;
+    return nvmm__tell(e, VMM_EXIT_DEBUG);
+}
+
+/* The trap flag is set where the step began, also when something else came first, but not for what
+   that does. Intel's processors do not take it together with the shadow of STI or MOV SS, which holds
+   off interrupts, and there are none now. */
+static void nvmm__set_tf(struct hyp_cpu *c, const struct vmm_regs *r)
+{
+    if (r->rflags & NVMM__TF || r->cs.base + r->rip != c->step_at)
+        return;
+    c->tf = true;
+    c->comm->state.gpr[NVMM__RFLAGS] |= NVMM__TF;
+    nvmm__set(c, NVMM__GPRS);
+    if (!(c->intr & NVMM__SHADOW))
+        return;
+    c->intr &= ~(uint64_t)NVMM__SHADOW;
+    c->comm->state.intr = c->intr & ~(uint64_t)NVMM__PENDING;
+    nvmm__set(c, NVMM__INTR);
+}
+
+static int nvmm__clear_tf(struct hyp_cpu *c)
+{
+    uint64_t *rflags = &c->comm->state.gpr[NVMM__RFLAGS];
+    int err = c->tf ? nvmm__get(c, NVMM__GPRS) : 0;
+
+    if (err || !c->tf || !(*rflags & NVMM__TF))
+        return err;
+    *rflags &= ~(uint64_t)NVMM__TF;
+    nvmm__set(c, NVMM__GPRS);
+    return 0;
+}
+
+/* Before the guest is entered. 1: there is something to tell instead. */
+static int nvmm__debug_enter(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    bool db = nvmm__wants(&c->debug, X86_DB), hooked;
+    struct vmm_regs r;
+    int err;
+
+    if (!db && !c->debug.traps)
+        return 0;
+    err = hyp_get_regs(c, &r);
+    if (err)
+        return err;
+    if (c->debug.step && c->retired)
+        return nvmm__tell_debug(c, e, &r, VMM_DEBUG_STEP);
+    if (c->debug.traps)
+        (void)nvmm__hook(c, &r, X86_BP);
+    if (!db)
+        return 0;
+    hooked = nvmm__hook(c, &r, X86_DB);
+    err = nvmm__lend_drs(c, hooked);
+    if (err || !c->debug.step)
+        return err;
+    if (!hooked)
+        return nvmm__tell_debug(c, e, &r, VMM_DEBUG_UNABLE);
+    nvmm__set_tf(c, &r);
+    return 0;
+}
+
+/* Has this CPU just gone through a gate of ours? Where nobody debugs any more, one may have been on
+   its way when that ended, and has come out by an access to a port then. */
+static bool nvmm__caught(struct hyp_cpu *c, struct vmm_regs *r, struct nvmm__hook *hook)
+{
+    struct hyp *h = c->hyp;
+    unsigned n = __atomic_load_n(&h->nhooks, __ATOMIC_SEQ_CST);
+    struct x86_gate gate;
+    bool found = false;
+
+    if (!n ||
+        (c->run.exit.reason != NVMM__EXIT_IO && !c->debug.traps &&
+         !nvmm__wants(&c->debug, X86_DB)) ||
+        hyp_get_regs(c, r))
+        return false;
+    pthread_mutex_lock(&nvmm__hooks_lock);
+    for (unsigned i = 0; i < 2 && !found; i++) {
+        const struct nvmm__hook *k = NULL;
+        if (!x86_gate_find(&h->ram, r, nvmm__vectors[i], &gate))
+            k = nvmm__hook_of(h, gate.gpa, nvmm__vectors[i]);
+        found = k && k->snare == r->rip && !((k->selector ^ r->cs.selector) & 0xfffc);
+        if (found)
+            *hook = *k;
+    }
+    pthread_mutex_unlock(&nvmm__hooks_lock);
+    return found;
+}
+
+/* Back to the breakpoint instruction, if it is the short one, which debuggers use. */
+static bool nvmm__at_int3(struct hyp_cpu *c, struct vmm_regs *r)
+{
+    uint8_t insn = 0;
+
+    r->rip--;
+    return dbg_x86_read(&c->hyp->ram, r, r->cs.base + r->rip, &insn, 1) == 1 && insn == 0xcc;
+}
+
+static int nvmm__causes(struct hyp_cpu *c, uint64_t *code)
+{
+    uint64_t *dr6 = &c->comm->state.dr[NVMM__DR6];
+    int err = nvmm__get(c, NVMM__DRS);
+
+    if (err)
+        return err;
+    *code = x86_debug_why(&c->debug, *dr6);
+    *dr6 &= ~((*code & VMM_DEBUG_SLOTS) | (*code & VMM_DEBUG_STEP ? X86_DR6_BS : 0u));
+    nvmm__set(c, NVMM__DRS);
+    return 0;
+}
+
+static int nvmm__exit_debug(struct hyp_cpu *c, struct vmm_exit *e, struct vmm_regs *r,
+                            const struct nvmm__hook *hook)
+{
+    uint64_t code = VMM_DEBUG_TRAP;
+    int err;
+
+    c->delivered = *r;
+    c->delivered.rip = hook->handler;
+    if (!nvmm__wants(&c->debug, hook->vector) || x86_undeliver(&c->hyp->ram, r, hook->word) ||
+        (hook->vector == X86_BP && !nvmm__at_int3(c, r)))
+        return hyp_debug_pass(c);
+    if (c->tf)
+        r->rflags &= ~(uint64_t)NVMM__TF;
+    err = hyp_set_regs(c, r);
+    if (!err && hook->vector == X86_DB)
+        err = nvmm__causes(c, &code);
+    return err ? err : nvmm__tell_debug(c, e, r, code);
+}
+
+/* >>run --------------------------------------------------------------------------- */
+
 static int nvmm__exit(struct hyp_cpu *c, struct vmm_exit *e)
 {
+    struct nvmm__hook hook = {0};
+    struct vmm_regs r;
+
+    if (nvmm__caught(c, &r, &hook))
+        return nvmm__exit_debug(c, e, &r, &hook);
     switch (c->run.exit.reason) {
     case NVMM__EXIT_MEMORY:
         return nvmm__exit_memory(c, e);
@@ -1199,8 +1563,6 @@ static int nvmm__exit(struct hyp_cpu *c, struct vmm_exit *e)
         return nvmm__fault(c, e, "NVMM exit of an unexpected kind", c->run.exit.reason);
     }
 }
-
-/* >>run --------------------------------------------------------------------------- */
 
 /* What the last exit left to do, once the caller has done its part. */
 static int nvmm__complete(struct hyp_cpu *c, struct vmm_exit *e)
@@ -1258,7 +1620,7 @@ static void nvmm__watch(struct hyp_cpu *c, uint64_t windows)
    is over, and tells then; and while something else has the run, it shall tell when that is over. */
 static void nvmm__add_nmi(struct hyp_cpu *c)
 {
-    if (!c->nmi || c->intr & NVMM__NMI_WINDOW)
+    if (!c->nmi || c->intr & NVMM__NMI_WINDOW || c->debug.step)
         return;
     if (c->comm->event_commit || c->intr & NVMM__PENDING) {
         nvmm__watch(c, (c->intr & NVMM__INT_WINDOW) | NVMM__NMI_WINDOW);
@@ -1294,7 +1656,7 @@ static int nvmm__enter(struct hyp_cpu *c, struct vmm_exit *e)
 
 VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
 {
-    int ret = nvmm__complete(c, e);
+    int ret = nvmm__complete(c, e), err;
 
     if (!ret && !c->entered)
         ret = nvmm__first_run(c);
@@ -1302,7 +1664,12 @@ VMM_DEF int hyp_run(struct hyp_cpu *c, struct vmm_exit *e)
         if (c->window && hyp_ready(c))
             ret = nvmm__again(c, e);
         else
+            ret = nvmm__debug_enter(c, e);
+        if (!ret) {
             ret = nvmm__enter(c, e);
+            err = nvmm__clear_tf(c);
+            ret = err ? err : ret;
+        }
         if (!ret)
             ret = nvmm__exit(c, e);
     }
@@ -1454,18 +1821,6 @@ VMM_DEF int hyp_eoi_route(struct hyp *h, unsigned pin, uint64_t addr, uint32_t d
 VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int bell, bool on)
 {
     (void)h, (void)where, (void)bell, (void)on;
-    return -ENOSYS;
-}
-
-VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
-{
-    (void)c, (void)d;
-    return -ENOSYS;
-}
-
-VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
-{
-    (void)c;
     return -ENOSYS;
 }
 

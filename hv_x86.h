@@ -30,7 +30,7 @@
                    set in one file: HV_X86_IMPLEMENTATION and, for the page walk, there or in
                    another DEBUG_IMPLEMENTATION (or VMM_IMPLEMENTATION for both)
 
-   DEPENDS ON      vmm.h, and debug.h for its walk of page tables.
+   DEPENDS ON      vmm.h, and debug.h for its walk of page tables and its disassembler.
 
    THREADS         Nothing here locks; one thread at a time for each object.
    MEMORY          The caller's objects alone.
@@ -40,7 +40,7 @@
                    ten accesses each, and memory is reached by vmm_at alone. Another CPU may change
                    code and tables meanwhile: each byte of code is read once.
 
-   Sections: >>emulation >>walk >>cpuid >>msr */
+   Sections: >>emulation >>walk >>exceptions >>cpuid >>msr */
 #ifndef HV_X86_H
 #define HV_X86_H
 
@@ -56,7 +56,14 @@ extern "C" {
 #endif
 #define X86_INSN_MAX 15 /* bytes of the longest instruction */
 
-enum { X86_UD = 6, X86_SS = 12, X86_GP = 13, X86_PF = 14 }; /* vectors of exceptions */
+enum {
+    X86_DB = 1,
+    X86_BP = 3,
+    X86_UD = 6,
+    X86_SS = 12,
+    X86_GP = 13,
+    X86_PF = 14
+}; /* vectors of exceptions */
 
 /* >>emulation: one instruction, with the devices left to the caller. */
 struct x86_access {
@@ -133,6 +140,37 @@ VMM_DEF enum x86_step x86_emul_next(struct x86_emul *e);
    are not looked at, nor are accessed and dirty bits set. */
 VMM_DEF int x86_walk(const struct vmm_mem *mem, const struct vmm_x86_regs *regs, uint64_t gva,
                      unsigned want, uint64_t *gpa, uint32_t *code);
+
+/* >>exceptions: those without an error code, as the processor delivers them ("Intel SDM" volume 3,
+   chapter 6), for backends that get to see one only when that is done. */
+struct x86_gate {
+    uint64_t gpa;      /* of the entry of the interrupt table: an even number */
+    uint64_t offset;   /* of the handler; the entry begins with its low 16 bits */
+    uint64_t base;     /* of the handler's segment */
+    uint16_t selector; /* of that */
+    uint8_t bits;      /* of its code */
+    uint8_t word;      /* bytes of each of the words that are pushed */
+};
+
+/* The gate of an exception. -ENOENT: there is none in RAM that leads to a handler in ring 0. */
+VMM_DEF int x86_gate_find(const struct vmm_mem *mem, const struct vmm_x86_regs *regs,
+                          uint8_t vector, struct x86_gate *gate);
+/* Where to lead that gate so that the exception comes out: to a byte within an instruction of the
+   guest's, where no code of it goes, which read as an instruction is IN or OUT, of which each comes
+   out. Only the low 16 bits differ from gate->offset. Two exceptions are told apart by `odd`: the
+   offset's lowest bit. rom: as in struct x86_emul, or NULL. -ENOENT: its page has no such byte. */
+VMM_DEF int x86_gate_snare(const struct vmm_mem *mem, const struct vmm_mem *rom,
+                           const struct vmm_x86_regs *regs, const struct x86_gate *gate, bool odd,
+                           uint64_t *offset);
+/* Takes the delivery back: regs, those of a CPU that has not executed anything of the handler,
+   become what they were before; word: the gate's. -EFAULT, and nothing changed: the stack does not
+   say, or came from virtual-8086 mode. */
+VMM_DEF int x86_undeliver(const struct vmm_mem *mem, struct vmm_x86_regs *regs, unsigned word);
+/* DR7 for what a debugger wants, DR0 to DR3 being the slots' addresses; and of what DR6 tells then
+   what it asked for, as bits of enum vmm_debug_why. */
+VMM_DEF uint64_t x86_dr7(const struct vmm_debug *d);
+VMM_DEF unsigned x86_debug_why(const struct vmm_debug *d, uint64_t dr6);
+#define X86_DR6_BS 0x4000u /* a single step */
 
 /* >>cpuid: what a guest is told. */
 struct x86_cpuid_desc {
@@ -245,6 +283,226 @@ VMM_DEF int x86_walk(const struct vmm_mem *mem, const struct vmm_x86_regs *r, ui
     if (want & VMM_EXEC && (r->efer & X86__EFER_NXE || r->cr4 & X86__CR4_SMEP))
         *code |= FETCH;
     return -EFAULT;
+}
+
+/* >>exceptions ------------------------------------------------------------------------------ */
+
+enum {
+    X86__ATTR_CODE = 8, /* of a segment that is present, 0x90 */
+    X86__ATTR_WRITABLE = 2,
+    X86__ATTR_CONFORMING = 4,
+    X86__ATTR_LONG = 0x2000,
+    X86__ATTR_BIG = 0x4000,
+    X86__ATTR_PAGES = 0x8000,
+    X86__FLAGS = 0x3d7fd5 /* those that there are, but VM */
+};
+
+static bool x86__long(const struct vmm_x86_regs *r)
+{
+    return r->efer >> 10 & 1;
+}
+
+/* The segment that a descriptor makes; SDM 3.4.5. False: there is none. */
+static bool x86__descriptor(const struct vmm_mem *mem, const struct vmm_x86_regs *r,
+                            uint16_t selector, struct vmm_x86_seg *seg)
+{
+    const struct vmm_x86_seg *table = selector & 4 ? &r->ldt : &r->gdt;
+    unsigned index = selector & ~7u;
+    uint8_t d[8];
+
+    if (!(selector & ~3u) || index + 7 > table->limit || (selector & 4 && !(table->attr & 0x80)) ||
+        dbg_x86_read(mem, r, table->base + index, d, sizeof d) != sizeof d)
+        return false;
+    seg->selector = selector;
+    seg->attr = (uint16_t)(d[5] | (d[6] & 0xf0) << 8);
+    seg->base = vmm_get16(d + 2) | (uint32_t)d[4] << 16 | (uint32_t)d[7] << 24;
+    seg->limit = vmm_get16(d) | (uint32_t)(d[6] & 15) << 16;
+    if (seg->attr & X86__ATTR_PAGES)
+        seg->limit = seg->limit << 12 | 4095;
+    if (x86__long(r) && seg->attr & X86__ATTR_LONG)
+        seg->base = 0;
+    return true;
+}
+
+/* SDM 6.11: a gate whose handler runs in ring 0, whoever was interrupted. */
+static bool x86__protected_gate(const struct vmm_mem *mem, const struct vmm_x86_regs *r,
+                                const uint8_t d[16], struct x86_gate *gate)
+{
+    unsigned type = d[5] & 0x9f;
+    struct vmm_x86_seg cs;
+
+    gate->word = x86__long(r) ? 8 : type & 8 ? 4 : 2;
+    if ((type | 9) != 0x8f || (gate->word == 8 && !(type & 8)) ||
+        !x86__descriptor(mem, r, gate->selector, &cs))
+        return false;
+    if (gate->word >= 4)
+        gate->offset |= (uint64_t)vmm_get16(d + 6) << 16;
+    if (gate->word == 8)
+        gate->offset |= (uint64_t)vmm_get32(d + 8) << 32;
+    gate->base = cs.base;
+    gate->bits = cs.attr & X86__ATTR_LONG ? 64 : cs.attr & X86__ATTR_BIG ? 32 : 16;
+    return (cs.attr & (0xf0 | X86__ATTR_CODE | X86__ATTR_CONFORMING)) == (0x90 | X86__ATTR_CODE) &&
+           (gate->bits == 64) == (gate->word == 8);
+}
+
+VMM_DEF int x86_gate_find(const struct vmm_mem *mem, const struct vmm_x86_regs *r, uint8_t vector,
+                          struct x86_gate *gate)
+{
+    unsigned size = !(r->cr0 & X86__CR0_PE) ? 4 : x86__long(r) ? 16 : 8;
+    uint64_t gva = r->idt.base + vector * size;
+    struct dbg_page page;
+    uint8_t d[16];
+
+    if (vector * size + size - 1 > r->idt.limit || gva & 1 ||
+        dbg_x86_read(mem, r, gva, d, size) != size || dbg_x86_walk(mem, r, gva, &page))
+        return -ENOENT;
+    gate->gpa = page.gpa;
+    gate->offset = vmm_get16(d);
+    gate->selector = vmm_get16(d + 2);
+    if (size > 4)
+        return x86__protected_gate(mem, r, d, gate) ? 0 : -ENOENT;
+    gate->base = gate->selector * 16u;
+    gate->bits = 16;
+    gate->word = 2;
+    return gate->selector || gate->offset ? 0 : -ENOENT; /* nobody's handler is the table */
+}
+
+/* Offsets within a page of code, from..to, by a disassembly from the first: -1 or the first byte
+   behind an instruction's first that would be IN or OUT, which may need the byte after it. */
+static int x86__sweep(const uint8_t *code, unsigned from, unsigned to, unsigned bits, unsigned odd)
+{
+    char text[DBG_TEXT_MAX];
+
+    while (from < to) {
+        unsigned len = dbg_x86_disasm(code + from, 4096 - from, bits, 0, text);
+        for (unsigned i = from + 1; i < from + len && i < 4095; i++)
+            if ((code[i] & 0xf4) == 0xe4 && (i & 1) == odd)
+                return (int)i;
+        from += len ? len : 1;
+    }
+    return -1;
+}
+
+VMM_DEF int x86_gate_snare(const struct vmm_mem *mem, const struct vmm_mem *rom,
+                           const struct vmm_x86_regs *r, const struct x86_gate *gate, bool odd,
+                           uint64_t *offset)
+{
+    uint64_t gva = gate->base + gate->offset;
+    unsigned within, lowest;
+    struct dbg_page page;
+    const uint8_t *code;
+    int at;
+
+    gva = gate->bits == 64 ? gva : (uint32_t)gva;
+    within = (unsigned)(gva & 4095);
+    if (dbg_x86_walk(mem, r, gva - within, &page) || !page.exec)
+        return -ENOENT;
+    code = (const uint8_t *)vmm_at(mem, page.gpa, 4096);
+    if (!code && rom)
+        code = (const uint8_t *)vmm_at(rom, page.gpa, 4096);
+    if (!code)
+        return -ENOENT;
+    lowest = (unsigned)(gate->base & 1) ^ odd;
+    at = x86__sweep(code, within, 4095, gate->bits, lowest);
+    if (at < 0)
+        at = x86__sweep(code, 0, within, gate->bits, lowest);
+    *offset = gate->offset + (uint64_t)(at - (int)within);
+    return at < 0 || (*offset ^ gate->offset) >> 16 ? -ENOENT : 0;
+}
+
+/* A segment register that the delivery may have changed, with what its descriptor says. */
+static bool x86__reload(const struct vmm_mem *mem, const struct vmm_x86_regs *r, uint16_t selector,
+                        struct vmm_x86_seg *seg, bool code)
+{
+    unsigned kind = code ? X86__ATTR_CODE : X86__ATTR_WRITABLE;
+    unsigned mask = X86__ATTR_CODE | (code ? X86__ATTR_CONFORMING : X86__ATTR_WRITABLE);
+
+    if (selector == seg->selector)
+        return true;
+    if (!(r->cr0 & X86__CR0_PE)) {
+        seg->selector = selector;
+        seg->base = selector * 16u;
+        return true;
+    }
+    if (!x86__descriptor(mem, r, selector, seg))
+        return false;
+    kind |= 0x90u | (selector & 3u) << 5;
+    seg->attr |= 1; /* accessed, by whoever loaded it */
+    return (seg->attr & (0xf0 | mask)) == kind;
+}
+
+/* The topmost words on the stack. */
+static bool x86__peek(const struct vmm_mem *mem, const struct vmm_x86_regs *r, unsigned word,
+                      uint64_t *val, unsigned n)
+{
+    uint64_t sp = r->gpr[VMM_RSP];
+    uint8_t buf[40];
+
+    if (word != 8)
+        sp = (uint32_t)(r->ss.base + (sp & vmm_ones(r->ss.attr & X86__ATTR_BIG ? 4 : 2)));
+    if (dbg_x86_read(mem, r, sp, buf, (size_t)n * word) != (size_t)n * word)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        val[i] = word == 8   ? vmm_get64(buf + 8 * i)
+                 : word == 4 ? vmm_get32(buf + 4 * i)
+                             : vmm_get16(buf + 2 * i);
+    return true;
+}
+
+/* SDM 6.12.1, 6.14.2: who was in an outer ring has his stack pointer there too, and in 64-bit mode
+   everybody. */
+VMM_DEF int x86_undeliver(const struct vmm_mem *mem, struct vmm_x86_regs *regs, unsigned word)
+{
+    enum { IP, CS, FLAGS, SP, SS };
+    struct vmm_x86_regs r = *regs;
+    uint64_t val[5], mask = vmm_ones(r.ss.attr & X86__ATTR_BIG ? 4 : 2);
+    bool whole = word == 8;
+
+    if (!x86__peek(mem, regs, word, val, whole ? 5 : 3) || val[FLAGS] & X86__VM)
+        return -EFAULT;
+    if (!whole && regs->cr0 & X86__CR0_PE && val[CS] & 3) {
+        whole = true;
+        if (!x86__peek(mem, regs, word, val, 5))
+            return -EFAULT;
+    }
+    r.rip = val[IP];
+    if (word == 2)
+        val[FLAGS] |= r.rflags & ~(uint64_t)0xffff;
+    r.rflags = (val[FLAGS] & X86__FLAGS) | 2;
+    if (whole)
+        r.gpr[VMM_RSP] = val[SP];
+    else
+        r.gpr[VMM_RSP] = (r.gpr[VMM_RSP] & ~mask) | ((r.gpr[VMM_RSP] + 3 * word) & mask);
+    if (!x86__reload(mem, regs, (uint16_t)val[CS], &r.cs, true) ||
+        (whole && !x86__reload(mem, regs, (uint16_t)val[SS], &r.ss, false)))
+        return -EFAULT;
+    *regs = r;
+    return 0;
+}
+
+/* SDM 18.2.4: globally enabled, with type and length of each slot. */
+VMM_DEF uint64_t x86_dr7(const struct vmm_debug *d)
+{
+    static const uint8_t types[] = {0, 1, 3}; /* by enum vmm_break_kind */
+    static const uint8_t lens[] = {0, 0, 1, 0, 3, 0, 0, 0, 2};
+    uint64_t dr7 = 0x400;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (d->slot[i].len)
+            dr7 |= (uint64_t)2 << 2 * i | (uint64_t)types[d->slot[i].kind] << (16 + 4 * i) |
+                   (uint64_t)lens[d->slot[i].len] << (18 + 4 * i);
+    return dr7;
+}
+
+/* SDM 18.2.3: bits of slots may be set that are not in use. */
+VMM_DEF unsigned x86_debug_why(const struct vmm_debug *d, uint64_t dr6)
+{
+    unsigned why = d->step && dr6 & X86_DR6_BS ? VMM_DEBUG_STEP : 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (dr6 >> i & 1 && d->slot[i].len)
+            why |= 1u << i;
+    return why;
 }
 
 /* >>emulation: failures stick, so that decoding goes on harmlessly and is judged once -------- */

@@ -4954,6 +4954,11 @@ static void debug_exit(struct cpu *c, const struct vmm_exit *e)
     struct vmm_regs regs;
     bool ours = e->code;
 
+    if (e->code & VMM_DEBUG_UNABLE)
+        vmm_say(c->vm->log, VMM_LOG_WARN,
+                "CPU %u cannot be stepped at " PC " 0x%llx: the guest has no handler of debug "
+                "exceptions there; set a breakpoint where it has one",
+                c->id, (unsigned long long)e->addr);
     if (e->code & VMM_DEBUG_TRAP)
         ours = !hyp_get_regs(&c->hyp, &regs) && dbg_gdb_owns(&c->vm->debug.gdb, &regs, e->addr);
     if (ours)

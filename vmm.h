@@ -417,10 +417,11 @@ struct vmm_debug {
     bool traps; /* breakpoint instructions come out, the guest's own among them */
 };
 
-enum vmm_debug_why {       /* bits */
-    VMM_DEBUG_SLOTS = 0xf, /* bit n: slot n; EXEC: before the instruction, else after it */
-    VMM_DEBUG_STEP = 0x10, /* the one instruction is done */
-    VMM_DEBUG_TRAP = 0x20  /* a breakpoint instruction is next */
+enum vmm_debug_why {        /* bits */
+    VMM_DEBUG_SLOTS = 0xf,  /* bit n: slot n; EXEC: before the instruction, else after it */
+    VMM_DEBUG_STEP = 0x10,  /* the one instruction is done */
+    VMM_DEBUG_TRAP = 0x20,  /* a breakpoint instruction is next */
+    VMM_DEBUG_UNABLE = 0x40 /* nothing was done: there is no stepping here */
 };
 
 /* Carries out a PIO or MMIO exit on a bus. False: no handler claimed (the last of) it. */

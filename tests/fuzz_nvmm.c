@@ -73,6 +73,10 @@ static void bring(struct nvmm__exit *x)
     for (unsigned i = 0; i < 8 && r[4] & 1; i++)
         m.comm.state.gpr[i] = vmm_get64(r + 40 + (i * 3) % 16);
     m.comm.state.gpr[NVMM__RIP] = vmm_get16(r + 56);
+    m.comm.state.dr[NVMM__DR6] = vmm_get16(r + 58);
+    m.comm.state.seg[NVMM__IDT].base = r[62] & 16 ? r[63] * 8u : 0;
+    m.comm.state.seg[NVMM__IDT].limit = r[62] & 32 ? 63 : 0xffff;
+    m.comm.state.seg[NVMM__GDT].limit = 0xffff;
     m.comm.state.gpr[NVMM__RFLAGS] = x->state.rflags | (r[4] & 2 ? 0x400 : 0);
     m.comm.state.cr[NVMM__CR0] = r[4] & 4 ? 0x80000011 : r[4] & 8 ? 0x11 : 0x10;
     m.comm.state.cr[NVMM__CR3] = r[5] & 0x70u << 8;
@@ -180,6 +184,19 @@ static void prepare(struct hyp_cpu *c, uint8_t what)
         hyp_msr_refuse(c);
 }
 
+/* What a debugger wants, and that the guest gets what is its own. */
+static void debug(struct hyp_cpu *c, const uint8_t *r, const struct vmm_exit *e)
+{
+    const struct vmm_debug d = {.slot = {[0] = {vmm_get16(r + 60), r[62] & 1, VMM_BREAK_WRITE}},
+                                .step = r[62] & 2,
+                                .traps = r[62] & 4};
+
+    if (e->kind == VMM_EXIT_DEBUG && !e->code)
+        must(!hyp_debug_pass(c));
+    if (r[62] & 8)
+        must(!hyp_debug(c, &d));
+}
+
 static void check_exit(struct vmm_exit *e)
 {
     bool is_access = e->kind == VMM_EXIT_PIO || e->kind == VMM_EXIT_MMIO || e->kind == VMM_EXIT_MSR;
@@ -213,6 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     for (size_t at = 1; at + RECORD <= len; at += RECORD) {
         m.record = data + at;
         m.runs = 0;
+        debug(&c, m.record, &e);
         prepare(&c, m.record[0]);
         must(!hyp_run(&c, &e));
         must(m.runs <= RUNS_MAX + 2);

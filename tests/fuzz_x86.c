@@ -78,6 +78,28 @@ static void policies(const uint8_t *d)
         demand(x86_msr_read(&m, vmm_get32(d + 24), &val) == 0);
 }
 
+static void exceptions(const struct vmm_mem *mem, const struct vmm_x86_regs *first,
+                       const uint8_t *d)
+{
+    static const uint8_t words[] = {2, 4, 8};
+    struct vmm_x86_regs r = *first;
+    struct x86_gate gate;
+    uint64_t at;
+
+    r.idt = (struct vmm_x86_seg){.base = vmm_get16(d + 12), .limit = d[14]};
+    r.gdt = (struct vmm_x86_seg){.base = vmm_get16(d + 15), .limit = d[17]};
+    r.ldt = (struct vmm_x86_seg){.base = vmm_get16(d + 18), .limit = d[20], .attr = d[21]};
+    if (!x86_gate_find(mem, &r, d[22], &gate)) {
+        demand(!(gate.gpa & 1) && vmm_at(mem, gate.gpa, 2));
+        if (!x86_gate_snare(mem, NULL, &r, &gate, d[23] & 1, &at))
+            demand((at & 1) == (d[23] & 1) && (at ^ gate.offset) < 0x10000);
+    }
+    if (x86_undeliver(mem, &r, words[d[23] >> 1 & 1 ? 2 : d[23] >> 2 & 1]))
+        return;
+    demand(r.rflags & 2 && !(r.rflags & 0x20000));
+    demand(r.cs.selector == first->cs.selector || !(r.cr0 & 1) || (r.cs.attr & 0x98) == 0x98);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static uint8_t ram[0x4000];
@@ -90,6 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     memcpy(ram, data + 40, len - 40 < sizeof ram ? len - 40 : sizeof ram);
     vmm_mem_add(&mem, 0, sizeof ram, ram);
     start(&r, data);
+    exceptions(&mem, &r, data);
     run(&mem, &r, data);
     policies(data);
     return 0;

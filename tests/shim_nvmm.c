@@ -71,7 +71,7 @@ enum {
 enum { STATE_LEN = 1008 };
 enum { I_SHADOW = 1, I_INT = 2, I_NMI = 4, I_PENDING = 8 };
 enum { RIP = 16, RFLAGS = 17 };
-enum { IF = 0x200, DF = 0x400 };
+enum { TF = 0x100, IF = 0x200, DF = 0x400 };
 
 struct shim_cpu {
     int fd;
@@ -884,6 +884,22 @@ static void finish(struct shim_cpu *c)
     run->immediate_exit = 0;
 }
 
+/* KVM has done the instruction, and so a trap is due that NVMM does not know of. */
+static void drop_trap(struct shim_cpu *c)
+{
+    struct kvm_vcpu_events *e = &c->run->s.regs.events;
+    struct kvm_debugregs d;
+
+    if (!(regs_of(c)->rflags & TF) || !e->exception.injected || e->exception.nr != 1)
+        return;
+    e->exception.injected = e->exception.pending = 0;
+    e->flags = 0;
+    must(!kvm(c->fd, KVM_SET_VCPU_EVENTS, e), "KVM does not forget a trap");
+    must(!kvm(c->fd, KVM_GET_DEBUGREGS, &d), "KVM does not tell its debug registers");
+    d.dr6 &= ~0x4000ull;
+    must(!kvm(c->fd, KVM_SET_DEBUGREGS, &d), "KVM refuses the debug registers");
+}
+
 /* Registers as they were at the instruction; returns where the next one is. */
 static uint64_t roll_back(struct shim_cpu *c)
 {
@@ -893,6 +909,7 @@ static uint64_t roll_back(struct shim_cpu *c)
     finish(c);
     npc = regs_of(c)->rip;
     *regs_of(c) = were;
+    drop_trap(c);
     c->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
     return npc;
 }
@@ -1028,6 +1045,7 @@ static void exit_halted(struct shim_cpu *c, uint8_t *x)
 {
     if (regs_of(c)->rflags & IF)
         c->int_window = false;
+    drop_trap(c);
     tell(x, 0x1003);
     count(N_HALTED);
 }

@@ -303,7 +303,7 @@ static void test_memory(void)
 
     healthy(2);
     CHECK_EQ(open_with(&h, "/dev/null", 1), 0);
-    CHECK_EQ(hyp_caps(&h), 0);
+    CHECK_EQ(hyp_caps(&h), HYP_CAP_DEBUG);
     CHECK(hyp_gpa_bits(&h) >= 36);
     CHECK_EQ(hyp_map(&h, 0x10000, sizeof ram, ram, VMM_READ | VMM_WRITE), 0);
     CHECK(nvmm.hva.machid == MACHID && nvmm.hva.hva == (uintptr_t)ram && nvmm.hva.flags == 0);
@@ -867,15 +867,292 @@ static void test_late_kick(struct hyp_cpu *c)
     CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && nvmm.injected && nvmm.event.vector == 0x55);
 }
 
-static void test_absent(struct hyp *h, struct hyp_cpu *c)
+/* >>debug: a guest in 64-bit mode, whose exceptions all have one handler, at 0x4000, and whose
+   program counter is at 0x100. */
+enum { IDT = 0x2000, GDT = 0x3000, HANDLER = 0x4000, SNARE_DB = 0x4008, SNARE_BP = 0x4003 };
+
+static uint16_t gate(unsigned vector)
 {
-    const struct vmm_debug d = {0};
+    return vmm_get16(ram + IDT + 16 * vector);
+}
+
+static void gates(void)
+{
+    memset(ram + IDT, 0, 64);
+    for (unsigned v = 0; v < 4; v++) {
+        vmm_put16(ram + IDT + 16 * v, HANDLER);
+        vmm_put16(ram + IDT + 16 * v + 2, 8);
+        ram[IDT + 16 * v + 5] = 0x8e;
+    }
+}
+
+static void at_table(struct hyp_cpu *c)
+{
+    static const struct vmm_x86_seg data = {0, 0xffffffff, 0x10, 0xc093};
+    static const uint8_t code[] = {0, 0,    0,    0,
+                                   0, 0x9b, 0xaf, 0}, /* nop; sub rsp, 8; nop; mov rdi, rsp */
+        handler[] = {0x90, 0x48, 0x83, 0xec, 0x08, 0x90, 0x48, 0x89, 0xe7};
+    struct vmm_x86_regs r = {.rip = 0x100,
+                             .rflags = 2,
+                             .cr0 = 0x11,
+                             .efer = 0x500,
+                             .ds = data,
+                             .es = data,
+                             .ss = data,
+                             .cs = {0, 0xffffffff, 8, 0xa09b},
+                             .idt = {IDT, 63, 0, 0},
+                             .gdt = {GDT, 23, 0, 0}};
+
+    memset(ram, 0x90, sizeof ram);
+    memcpy(ram + GDT + 8, code, sizeof code);
+    memcpy(ram + HANDLER, handler, sizeof handler);
+    gates();
+    r.gpr[VMM_RSP] = 0x8000;
+    CHECK_EQ(hyp_set_regs(c, &r), 0);
+    memset(nvmm.comm.state.dr, 0, sizeof nvmm.comm.state.dr);
+    nvmm.comm.state.dr[NVMM__DR7] = 0x400;
+}
+
+static void nothing_more(void)
+{
+    nvmm.exit.reason = NVMM__EXIT_NONE;
+    nvmm.inside = NULL;
+}
+
+/* What the processor does inside of a run, and that the port at the gate's end comes out then. */
+static void deliver(unsigned vector, uint64_t next, uint64_t dr6)
+{
+    uint64_t *gpr = nvmm.comm.state.gpr, sp = gpr[VMM_RSP] - 40;
+    const uint64_t frame[] = {next, 8, gpr[NVMM__RFLAGS], gpr[VMM_RSP], 0x10};
+
+    memcpy(ram + sp, frame, sizeof frame);
+    gpr[VMM_RSP] = sp;
+    gpr[NVMM__RIP] = gate(vector);
+    gpr[NVMM__RFLAGS] &= ~(uint64_t)0x300;
+    nvmm.comm.state.dr[NVMM__DR6] |= dr6;
+    nvmm.exit.reason = NVMM__EXIT_IO;
+    nvmm.exit.state.rflags = 2;
+    nvmm.inside = nothing_more;
+}
+
+static void breakpoint(void)
+{
+    deliver(X86_BP, 0x101, 0);
+}
+
+static void single_step(void)
+{
+    deliver(X86_DB, 0x101, 0x4000);
+}
+
+static void write_to_slot_1(void)
+{
+    deliver(X86_DB, 0x108, 0x2);
+}
+
+static int run_into(struct hyp_cpu *c, struct vmm_exit *e, void (*what)(void))
+{
+    int err;
+
+    nvmm.inside = what;
+    err = hyp_run(c, e);
+    nvmm.inside = NULL;
+    return err;
+}
+
+static void test_traps(struct hyp_cpu *c)
+{
+    const struct vmm_debug traps = {.traps = true}, none = {0};
+    struct vmm_x86_regs r;
+    struct vmm_exit e;
+
+    at_table(c);
+    CHECK_EQ(hyp_debug(c, &traps), 0);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(gate(X86_BP) == SNARE_BP && gate(X86_DB) == HANDLER && gate(2) == HANDLER);
+    ram[0x100] = 0xcc;
+    CHECK_EQ(run_into(c, &e, breakpoint), 0);
+    CHECK(e.kind == VMM_EXIT_DEBUG && e.code == VMM_DEBUG_TRAP && e.addr == 0x100);
+    CHECK(!hyp_get_regs(c, &r) && r.rip == 0x100 && r.gpr[VMM_RSP] == 0x8000 && r.rflags == 2);
+    CHECK_EQ(hyp_debug_pass(c), 0); /* the guest's own after all */
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(nvmm.given.gpr[NVMM__RIP] == HANDLER && nvmm.given.gpr[VMM_RSP] == 0x8000 - 40);
+    /* as is what no debugger writes there, and what a CPU's frame does not tell */
+    at_table(c);
+    ram[0xff] = 0xcd;
+    ram[0x100] = 3;
+    CHECK(run_into(c, &e, breakpoint) == 0 && e.kind == VMM_EXIT_AGAIN);
+    CHECK(gate(X86_BP) == SNARE_BP && nvmm.given.gpr[NVMM__RIP] == HANDLER);
+    /* the guest writes its table anew, and copies it */
+    gates();
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK_EQ(gate(X86_BP), SNARE_BP);
+    memcpy(ram + 0x2800, ram + IDT, 64);
+    hyp_get_regs(c, &r);
+    r.idt.base = 0x2800;
+    CHECK_EQ(hyp_set_regs(c, &r), 0);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    vmm_put16(ram + IDT + 48, 0x4444); /* its own now */
+    CHECK_EQ(hyp_debug(c, &none), 0);
+    CHECK(gate(X86_BP) == 0x4444 && vmm_get16(ram + 0x2830) == HANDLER);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK_EQ(vmm_get16(ram + 0x2830), HANDLER);
+}
+
+/* A CPU that was on its way when nobody wanted it any more: its handler it is. */
+static struct hyp_cpu *inside_cpu;
+
+static void unhooked(void)
+{
+    const struct vmm_debug none = {0};
+
+    deliver(X86_BP, 0x101, 0);
+    CHECK_EQ(hyp_debug(inside_cpu, &none), 0);
+    CHECK_EQ(gate(X86_BP), HANDLER);
+}
+
+static void test_late_trap(struct hyp_cpu *c)
+{
+    const struct vmm_debug traps = {.traps = true};
+    struct vmm_exit e;
+
+    at_table(c);
+    inside_cpu = c;
+    CHECK_EQ(hyp_debug(c, &traps), 0);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(run_into(c, &e, unhooked) == 0 && e.kind == VMM_EXIT_AGAIN);
+    CHECK_EQ(nvmm.given.gpr[NVMM__RIP], HANDLER);
+}
+
+static void test_step(struct hyp_cpu *c)
+{
+    const struct vmm_debug step = {.step = true}, none = {0};
+    struct vmm_x86_regs r;
+    struct vmm_exit e;
+
+    at_table(c);
+    nvmm.exit.state.intr = NVMM__SHADOW;
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    nvmm.exit.state.intr = 0;
+    hyp_inject_nmi(c);
+    CHECK_EQ(hyp_debug(c, &step), 0);
+    CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && e.kind == VMM_EXIT_AGAIN);
+    CHECK(nvmm.given.gpr[NVMM__RFLAGS] == 0x102 && !nvmm.injected);
+    CHECK(nvmm.committed & NVMM__INTR && !(nvmm.given.intr & NVMM__SHADOW));
+    CHECK(!hyp_get_regs(c, &r) && r.rflags == 2); /* nobody sees it */
+    CHECK_EQ(run_into(c, &e, single_step), 0);
+    CHECK(e.kind == VMM_EXIT_DEBUG && e.code == VMM_DEBUG_STEP && e.addr == 0x101);
+    CHECK(!hyp_get_regs(c, &r) && r.rip == 0x101 && r.rflags == 2 && r.gpr[VMM_RSP] == 0x8000);
+    CHECK_EQ(nvmm.comm.state.dr[NVMM__DR6], 0);
+    /* it is set for the one instruction alone */
+    CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && nvmm.given.gpr[NVMM__RFLAGS] == 2);
+    CHECK_EQ(hyp_debug(c, &step), 0);
+    nvmm.exit.u.io.in = nvmm.exit.u.io.str = 0; /* what is carried out here is a step, too */
+    nvmm.exit.u.io.operand_size = 1;
+    nvmm.exit.u.io.npc = 0x102;
+    CHECK(run(c, &e, NVMM__EXIT_IO) == 0 && e.kind == VMM_EXIT_PIO);
+    nvmm.runs = 0;
+    CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_DEBUG && e.code == VMM_DEBUG_STEP);
+    CHECK(e.addr == 0x102 && nvmm.runs == 0);
+    CHECK_EQ(hyp_debug(c, &none), 0);
+    CHECK_EQ(gate(X86_DB), HANDLER);
+    CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && nvmm.injected && nvmm.event.vector == 2);
+    /* nor is the guest's own trap flag lost, or its trap */
+    r.rflags = 0x102;
+    CHECK(hyp_set_regs(c, &r) == 0 && hyp_debug(c, &step) == 0);
+    CHECK(run_into(c, &e, single_step) == 0 && e.code == VMM_DEBUG_STEP);
+    CHECK(!hyp_get_regs(c, &r) && r.rflags == 0x102);
+    CHECK_EQ(hyp_debug(c, &(struct vmm_debug){.slot = {{.addr = 0x5000, .len = 1}}}), 0);
+    CHECK(run_into(c, &e, single_step) == 0 && e.kind == VMM_EXIT_DEBUG && e.code == 0);
+    CHECK(hyp_debug_pass(c) == 0 && run(c, &e, NVMM__EXIT_NONE) == 0);
+    CHECK(nvmm.given.gpr[NVMM__RIP] == HANDLER && nvmm.given.dr[NVMM__DR6] == 0x4000);
+    CHECK_EQ(hyp_debug(c, &none), 0);
+}
+
+/* Where the guest has no gate, or nothing in its handler's page that can be used. */
+static void test_unable(struct hyp_cpu *c)
+{
+    const struct vmm_debug step = {.step = true}, none = {0};
+    struct vmm_exit e;
+
+    at_table(c);
+    memset(ram + HANDLER, 0x90, 4096);
+    CHECK_EQ(hyp_debug(c, &step), 0);
+    nvmm.runs = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(hyp_run(c, &e) == 0 && e.kind == VMM_EXIT_DEBUG && e.code == VMM_DEBUG_UNABLE);
+        CHECK(e.addr == 0x100 && nvmm.runs == 0 && gate(X86_DB) == HANDLER);
+        ram[IDT + 16 + 5] = 0;
+    }
+    CHECK_EQ(hyp_debug(c, &none), 0);
+}
+
+static void test_slots(struct hyp_cpu *c)
+{
+    const struct vmm_debug
+        none = {0},
+        want = {.slot = {[1] = {0x6000, 4, VMM_BREAK_WRITE}, [3] = {0x7008, 8, VMM_BREAK_ACCESS}}};
+    uint64_t *dr = nvmm.comm.state.dr;
+    struct vmm_exit e;
+
+    at_table(c);
+    dr[0] = 0x1234; /* the guest's */
+    dr[NVMM__DR7] = 0x401;
+    ram[IDT + 16 + 5] = 0;
+    CHECK_EQ(hyp_debug(c, &want), 0);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(nvmm.committed & NVMM__DRS && nvmm.given.dr[NVMM__DR7] == 0x400); /* not yet */
+    gates();
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(nvmm.given.dr[0] == 0 && nvmm.given.dr[1] == 0x6000 && nvmm.given.dr[3] == 0x7008);
+    CHECK_EQ(nvmm.given.dr[NVMM__DR7], 0xb0d00488);
+    CHECK_EQ(run_into(c, &e, write_to_slot_1), 0);
+    CHECK(e.kind == VMM_EXIT_DEBUG && e.code == 2 && e.addr == 0x108 && dr[NVMM__DR6] == 0);
+    dr[2] = 0x5678; /* the guest writes one, which waits until they are its again */
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK_EQ(nvmm.given.dr[2], 0);
+    CHECK_EQ(hyp_debug(c, &none), 0);
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), 0);
+    CHECK(nvmm.given.dr[0] == 0x1234 && nvmm.given.dr[1] == 0 && nvmm.given.dr[2] == 0x5678);
+    CHECK_EQ(nvmm.given.dr[NVMM__DR7], 0x401);
+    nvmm.gets = 0;
+    CHECK(run(c, &e, NVMM__EXIT_HALTED) == 0 && nvmm.gets == 0); /* and it costs nothing any more */
+}
+
+static void test_hooks(struct hyp *h, struct hyp_cpu *c)
+{
+    const struct vmm_debug traps = {.traps = true}, none = {0};
+    struct vmm_x86_regs r;
+    struct vmm_exit e;
+
+    at_table(c); /* a table that is always another one */
+    CHECK(hyp_get_regs(c, &r) == 0 && hyp_debug(c, &traps) == 0);
+    for (unsigned i = 0; i < NVMM_HOOKS + 8; i++) {
+        memcpy(ram + 0x9000 + 64 * i, ram + IDT, 64);
+        r.idt.base = 0x9000 + 64 * i;
+        CHECK(hyp_set_regs(c, &r) == 0 && run(c, &e, NVMM__EXIT_NONE) == 0);
+    }
+    CHECK(h->nhooks == NVMM_HOOKS && vmm_get16(ram + r.idt.base + 48) == HANDLER);
+    CHECK_EQ(hyp_debug(c, &none), 0);
+    for (unsigned i = 0; i < NVMM_HOOKS + 8; i++)
+        CHECK_EQ(vmm_get16(ram + 0x9000 + 64 * i + 48), HANDLER);
+    CHECK_EQ(hyp_debug(c, &traps), 0); /* there is room again */
+    CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && vmm_get16(ram + r.idt.base + 48) == SNARE_BP);
+    nvmm.fails = 8;
+    nvmm.err = EIO;
+    nvmm.comm.cached = 0;
+    CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), -EIO);
+    nvmm.fails = ~0u;
+    CHECK_EQ(hyp_debug(c, &none), 0);
+}
+
+static void test_absent(struct hyp *h)
+{
     const struct vmm_doorbell bell = {0};
 
     CHECK(hyp_irq_bell(h, 1, 1, true) == -ENOSYS && hyp_irq_resample(h, 1, 1, 1, true) == -ENOSYS);
     CHECK(hyp_msi_line(h, 1) == -ENOSYS && hyp_msi_route(h, 1, 1, 1) == -EINVAL);
     CHECK(hyp_eoi_route(h, 1, 1, 1) == -EINVAL && hyp_doorbell(h, &bell, 1, true) == -ENOSYS);
-    CHECK(hyp_debug(c, &d) == -ENOSYS && hyp_debug_pass(c) == -ENOSYS);
     CHECK(hyp_device_add(h, 1) == -ENOSYS && hyp_window_unmap(h, 0, 1) == -ENOSYS);
     CHECK_EQ(hyp_window_map(h, 0, 4096, ram, VMM_READ), -ENOSYS);
     hyp_irq_set(h, 1, true);
@@ -902,7 +1179,13 @@ static void test_version(unsigned version)
     test_kicks(&c, version);
     if (version != 2)
         test_late_kick(&c);
-    test_absent(&h, &c);
+    test_traps(&c);
+    test_late_trap(&c);
+    test_step(&c);
+    test_unable(&c);
+    test_slots(&c);
+    test_hooks(&h, &c);
+    test_absent(&h);
     close_both(&h, &c);
 }
 

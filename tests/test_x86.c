@@ -458,6 +458,188 @@ static void test_rom(void)
     CHECK_EQ(regs.gpr[VMM_RCX], 0x0b8b0389);
 }
 
+/* An interrupt table at 0x2000 with gate `vector` to 0x1008 in segment 8, and its segment table at
+   0x3000: code of `attr` for rings 0 and 3 (8, 0x23), data of both (0x10, 0x2b). */
+static void start_gate(unsigned bits, uint8_t vector, uint8_t type, uint16_t attr)
+{
+    unsigned size = bits == 64 ? 16 : 8;
+    uint8_t *d = ram + 0x2000 + size * vector, *gdt = ram + 0x3000;
+    const uint16_t seg[6] = {0, attr, 0xc093, 0, attr | 0x60, 0xc0f3};
+
+    start(bits);
+    regs.idt = (struct vmm_x86_seg){.base = 0x2000, .limit = 0xfff};
+    regs.gdt = (struct vmm_x86_seg){.base = 0x3000, .limit = sizeof seg * 4 - 1};
+    regs.cs.selector = 8;
+    regs.ss.selector = 0x10;
+    vmm_put16(d, 0x1008);
+    vmm_put16(d + 2, 8);
+    d[5] = type;
+    for (unsigned i = 1; i < 6; i++) {
+        vmm_put16(gdt + 8 * i, 0xffff);
+        gdt[8 * i + 5] = (uint8_t)seg[i];
+        gdt[8 * i + 6] = (uint8_t)(seg[i] >> 8 | 15);
+    }
+}
+
+static void test_gates(void)
+{
+    static const struct {
+        unsigned bits;
+        uint8_t type;
+        uint16_t attr;
+        bool there;
+        uint8_t word;
+    } t[] = {
+        {64, 0x8e, 0xa09b, true, 8},  {64, 0xef, 0xa09b, true, 8}, /* interrupt, trap from ring 3 */
+        {64, 0x8e, 0xc09b, false, 8},                              /* no 64-bit code */
+        {64, 0x86, 0xa09b, false, 8}, {64, 0x0e, 0xa09b, false, 8}, /* 16 bits, not present */
+        {64, 0x8c, 0xa09b, false, 8}, {32, 0x8e, 0xc09b, true, 4},
+        {32, 0x87, 0xc09b, true, 2},  {32, 0x85, 0xc09b, false, 2}, /* a task */
+        {32, 0x8e, 0xc0fb, false, 4}, {32, 0x8e, 0xc09f, false, 4}, /* of ring 3, conforming */
+        {32, 0x8e, 0xc093, false, 4}, {32, 0x8e, 0xc01b, false, 4}, /* data, not present */
+    };
+    struct x86_gate g;
+
+    for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+        start_gate(t[i].bits, X86_BP, t[i].type, t[i].attr);
+        if (!CHECK_EQ(x86_gate_find(&mem, &regs, X86_BP, &g), t[i].there ? 0 : -ENOENT))
+            fprintf(stderr, "# %u\n", i);
+        if (t[i].there)
+            CHECK(g.offset == 0x1008 && g.base == 0 && g.selector == 8 && g.word == t[i].word &&
+                  g.gpa == 0x2000 + X86_BP * (t[i].bits == 64 ? 16 : 8));
+    }
+    start_gate(64, X86_BP, 0x8e, 0xa09b);
+    vmm_put16(ram + 0x2036, 0x8100);
+    vmm_put32(ram + 0x2038, 0xffffffff);
+    CHECK(x86_gate_find(&mem, &regs, X86_BP, &g) == 0 && g.offset == 0xffffffff81001008 &&
+          g.bits == 64);
+    regs.idt.limit = 0x3e;
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_BP, &g), -ENOENT);
+    regs.idt.limit = 0x3f;
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_BP, &g), 0);
+    regs.gdt.limit = 0xe;
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_BP, &g), -ENOENT);
+    regs.idt.base = RAM;
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_BP, &g), -ENOENT);
+    start(16);
+    regs.cr0 = 0;
+    regs.idt = (struct vmm_x86_seg){.limit = 0x3ff};
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_DB, &g), -ENOENT); /* all zero */
+    vmm_put16(ram + 4, 0xff53);
+    vmm_put16(ram + 6, 0xf000);
+    CHECK(x86_gate_find(&mem, &regs, X86_DB, &g) == 0 && g.gpa == 4 && g.offset == 0xff53 &&
+          g.base == 0xf0000 && g.selector == 0xf000 && g.word == 2 && g.bits == 16);
+}
+
+/* Where exceptions are caught: never where an instruction begins, nor where the next page has the
+   rest of it. */
+static void test_snare(void)
+{
+    /* in al, dx; out 0xee, al; mov rdi, rsp; sub rsp, 8; jmp to 0xe4e4e4 behind it */
+    static const uint8_t code[] = {0xec, 0xe6, 0xee, 0x48, 0x89, 0xe7, 0x48, 0x83,
+                                   0xec, 0x08, 0xe9, 0xe4, 0xe4, 0xe4, 0x00};
+    struct x86_gate g;
+    uint64_t at;
+
+    start_gate(64, X86_DB, 0x8e, 0xa09b);
+    memcpy(ram + 0x1008, code, sizeof code);
+    CHECK_EQ(x86_gate_find(&mem, &regs, X86_DB, &g), 0);
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x100a);
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, true, &at) == 0 && at == 0x100d);
+    g.offset = 0x1012; /* and what is before it comes last */
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x1014);
+    g.offset = 0x1020;
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x100a);
+    memset(ram + 0x1000, 0x90, 4096);
+    CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, false, &at), -ENOENT);
+    memcpy(ram + 0x1ffd, "\x48\x83\xec\x08", 4);
+    CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, true, &at), -ENOENT);
+    memcpy(ram + 0x1ffc, "\x48\x83\xec\x08", 4);
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x1ffe);
+    memset(ram + 0x8000, 0x90, 4096);
+    memcpy(ram + 0x8410, "\x89\xe5", 2);
+    g = (struct x86_gate){.base = 0xffff8800, .offset = 0x10000, .bits = 32, .word = 4};
+    CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, true, &at), -ENOENT); /* below 0x10000 */
+    g.base += 0x10;
+    memcpy(ram + 0x8ff0, "\x89\xe5", 2);
+    CHECK(x86_gate_snare(&mem, NULL, &regs, &g, true, &at) == 0 && at == 0x107e1);
+    memset(rom, 0x90, sizeof rom);
+    memcpy(rom + 0x10, "\x89\xe5", 2);
+    memset(&rom_mem, 0, sizeof rom_mem);
+    CHECK(vmm_mem_add(&rom_mem, 0xf0000, sizeof rom, rom) == 0);
+    g = (struct x86_gate){.base = 0xf0000, .offset = 0xfff, .bits = 16, .word = 2};
+    CHECK(x86_gate_snare(&mem, &rom_mem, &regs, &g, true, &at) == 0 && at == 0x11);
+    CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, true, &at), -ENOENT);
+}
+
+static void push(unsigned word, uint64_t at, const uint64_t *val, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        memcpy(ram + at + i * word, &val[i], word);
+    regs.gpr[VMM_RSP] = at;
+}
+
+static void test_undeliver(void)
+{
+    const uint64_t kernel[] = {0xffffffff81001234, 8, 0x10346, 0x8000, 0x10};
+    const uint64_t user[] = {0x7f0000001234, 0x23, 0x246, 0x7fffff000000, 0x2b};
+    const uint64_t v86[] = {0x1234, 0x23, 0x20246, 0x7000, 0x2b};
+    const uint64_t null[] = {0x1234, 8, 0x246, 0x7000, 0};
+    struct vmm_x86_regs were;
+
+    start_gate(64, X86_DB, 0x8e, 0xa09b);
+    push(8, 0x7000, kernel, 5);
+    were = regs;
+    CHECK_EQ(x86_undeliver(&mem, &regs, 8), 0);
+    CHECK(regs.rip == kernel[0] && regs.rflags == 0x10346 && regs.gpr[VMM_RSP] == 0x8000);
+    CHECK(!memcmp(&regs.cs, &were.cs, sizeof regs.cs) &&
+          !memcmp(&regs.ss, &were.ss, sizeof regs.ss));
+    regs = were;
+    regs.ss =
+        (struct vmm_x86_seg){.attr = 0}; /* as every handler has it that came from a program */
+    push(8, 0x7000, null, 5);
+    CHECK(x86_undeliver(&mem, &regs, 8) == 0 && regs.ss.attr == 0 && regs.rip == 0x1234);
+
+    push(8, 0x7000, user, 5);
+    CHECK_EQ(x86_undeliver(&mem, &regs, 8), 0);
+    CHECK(regs.rip == user[0] && regs.gpr[VMM_RSP] == user[3]);
+    CHECK(regs.cs.selector == 0x23 && regs.cs.attr == 0xa0fb && regs.cs.base == 0);
+    CHECK(regs.ss.selector == 0x2b && regs.ss.attr == 0xc0f3 && regs.ss.limit == 0xffffffff);
+
+    start_gate(32, X86_DB, 0x8e, 0xc09b);
+    push(4, 0x7000, kernel, 3);
+    CHECK_EQ(x86_undeliver(&mem, &regs, 4), 0);
+    CHECK(regs.rip == 0x81001234 && regs.gpr[VMM_RSP] == 0x700c);
+    ram[0x3000 + 8 * 4 + 7] = 0x12; /* a base */
+    push(4, 0x7000, user, 5);
+    CHECK_EQ(x86_undeliver(&mem, &regs, 4), 0);
+    CHECK(regs.cs.base == 0x12000000 && regs.cs.attr == 0xc0fb && regs.gpr[VMM_RSP] == 0xff000000);
+    start_gate(32, X86_DB, 0x8e, 0xc09b);
+    push(4, 0x7000, v86, 5);
+    were = regs;
+    CHECK_EQ(x86_undeliver(&mem, &regs, 4), -EFAULT);
+    CHECK(!memcmp(&regs, &were, sizeof regs));
+    push(4, 0x7000, user, 5);
+    were = regs;
+    ram[0x3000 + 8 * 5 + 5] = 0x93; /* a stack of ring 0 for code of ring 3 */
+    CHECK_EQ(x86_undeliver(&mem, &regs, 4), -EFAULT);
+    regs.gpr[VMM_RSP] = RAM - 8;
+    CHECK_EQ(x86_undeliver(&mem, &regs, 4), -EFAULT);
+    regs.gpr[VMM_RSP] = were.gpr[VMM_RSP];
+    CHECK(!memcmp(&regs, &were, sizeof regs));
+
+    start(16);
+    regs.cr0 = 0;
+    regs.ss.attr = 0x0093;
+    regs.ss.base = 0x4000;
+    regs.rflags = 0x40002;
+    push(2, 0x7000, (const uint64_t[]){0xff53, 0xf000, 0x246}, 3);
+    regs.gpr[VMM_RSP] = 0x55553000;
+    CHECK_EQ(x86_undeliver(&mem, &regs, 2), 0);
+    CHECK(regs.rip == 0xff53 && regs.cs.base == 0xf0000 && regs.cs.selector == 0xf000);
+    CHECK(regs.rflags == 0x40246 && regs.gpr[VMM_RSP] == 0x55553006);
+}
+
 static void test_cpuid(void)
 {
     const struct x86_cpuid_desc d = {
@@ -541,6 +723,9 @@ int main(void)
     test_segments();
     test_ports();
     test_rom();
+    test_gates();
+    test_snare();
+    test_undeliver();
     test_cpuid();
     test_msrs();
     CHECK_DONE("test_x86");
