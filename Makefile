@@ -7,7 +7,7 @@
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 
 SYSTEM  ?= $(shell uname -s)
-PREFIX  ?= /usr/local
+PREFIX  ?= $(if $(filter Haiku,$(SYSTEM)),/boot/system/non-packaged,/usr/local)
 WARN    := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror
 HEADERS := vmm.h hv_kvm.h hv_hvf.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h
 
@@ -20,7 +20,9 @@ CFLAGS  ?= -O2 -g
 WARN    := $(filter-out -Werror,$(WARN))
 FDT     ?= $(shell brew --prefix 2>/dev/null)
 arm64   := -DBOOT_ARM64 -DBOOT_NO_X86 -isystem $(FDT)/include $(FDT)/lib/libfdt.a
-Haiku   := -D_BSD_SOURCE -lnetwork -lbsd
+# Haiku's errors are negative; this macro and the library before others turn them.
+Haiku   := -D_BSD_SOURCE -DB_USE_POSITIVE_POSIX_ERRORS -lposix_error_mapper -lnetwork -lbsd
+MAN1    := $(PREFIX)/$(if $(filter Haiku,$(SYSTEM)),documentation,share)/man/man1
 .PHONY: all universal install clean
 all: vmm
 
@@ -41,9 +43,9 @@ vmm: vmm.c $(HEADERS)
 endif
 
 install: vmm
-	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MAN1)
 	install -m 755 vmm $(DESTDIR)$(PREFIX)/bin/vmm
-	install -m 644 vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+	install -m 644 vmm.1 $(DESTDIR)$(MAN1)/vmm.1
 
 clean:
 	rm -f vmm vmm-arm64 vmm-x86_64

@@ -21,7 +21,8 @@
    THREADS         Nothing here locks. vmm_at and vmm_bus_access only read their tables: fill these
                    before the first vCPU runs, then share them freely.
    ERRORS          0 or a negative errno; the sentence for a human goes to the log, where the cause
-                   is known.
+                   is known. Haiku's errno is negative itself, but not for a program that is compiled
+                   with B_USE_POSITIVE_POSIX_ERRORS and linked with libposix_error_mapper.
    GUEST TRUST     vmm_at is the only door from a guest address to a host pointer. It yields NULL
                    unless all bytes lie in one range of guest memory, for any address and length. */
 #ifndef VMM_H
@@ -34,6 +35,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#if EINVAL < 0 /* as on Haiku, where -errno would be no error */
+#error "errors must be positive: -DB_USE_POSITIVE_POSIX_ERRORS and, to link, -lposix_error_mapper"
+#endif
 #ifndef VMM_DEF
 #define VMM_DEF extern
 #endif
