@@ -181,7 +181,7 @@ hvf-check: # compiles and links for macOS, of which there is nothing here; part 
 	sh tests/test_systems.sh macos
 
 bsd-check: # the same for others, which are only compiled for
-	sh tests/test_systems.sh netbsd
+	sh tests/test_systems.sh netbsd dragonfly haiku
 
 fuzz: # libFuzzer, one minute each
 	sh tests/fuzz.sh

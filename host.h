@@ -3812,7 +3812,7 @@ VMM_DEF void host_stream_close(struct host_stream *s)
     host__end_close(s, &s->door);
     /* Unless somebody has put another socket in the place of ours. */
     if (s->path[0] && !lstat(s->path, &st) && (uint64_t)st.st_dev == s->path_dev &&
-        st.st_ino == s->path_ino)
+        (uint64_t)st.st_ino == s->path_ino)
         unlink(s->path);
     if (s->tty)
         host_tty_restore();

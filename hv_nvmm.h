@@ -479,6 +479,13 @@ _Static_assert(offsetof(struct nvmm__comm, event) == offsetof(struct nvmm_comm_p
 _Static_assert(offsetof(struct nvmm__exit, state) == offsetof(struct nvmm_vcpu_exit, exitstate),
                "");
 _Static_assert(NVMM__VCPU_RUN == NVMM_IOC_VCPU_RUN && NVMM__HVA_MAP == NVMM_IOC_HVA_MAP, "");
+_Static_assert(NVMM__VCPU_CONFIGURE == NVMM_IOC_VCPU_CONFIGURE, "");
+_Static_assert(NVMM__GPA_MAP == NVMM_IOC_GPA_MAP, "");
+_Static_assert(NVMM__CAPABILITY == NVMM_IOC_CAPABILITY || NVMM__CAPABILITY3 == NVMM_IOC_CAPABILITY,
+               "");
+_Static_assert(NVMM__VCPU_CREATE == NVMM_IOC_VCPU_CREATE ||
+                   NVMM__VCPU_CREATE3 == NVMM_IOC_VCPU_CREATE,
+               "");
 #endif
 
 /* -errno on failure. musl, and Linux, know 32 bits of a request; the BSDs look at all of a long. */

@@ -18,7 +18,7 @@ typedef struct {
     long sig;
     char opaque[56];
 } pthread_attr_t;
-#else
+#elif defined(__NetBSD__)
 typedef struct stub_thread *pthread_t;
 typedef struct {
     void *opaque[6];
@@ -29,6 +29,22 @@ typedef struct {
 typedef struct {
     void *opaque[2];
 } pthread_attr_t;
+#elif defined(__DragonFly__)
+typedef struct stub_thread *pthread_t;
+typedef struct stub_mutex *pthread_mutex_t;
+typedef struct stub_cond *pthread_cond_t;
+typedef struct stub_attr *pthread_attr_t;
+#else
+typedef struct stub_thread *pthread_t;
+typedef struct {
+    int32_t opaque[5];
+} pthread_mutex_t;
+typedef struct {
+    int32_t opaque[2];
+    pthread_mutex_t *mutex;
+    int32_t more[2];
+} pthread_cond_t;
+typedef struct stub_attr *pthread_attr_t;
 #endif
 typedef struct stub_mutexattr pthread_mutexattr_t;
 typedef struct stub_condattr pthread_condattr_t;
@@ -53,7 +69,7 @@ int pthread_mutex_lock(pthread_mutex_t *m);
 int pthread_mutex_unlock(pthread_mutex_t *m);
 #if defined(__APPLE__)
 int pthread_setname_np(const char *name);
-#else
+#elif defined(__NetBSD__)
 int pthread_setname_np(pthread_t t, const char *fmt, void *arg);
 #endif
 

@@ -9,25 +9,25 @@
 #define SIGABRT  6
 #define SIGFPE   8
 #define SIGKILL  9
-#define SIGBUS   10
+#define SIGBUS   STUB_SYSTEM(10, 10, 10, 30)
 #define SIGSEGV  11
-#define SIGPIPE  13
+#define SIGPIPE  STUB_SYSTEM(13, 13, 13, 7)
 #define SIGALRM  14
 #define SIGTERM  15
-#define SIGCONT  19
-#define SIGTTIN  21
-#define SIGTTOU  22
-#define SIGWINCH 28
-#define SIGUSR1  30
-#define SIGUSR2  31
+#define SIGCONT  STUB_SYSTEM(19, 19, 19, 12)
+#define SIGTTIN  STUB_SYSTEM(21, 21, 21, 16)
+#define SIGTTOU  STUB_SYSTEM(22, 22, 22, 17)
+#define SIGWINCH STUB_SYSTEM(28, 28, 28, 20)
+#define SIGUSR1  STUB_SYSTEM(30, 30, 30, 18)
+#define SIGUSR2  STUB_SYSTEM(31, 31, 31, 19)
 
 #define SIG_DFL     ((void (*)(int))0)
 #define SIG_IGN     ((void (*)(int))1)
 #define SIG_BLOCK   1
 #define SIG_UNBLOCK 2
 #define SIG_SETMASK 3
-#define SA_ONSTACK  0x1
-#define SA_RESTART  0x2
+#define SA_ONSTACK  STUB_SYSTEM(0x1, 0x1, 0x1, 0x20)
+#define SA_RESTART  STUB_SYSTEM(0x2, 0x2, 0x2, 0x10)
 #define SA_SIGINFO  0x40
 
 typedef int sig_atomic_t;
@@ -43,13 +43,24 @@ typedef struct {
     long si_band;
     unsigned long opaque[7];
 } siginfo_t;
+#elif defined(__HAIKU__)
+typedef uint64_t sigset_t;
+typedef struct {
+    int si_signo, si_code, si_errno;
+    pid_t si_pid;
+    uid_t si_uid;
+    void *si_addr;
+    int si_status;
+    long si_band;
+    void *si_value;
+} siginfo_t;
 #else
 typedef struct {
     uint32_t bits[4];
 } sigset_t;
 typedef struct {
-    int si_signo, si_code, si_errno, pad;
-    void *opaque[14];
+    int si_signo, STUB_SYSTEM(, si_code, si_errno, ), STUB_SYSTEM(, si_errno, si_code, ), pad;
+    void *opaque[STUB_SYSTEM(, 14, 8, )];
 } siginfo_t;
 #endif
 
@@ -58,8 +69,16 @@ struct sigaction {
         void (*handler)(int);
         void (*action)(int, siginfo_t *, void *);
     } stub;
+#if defined(__DragonFly__)
+    int sa_flags;
+    sigset_t sa_mask;
+#else
     sigset_t sa_mask;
     int sa_flags;
+#if defined(__HAIKU__)
+    void *sa_userdata;
+#endif
+#endif
 };
 #define sa_handler   stub.handler
 #define sa_sigaction stub.action

@@ -5,12 +5,9 @@
 
 typedef struct stub_file FILE;
 
-#if defined(__APPLE__)
-extern FILE *__stdinp, *__stdoutp, *__stderrp;
-#define stdin  __stdinp
-#define stdout __stdoutp
-#define stderr __stderrp
-#else
+#if defined(__HAIKU__)
+extern FILE *stdin, *stdout, *stderr;
+#elif defined(__NetBSD__)
 struct stub_file {
     char opaque[152];
 };
@@ -18,12 +15,17 @@ extern FILE __sF[3];
 #define stdin  (&__sF[0])
 #define stdout (&__sF[1])
 #define stderr (&__sF[2])
+#else
+extern FILE *__stdinp, *__stdoutp, *__stderrp;
+#define stdin  __stdinp
+#define stdout __stdoutp
+#define stderr __stderrp
 #endif
 
 #define EOF    (-1)
 #define _IOFBF 0
 #define _IOLBF 1
-#define BUFSIZ 1024
+#define BUFSIZ STUB_SYSTEM(1024, 1024, 1024, 8192)
 
 int fclose(FILE *f);
 FILE *fdopen(int fd, const char *mode);

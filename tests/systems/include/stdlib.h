@@ -3,7 +3,9 @@
 #include <stub.h>
 
 void abort(void) __attribute__((noreturn));
+#if !defined(__HAIKU__) || defined(_BSD_SOURCE)
 void arc4random_buf(void *buf, size_t len);
+#endif
 void *calloc(size_t n, size_t len);
 void exit(int status) __attribute__((noreturn));
 void free(void *p);

@@ -11,7 +11,7 @@
 #define R_OK          4
 #define SEEK_SET      0
 #define SEEK_END      2
-#define _SC_PAGESIZE  STUB_SYSTEM(29, 28)
+#define _SC_PAGESIZE  STUB_SYSTEM(29, 28, 47, 27)
 
 #if defined(__NetBSD__)
 #define FDATASYNC 0x10
@@ -29,6 +29,15 @@ int fsync(int fd);
 pid_t getpgrp(void);
 pid_t getpid(void);
 int isatty(int fd);
+#if defined(__HAIKU__)
+struct ioctl_args {
+    void *argument;
+    size_t size;
+};
+int __ioctl(int fd, unsigned long request, struct ioctl_args args);
+#define ioctl(fd, request, ...)                                                                    \
+    __ioctl(fd, request, (struct ioctl_args){.argument = (void *)__VA_ARGS__})
+#endif
 off_t lseek(int fd, off_t off, int whence);
 int pipe(int ends[2]);
 ssize_t pread(int fd, void *buf, size_t len, off_t off);

@@ -2,6 +2,10 @@
 #define STUB_NET_IF_H
 #include <sys/socket.h>
 
+#if defined(__HAIKU__)
+#error "what an interface is on Haiku nobody needs here"
+#endif
+
 #define IFF_UP 0x1
 
 struct ifreq {
@@ -10,7 +14,7 @@ struct ifreq {
         struct sockaddr addr;
         short flags;
         int mtu;
-        char room[128];
+        char room[STUB_SYSTEM(16, 128, 16, 0)];
     } stub;
 };
 #define ifr_flags stub.flags

@@ -13,7 +13,7 @@ struct sockaddr_in {
     uint8_t sin_len, sin_family;
     uint16_t sin_port;
     struct in_addr sin_addr;
-    char sin_zero[8];
+    char sin_zero[STUB_SYSTEM(8, 8, 8, 24)];
 };
 
 #endif

@@ -8,9 +8,9 @@
 #define PROT_EXEC     4
 #define MAP_SHARED    0x1
 #define MAP_PRIVATE   0x2
-#define MAP_FIXED     0x10
-#define MAP_NORESERVE 0x40
-#define MAP_ANON      0x1000
+#define MAP_FIXED     STUB_SYSTEM(0x10, 0x10, 0x10, 0x4)
+#define MAP_NORESERVE STUB_SYSTEM(0x40, 0x40, 0x40, 0x10)
+#define MAP_ANON      STUB_SYSTEM(0x1000, 0x1000, 0x1000, 0x8)
 #define MAP_FAILED    ((void *)-1)
 
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t off);

@@ -3,19 +3,19 @@
 #include <stub.h>
 #include <sys/uio.h>
 
-#define AF_UNIX      1
-#define AF_INET      2
+#define AF_UNIX      STUB_SYSTEM(1, 1, 1, 9)
+#define AF_INET      STUB_SYSTEM(2, 2, 2, 1)
 #define SOCK_STREAM  1
 #define SOCK_DGRAM   2
 #define SOCK_RAW     3
-#define SOL_SOCKET   0xffff
-#define SO_REUSEADDR 0x4
-#define SO_SNDBUF    0x1001
-#define SO_RCVBUF    0x1002
+#define SOL_SOCKET   STUB_SYSTEM(0xffff, 0xffff, 0xffff, -1)
+#define SO_REUSEADDR STUB_SYSTEM(0x4, 0x4, 0x4, 0x40)
+#define SO_SNDBUF    STUB_SYSTEM(0x1001, 0x1001, 0x1001, 0x40000001)
+#define SO_RCVBUF    STUB_SYSTEM(0x1002, 0x1002, 0x1002, 0x40000004)
 #define MSG_DONTWAIT 0x80
-#define MSG_NOSIGNAL STUB_SYSTEM(0x80000, 0x400)
-#if defined(__NetBSD__)
-#define PF_ROUTE 34
+#define MSG_NOSIGNAL STUB_SYSTEM(0x80000, 0x400, 0x400, 0x800)
+#if defined(__NetBSD__) || defined(__DragonFly__)
+#define PF_ROUTE STUB_SYSTEM(, 34, 17, )
 #endif
 
 typedef uint8_t sa_family_t;
@@ -23,7 +23,7 @@ typedef uint8_t sa_family_t;
 struct sockaddr {
     uint8_t sa_len;
     sa_family_t sa_family;
-    char sa_data[14];
+    char sa_data[STUB_SYSTEM(14, 14, 14, 30)];
 };
 
 struct msghdr {

@@ -27,7 +27,7 @@ struct stat {
     int32_t spare;
     int64_t spares[2];
 };
-#else
+#elif defined(__NetBSD__)
 struct stat {
     dev_t st_dev;
     mode_t st_mode;
@@ -41,6 +41,37 @@ struct stat {
     int64_t st_blocks;
     int32_t st_blksize;
     uint32_t st_flags, st_gen, spares[2];
+};
+#elif defined(__DragonFly__)
+struct stat {
+    ino_t st_ino;
+    uint32_t st_nlink;
+    dev_t st_dev;
+    mode_t st_mode;
+    uint16_t padding;
+    uid_t st_uid;
+    gid_t st_gid;
+    dev_t st_rdev;
+    struct timespec times[3];
+    off_t st_size;
+    int64_t st_blocks;
+    uint32_t spares[4];
+    int64_t st_blksize, spare;
+};
+#else
+struct stat {
+    dev_t st_dev;
+    ino_t st_ino;
+    mode_t st_mode;
+    int32_t st_nlink;
+    uid_t st_uid;
+    gid_t st_gid;
+    off_t st_size;
+    dev_t st_rdev;
+    int32_t st_blksize;
+    struct timespec times[4];
+    uint32_t st_type;
+    int64_t st_blocks;
 };
 #endif
 

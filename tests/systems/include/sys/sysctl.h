@@ -2,7 +2,10 @@
 #define STUB_SYS_SYSCTL_H
 #include <stub.h>
 
-int sysctlbyname(const char *name, void *old, size_t *old_len,
-                 STUB_SYSTEM(void *, const void *) now, size_t now_len);
+#if !defined(__APPLE__)
+#error "used on macOS alone"
+#endif
+
+int sysctlbyname(const char *name, void *old, size_t *old_len, void *now, size_t now_len);
 
 #endif

@@ -4,7 +4,7 @@
 
 struct sockaddr_un {
     uint8_t sun_len, sun_family;
-    char sun_path[104];
+    char sun_path[STUB_SYSTEM(104, 104, 104, 126)];
 };
 
 #endif
