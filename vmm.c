@@ -1164,6 +1164,18 @@ static const char *take_value(const struct option_def *o, char **argv, int *i)
     return next;
 }
 
+#if defined(__linux__)
+#define ON_LINUX true
+#else
+#define ON_LINUX false
+#endif
+
+/* Is --help to name it? Who gives one that only Linux has hears so from what would have served it. */
+static bool is_offered(const char *name)
+{
+    return !is_foreign(name) && (ON_LINUX || strcmp(name, "vfio") != 0);
+}
+
 /* Checks that a value is there where one is due, and hands it to the option. */
 static int apply_option(struct config *c, const struct option_def *o, const char *value)
 {
@@ -6099,7 +6111,9 @@ static int doctor_vfio(bool json)
 {
     struct doctor d = {.json = json};
 
-    if (!vfiodev_list(found_vfio, &d))
+    if (!ON_LINUX)
+        finding(&d, LESS, "pci", "this system has no VFIO", "only on Linux can devices be passed");
+    else if (!vfiodev_list(found_vfio, &d))
         finding(&d, LESS, "pci", "no PCI device is to be seen", "run on the host, with /sys mounted");
     if (json)
         printf("\n]\n");
@@ -6127,11 +6141,14 @@ static void print_help(void)
     printf("vmm " VMM_VERSION " - starts a virtual machine\n\n"
            "usage: vmm [run] [OPTION]...    run a VM until its guest powers off\n"
            "       vmm doctor [--json]      tell what this host can do\n"
-           "       vmm doctor --vfio        tell which devices of the host could be passed\n\n");
+           "%s\n",
+           ON_LINUX
+               ? "       vmm doctor --vfio        tell which devices of the host could be passed\n"
+               : "");
     for (size_t i = 0; i < NOPTIONS; i++) {
         const struct option_def *o = &option_table[i];
         next_name(o->names, name);
-        if (is_foreign(name))
+        if (!is_offered(name))
             continue;
         snprintf(left, sizeof left, "%c%c --%s %s", o->letter ? '-' : ' ',
                  o->letter ? o->letter : ' ', name, o->value ? o->value : "");
