@@ -122,7 +122,7 @@ endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out %_hvf_arm64.c,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c)))
-# host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it
+# host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it, Haiku's with its errors
 TESTS   += $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c %_hvf_arm64.c,$(wildcard tests/fuzz_*.c)))
@@ -195,8 +195,8 @@ $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
 $(B)/tests/embed_nvmm: tests/shim_nvmm.c
 
 $(B)/tests/test_host_kqueue: LOOP := -DHOST_LOOP_KQUEUE -isystem tests/kqueue
-$(B)/tests/test_host_poll: LOOP := -DHOST_LOOP_POLL
-$(B)/tests/test_host_kqueue $(B)/tests/test_host_poll: tests/test_host.c host.h vmm.h tests/kqueue/sys/event.h | $(B)/flags
+$(B)/tests/test_host_poll: LOOP := -DHOST_LOOP_POLL -isystem tests/haiku
+$(B)/tests/test_host_kqueue $(B)/tests/test_host_poll: tests/test_host.c host.h vmm.h tests/kqueue/sys/event.h tests/haiku/errno.h | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(LOOP) $< -o $@ -pthread
 
 # vmm for macOS' framework, which is played on KVM; for the lab's arm64 machine
