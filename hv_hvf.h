@@ -13,7 +13,8 @@
                    (>>qualification, >>rules), instructions that touch devices are carried out by
                    hv_x86.h, and interrupt controllers and timers are all the caller's. The
                    framework's own LAPIC (macOS 12 and newer) is not used. An access to a device
-                   reads all registers, one call each, and no breakpoints are set.
+                   reads all registers, one call each. A debugger steps by the monitor trap
+                   flag; the exceptions that it wants come out.
                    Follows Apple's documentation of Hypervisor.framework, Arm's DDI 0487 (syndromes,
                    registers), DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1), and the Intel SDM, volume
                    3, chapters 24 to 27.
@@ -25,8 +26,8 @@
                    as they are taken here; which registers it lets one write; when exactly it masks
                    the timer; how soon hv_vcpus_exit and hv_vcpu_interrupt end a run; how its GIC
                    counts redistributors and serves the frame for messages; which controls and MSRs
-                   an Intel Mac allows, and what its TSC does with hv_vm_sync_tsc; signing and
-                   entitlements.
+                   an Intel Mac allows, what its TSC does with hv_vm_sync_tsc, and whether its guests
+                   have the debug registers that are written here; signing and entitlements.
 
    QUICK START     as hv_kvm.h's, on a thread of its own for each vCPU.
 
@@ -149,7 +150,12 @@ struct hyp_cpu {
     struct vmm_x86_regs regs; /* what HVF_EMULATION works on */
     struct x86_emul emul;
     struct x86_msrs msrs;
-    uint8_t insn[X86_INSN_MAX]; /* bytes at the instruction pointer of a fault */
+    uint8_t insn[X86_INSN_MAX];      /* bytes at the instruction pointer of a fault */
+    struct vmm_debug debug;          /* what hyp_debug asked for */
+    bool retired;                    /* an instruction was carried out here since */
+    bool lent;                       /* the debug registers are the debugger's: */
+    uint64_t dr[5], guest_dr[5];     /* DR0 to DR3 and DR7: these, and what the guest gets back */
+    uint32_t trap, trap_len, causes; /* the exception that was told, as an event, and for DR6 */
 #endif
 };
 
@@ -382,6 +388,7 @@ VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int be
     return -ENOSYS;
 }
 
+#if defined(__aarch64__)
 VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
 {
     (void)c;
@@ -394,6 +401,7 @@ VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
     (void)c;
     return -ENOSYS;
 }
+#endif
 
 /* What a step of a CPU's life leads to; negative: it failed. */
 enum { HVF__GO_ON, HVF__COME_OUT };
@@ -1478,6 +1486,7 @@ enum hvf__control {
     HVF__PROC_CR8_STORE = 1 << 20,
     HVF__PROC_NMI_WINDOW = 1 << 22,
     HVF__PROC_IO = 1 << 24,
+    HVF__PROC_MTF = 1 << 27, /* the monitor trap flag */
     HVF__PROC_MSRS = 1 << 28,
     HVF__PROC_MONITOR = 1 << 29,
     HVF__PROC2_EPT = 1 << 1,
@@ -1509,6 +1518,7 @@ enum hvf__reason {
     HVF__EXIT_RDMSR = 31,
     HVF__EXIT_WRMSR = 32,
     HVF__EXIT_MWAIT = 36,
+    HVF__EXIT_MTF = 37,
     HVF__EXIT_MONITOR = 39,
     HVF__EXIT_PAUSE = 40,
     HVF__EXIT_EPT = 48,
@@ -1537,7 +1547,9 @@ enum hvf__bit {
     HVF__EFER_NXE = 1 << 11,
     HVF__FLAG_TF = 1 << 8,
     HVF__FLAG_IF = 1 << 9,
-    HVF__BLOCKED_SHADOW = 3, /* by STI, or by MOV or POP to SS */
+    HVF__DR6_CAUSES = 0xe00f,
+    HVF__PENDING_BREAK = 1 << 12, /* of those that DR7 enables */
+    HVF__BLOCKED_SHADOW = 3,      /* by STI, or by MOV or POP to SS */
     HVF__BLOCKED_NMI = 8,
     HVF__AR_PRESENT = 0x80,
     HVF__AR_LONG = 1 << 13,
@@ -1827,6 +1839,8 @@ static int hvf__find_controls(struct hyp *h)
         if (ret)
             return hvf__failed(h->log, ret, "cannot ask what this processor does for guests");
         *to[i] = hvf__control(capability, w->want | w->need);
+        if (i == 1 && hvf__control(capability, HVF__PROC_MTF) & HVF__PROC_MTF)
+            h->caps |= HYP_CAP_DEBUG;
         if (w->need & ~*to[i])
             return vmm_err(h->log, -ENOTSUP,
                            "this Mac's hypervisor lacks controls 0x%x of group %u: a Mac with a "
@@ -2373,7 +2387,8 @@ static int hvf__skip(struct hyp_cpu *c)
     hvf__put(c, HV_X86_RIP, hvf__next_rip(rip, len, hvf__vmcs(c, HVF__AR(1))));
     hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
     if (c->rflags & HVF__FLAG_TF)
-        hvf__set_vmcs(c, HVF__PENDING_DEBUG, hvf__vmcs(c, HVF__PENDING_DEBUG) | 1u << 14);
+        hvf__set_vmcs(c, HVF__PENDING_DEBUG, hvf__vmcs(c, HVF__PENDING_DEBUG) | X86_DR6_BS);
+    c->retired = true;
     return HVF__GO_ON;
 }
 
@@ -2413,6 +2428,7 @@ static int hvf__stepped(struct hyp_cpu *c, struct vmm_exit *e, enum x86_step ste
     if (step == X86_FAULT)
         return hvf__except(c, c->emul.vector, c->emul.has_error, c->emul.error);
     hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
+    c->retired = true;
     return HVF__GO_ON;
 }
 
@@ -2659,6 +2675,106 @@ static int hvf__exit_cr(struct hyp_cpu *c, struct vmm_exit *e)
     }
 }
 
+/* >>debug: exceptions that a debugger wants come out instead of being delivered, and one instruction is
+   stepped by the monitor trap flag, of which the guest sees nothing; SDM 25.2, 25.5.2. ------------ */
+
+static bool hvf__has_slots(const struct vmm_debug *d)
+{
+    bool slots = false;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        slots |= d->slot[i].len != 0;
+    return slots;
+}
+
+/* While a debugger has the debug registers, the guest's stand aside. What differs from what was put
+   there is what the guest has put there since. */
+static void hvf__swap_drs(struct hyp_cpu *c, const uint64_t *dr)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        hv_x86_reg_t reg = (hv_x86_reg_t)(HV_X86_DR0 + i);
+        uint64_t now = i < 4 ? hvf__get(c, reg) : hvf__vmcs(c, HVF__DR7);
+        if (!c->lent || now != c->dr[i])
+            c->guest_dr[i] = now;
+        c->dr[i] = dr ? dr[i] : c->guest_dr[i];
+        if (now == c->dr[i])
+            continue;
+        if (i < 4)
+            hvf__put(c, reg, c->dr[i]);
+        else
+            hvf__set_vmcs(c, HVF__DR7, c->dr[i]);
+    }
+    c->lent = dr != NULL;
+}
+
+static void hvf__lend_drs(struct hyp_cpu *c)
+{
+    uint64_t dr[5];
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        dr[i] = c->debug.slot[i].addr;
+    dr[4] = x86_dr7(&c->debug);
+    hvf__swap_drs(c, dr);
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    bool slots = hvf__has_slots(d);
+
+    c->debug = *d;
+    c->retired = false;
+    if (slots)
+        hvf__lend_drs(c);
+    else if (c->lent)
+        hvf__swap_drs(c, NULL);
+    hvf__set_vmcs(c, HVF__EXCEPTIONS,
+                  1u << HVF__MC | (d->traps ? 1u << X86_BP : 0) | (slots ? 1u << X86_DB : 0));
+    return hvf__regs_moved(c);
+}
+
+/* DR6 does not have yet what came out. */
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    c->event = c->trap;
+    c->event_len = c->trap_len;
+    if (c->causes)
+        hvf__put(c, HV_X86_DR6, hvf__get(c, HV_X86_DR6) | c->causes);
+    return hvf__regs_moved(c);
+}
+
+static int hvf__tell_debug(struct hyp_cpu *c, struct vmm_exit *e, unsigned code)
+{
+    c->retired = false;
+    e->code = code;
+    e->addr = hvf__vmcs(c, HVF__BASE(1)) + hvf__get(c, HV_X86_RIP);
+    return hvf__tell(e, VMM_EXIT_DEBUG);
+}
+
+/* What the instruction has done to slots would come out next, but the step is first. */
+static int hvf__exit_step(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    uint64_t pending = hvf__vmcs(c, HVF__PENDING_DEBUG);
+    unsigned slots = x86_debug_why(&c->debug, pending) & VMM_DEBUG_SLOTS;
+
+    if (slots)
+        hvf__set_vmcs(c, HVF__PENDING_DEBUG,
+                      pending & ~(uint64_t)(VMM_DEBUG_SLOTS | HVF__PENDING_BREAK));
+    return c->debug.step ? hvf__tell_debug(c, e, VMM_DEBUG_STEP | slots) : HVF__GO_ON;
+}
+
+/* A single step that comes out is the guest's own. */
+static int hvf__exit_debug(struct hyp_cpu *c, struct vmm_exit *e, uint32_t info)
+{
+    uint64_t causes = hvf__vmcs(c, HVF__QUALIFICATION) & HVF__DR6_CAUSES;
+    bool db = (uint8_t)info == X86_DB;
+
+    c->trap = HVF__VALID | (info & 0x7ff);
+    c->trap_len = (uint32_t)hvf__vmcs(c, HVF__EXIT_LEN);
+    c->causes = db ? (uint32_t)causes : 0;
+    return hvf__tell_debug(
+        c, e, db ? x86_debug_why(&c->debug, causes) & VMM_DEBUG_SLOTS : VMM_DEBUG_TRAP);
+}
+
 /* >>run ------------------------------------------------------------------------------ */
 
 /* Instructions that CPUID does not announce, and those that have nothing to do. */
@@ -2693,9 +2809,12 @@ static int hvf__exit_odd(struct hyp_cpu *c, struct vmm_exit *e, uint32_t reason)
 static int hvf__exit_exception(struct hyp_cpu *c, struct vmm_exit *e)
 {
     uint64_t info = hvf__vmcs(c, HVF__EXIT_EVENT);
+    uint8_t vector = (uint8_t)info;
 
     if ((info >> 8 & 7) == HVF__TYPE_NMI)
         return HVF__GO_ON;
+    if (vector == X86_DB || vector == X86_BP)
+        return hvf__exit_debug(c, e, (uint32_t)info);
     return hvf__fault(c, e, "the host's processor reports an error while the guest runs, by", info);
 }
 
@@ -2727,6 +2846,8 @@ static int hvf__exit(struct hyp_cpu *c, struct vmm_exit *e, uint32_t reason)
         return hvf__exit_ept(c, e);
     case HVF__EXIT_XSETBV:
         return hvf__exit_xsetbv(c);
+    case HVF__EXIT_MTF:
+        return hvf__exit_step(c, e);
     default:
         return hvf__exit_odd(c, e, reason);
     }
@@ -2759,13 +2880,15 @@ static int hvf__complete(struct hyp_cpu *c, struct vmm_exit *e)
    interrupt comes first, if nothing else is under way. */
 static void hvf__arm(struct hyp_cpu *c)
 {
-    uint32_t proc;
+    bool nmi = c->nmi && !c->debug.step;
+    uint32_t proc =
+        c->hyp->proc | (c->window ? HVF__PROC_WINDOW : 0) | (c->debug.step ? HVF__PROC_MTF : 0);
 
-    if (c->nmi && hvf__nmi_ready(c)) {
-        c->nmi = false;
+    if (nmi && hvf__nmi_ready(c)) {
+        nmi = c->nmi = false;
         c->event = HVF__VALID | HVF__TYPE_NMI << 8 | 2;
     }
-    proc = c->hyp->proc | (c->window ? HVF__PROC_WINDOW : 0) | (c->nmi ? HVF__PROC_NMI_WINDOW : 0);
+    proc |= nmi ? HVF__PROC_NMI_WINDOW : 0;
     if (proc != c->proc)
         hvf__set_vmcs(c, HVF__PROC, proc);
     c->proc = proc;
@@ -2814,6 +2937,8 @@ static int hvf__run(struct hyp_cpu *c, struct vmm_exit *e)
 {
     bool kicked;
 
+    if (c->lent)
+        hvf__lend_drs(c);
     hvf__arm(c);
     __atomic_store_n(&c->inside, true, __ATOMIC_SEQ_CST);
     kicked = hvf__kicked(c);
@@ -2830,6 +2955,8 @@ static int hvf__step(struct hyp_cpu *c, struct vmm_exit *e)
 
     if (ret)
         return hvf__failed(c->hyp->log, ret, "the guest cannot run");
+    if (c->debug.step && c->retired)
+        return hvf__tell_debug(c, e, VMM_DEBUG_STEP);
     if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST))
         return HVF__COME_OUT;
     if (c->window && hyp_ready(c))

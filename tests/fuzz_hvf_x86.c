@@ -31,7 +31,7 @@ static void must(bool held)
 /* A reason that there is, most of the time. */
 static uint32_t reason(const uint8_t *d)
 {
-    static const uint8_t reasons[] = {28, 28, 30, 30, 31, 32, 48, 48, 55, 10, 12, 0, 1, 7, 8, 2};
+    static const uint8_t reasons[] = {28, 28, 30, 30, 31, 32, 48, 48, 55, 10, 12, 0, 37, 7, 8, 2};
 
     return d[0] & 0x80 ? d[1] : reasons[d[0] & 15];
 }
@@ -58,6 +58,8 @@ static void live(struct fake_vcpu *v, const uint8_t *d)
         v->reg[regs[i]] = d[2 + i] & 1 ? vmm_get64(d + 3 + i) : vmm_get32(d + i);
     v->reg[HV_X86_RFLAGS] = 2 | (d[6] & 1 ? 0x200 : 0) | (d[6] & 2 ? 0x100 : 0);
     v->vmcs[0x4824] = d[6] & 4 ? 8 : d[6] & 8 ? 2 : 0;
+    v->vmcs[0x6822] = (d[6] & 10) == 10 && !(d[6] & 4) ? 0x4000 : d[6] & 64 ? 0x1001 : 0;
+    v->vmcs[0x681a] = d[5] & 2 ? 0x455 : 0x400;
     if (!(v->vmcs[0x2806] >> 10 & 1) && d[6] & 16)
         v->vmcs[0x6804] ^= 0x20; /* PAE */
     if (d[6] & 32)
@@ -66,6 +68,8 @@ static void live(struct fake_vcpu *v, const uint8_t *d)
 
 static void play(hv_vcpuid_t id, struct fake_vcpu *v)
 {
+    static const uint32_t exceptions[] = {0x80000202, 0x80000312, 0x80000301, 0x80000603,
+                                          0x80000501};
     const uint8_t *d = input;
 
     (void)id;
@@ -82,7 +86,7 @@ static void play(hv_vcpuid_t id, struct fake_vcpu *v)
     v->vmcs[0x6400] = vmm_get32(d + 4);
     v->vmcs[0x2400] = d[3] & 1 ? vmm_get32(d + 8) : 0x180000;
     v->vmcs[0x4408] = vectoring(d + 12, v);
-    v->vmcs[0x4404] = d[14] & 1 ? 0x80000202 : 0x80000312;
+    v->vmcs[0x4404] = exceptions[d[14] % 5];
 }
 
 /* What vmm.c does with an exit, and before the next run. */
@@ -98,6 +102,12 @@ static void answer(const struct vmm_exit *e, const uint8_t *d)
     }
     if (e->kind == VMM_EXIT_MSR && d[0] & 1)
         hyp_msr_refuse(&c);
+    if (e->kind == VMM_EXIT_DEBUG && !e->code)
+        must(!hyp_debug_pass(&c));
+    if (d[0] & 32)
+        must(!hyp_debug(&c, &(struct vmm_debug){.slot = {{d[-1], d[-2] & 1, VMM_BREAK_WRITE}},
+                                                .step = d[-2] & 2,
+                                                .traps = d[-2] & 4}));
     if (e->kind == VMM_EXIT_FAULT)
         must(e->why && e->size <= X86_INSN_MAX);
     hyp_want_window(&c, d[0] & 2);

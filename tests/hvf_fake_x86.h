@@ -367,6 +367,10 @@ static void fake_deliver(struct fake_vcpu *v)
     FAKE_RULE(!(blocked & ~0xfull) && (blocked & 3) != 3, "interruptibility");
     FAKE_RULE(rflags & 0x200 || !(blocked & 1), "STI blocks with the flag off");
     FAKE_RULE(!(v->vmcs[0x4002] & 1u << 22) || v->vmcs[0x4000] & 1u << 5, "window for NMIs");
+    FAKE_RULE(!(v->vmcs[0x6822] & ~0x1500full), "reserved bits of pending debug exceptions");
+    FAKE_RULE(!(blocked & 3) || !(v->vmcs[0x6822] >> 14 & 1) == !(rflags & 0x100),
+              "blocked, the trap flag needs its exception pending, and that needs the flag");
+    FAKE_RULE(!(v->vmcs[0x681a] >> 32), "DR7 has 32 bits");
     v->event = event >> 31 ? event : 0;
     if (!v->event)
         return;
@@ -376,6 +380,9 @@ static void fake_deliver(struct fake_vcpu *v)
     FAKE_RULE(type != 0 || (rflags & 0x200 && !(blocked & 3)), "the guest takes no interrupt now");
     FAKE_RULE(type != 2 || ((event & 0xff) == 2 && !(blocked & 10)), "the guest takes no NMI now");
     FAKE_RULE(!(event >> 11 & 1) || (type == 3 && v->vmcs[0x6800] & 1), "an error code");
+    FAKE_RULE(type != 1 && type != 7 && (type != 3 || (event & 0xff) < 32), "an event's type");
+    FAKE_RULE(type != 5 || (event & 0xff) == 1, "a privileged exception by software");
+    FAKE_RULE(type != 6 || (event & 0xff) == 3 || (event & 0xff) == 4, "an exception by software");
     FAKE_RULE(type < 4 || (v->event_len > 0 && v->event_len <= 15), "an instruction's length");
     v->vmcs[0x4016] = event & ~(1u << 31);
 }

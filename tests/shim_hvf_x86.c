@@ -78,7 +78,8 @@ hv_return_t hv_capability(hv_capability_t capability, uint64_t *value)
 hv_return_t hv_vmx_read_capability(hv_vmx_capability_t field, uint64_t *value)
 {
     static const uint64_t words[] = {[HV_VMX_CAP_PINBASED] = 0x0000007f00000016,
-                                     [HV_VMX_CAP_PROCBASED] = 0xfdf9fffe95006172,
+                                     [HV_VMX_CAP_PROCBASED] =
+                                         0xf5f9fffe95006172, /* no monitor trap flag */
                                      [HV_VMX_CAP_PROCBASED2] = 0x001c14ff000000a2,
                                      [HV_VMX_CAP_ENTRY] = 0x0003ffff000011ff,
                                      [HV_VMX_CAP_CR0_FIXED0] = 0x80000021,

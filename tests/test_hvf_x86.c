@@ -36,7 +36,9 @@ static struct {
     uint32_t reason, len;
     uint64_t qualification, gpa;
     uint32_t vectoring, error;
-    bool sti; /* was the instruction before */
+    uint32_t info;    /* of the exception */
+    uint64_t pending; /* debug exceptions */
+    bool sti;         /* was the instruction before */
     bool done;
     unsigned entered;
     uint32_t event; /* of the entry before the exit */
@@ -59,6 +61,8 @@ static void play(hv_vcpuid_t id, struct fake_vcpu *v)
     v->vmcs[0x2400] = next.gpa;
     v->vmcs[0x4408] = next.vectoring;
     v->vmcs[0x440a] = next.error;
+    v->vmcs[0x4404] = next.info;
+    v->vmcs[0x6822] |= next.pending;
     v->vmcs[0x4824] |= next.sti;
     v->reg[HV_X86_RFLAGS] |= next.sti ? 0x200 : 0;
 }
@@ -74,6 +78,15 @@ static enum vmm_exit_kind go(uint32_t reason, uint64_t qualification, uint32_t l
 {
     memset(&next, 0, sizeof next);
     next.reason = reason;
+    next.qualification = qualification;
+    next.len = len;
+    return run();
+}
+
+static enum vmm_exit_kind go_exception(uint32_t info, uint64_t qualification, uint32_t len)
+{
+    memset(&next, 0, sizeof next);
+    next.info = info;
     next.qualification = qualification;
     next.len = len;
     return run();
@@ -253,7 +266,7 @@ static void test_memory(void)
     CHECK(strstr(said, "multiples of 4 KiB"));
     CHECK_EQ(hyp_window_map(&h, 0x400000, 4096, ram, VMM_READ), 0);
     CHECK_EQ(hyp_window_unmap(&h, 0x400000, 4096), 0);
-    CHECK_EQ(hyp_caps(&h), 0);
+    CHECK_EQ(hyp_caps(&h), HYP_CAP_DEBUG);
     CHECK(hyp_gpa_bits(&h) >= 32);
     CHECK_EQ(hyp_irq_bell(&h, 0, 0, true), -ENOSYS);
     CHECK_EQ(hyp_eoi_route(&h, 0, 0, 0), -EINVAL);
@@ -289,14 +302,18 @@ static void test_controls(void)
     hyp_close(&h);
 }
 
-/* Without RDTSCP there is no TSC_AUX, nor does CPUID say so. */
+/* Without RDTSCP there is no TSC_AUX, nor does CPUID say so; without the monitor trap flag there is
+   no debugger. */
 static void test_fewer_controls(void)
 {
     uint64_t was = fake.capability[HV_VMX_CAP_PROCBASED2];
     uint32_t r[4];
 
     fake.capability[HV_VMX_CAP_PROCBASED2] &= ~(1ull << 35 | 1ull << 44);
+    fake.capability[HV_VMX_CAP_PROCBASED] &= ~(1ull << 59);
     open_vm(64);
+    fake.capability[HV_VMX_CAP_PROCBASED] |= 1ull << 59;
+    CHECK_EQ(hyp_caps(&h), 0);
     CHECK_EQ(vcpu()->vmcs[0x401e], 0xa2);
     CHECK_EQ(vcpu()->natives, 11);
     hvf__cpuid(&c, 0, 7, 0, r);
@@ -758,10 +775,8 @@ static void test_odd_exits(void)
     CHECK_EQ(e.code, 49);
     CHECK_EQ(go(0x80000021, 0, 0), VMM_EXIT_FAULT);
     CHECK(strstr(e.why, "refuses the state") && e.code == 0x80000021);
-    vcpu()->vmcs[0x4404] = 0x80000202;
-    CHECK_EQ(go(0, 0, 0), VMM_EXIT_AGAIN); /* the host's NMI */
-    vcpu()->vmcs[0x4404] = 0x80000312;
-    CHECK_EQ(go(0, 0, 0), VMM_EXIT_FAULT);
+    CHECK_EQ(go_exception(0x80000202, 0, 0), VMM_EXIT_AGAIN); /* the host's NMI */
+    CHECK_EQ(go_exception(0x80000312, 0, 0), VMM_EXIT_FAULT);
     fake.run_ret = HV_UNSUPPORTED;
     CHECK_EQ(hyp_run(&c, &e), -ENOTSUP);
     CHECK(strstr(said, "cannot run"));
@@ -939,6 +954,101 @@ static void *kicker(void *arg)
     return NULL;
 }
 
+/* >>debug */
+static void wants(struct vmm_debug d)
+{
+    CHECK_EQ(hyp_debug(&c, &d), 0);
+}
+
+static void test_steps(void)
+{
+    open_vm(64);
+    go(12, 0, 1);
+    hyp_inject_nmi(&c); /* and nothing before it */
+    wants((struct vmm_debug){.step = true});
+    CHECK_EQ(go(37, 0, 0), VMM_EXIT_DEBUG);
+    CHECK(e.code == VMM_DEBUG_STEP && e.addr == rip() && next.event == 0);
+    CHECK((vcpu()->vmcs[0x4002] >> 27 & 1) && !(vcpu()->vmcs[0x4002] >> 22 & 1));
+    CHECK_EQ(vcpu()->reg[HV_X86_RFLAGS], 2);
+    CHECK_EQ(vcpu()->vmcs[0x4004], 1u << 18);
+    /* what is carried out here is a step, too: CPUID, OUT, IN, a store to a device */
+    CHECK_EQ(go(10, 0, 2), VMM_EXIT_DEBUG);
+    CHECK(e.code == VMM_DEBUG_STEP && e.addr == 0x11003 && next.entered == 1);
+    CHECK_EQ(go(30, 0x80u << 16, 2), VMM_EXIT_PIO);
+    CHECK(run() == VMM_EXIT_DEBUG && e.code == VMM_DEBUG_STEP && next.entered == 1);
+    CHECK_EQ(go(30, 0x80u << 16 | 8, 2), VMM_EXIT_PIO);
+    CHECK(run() == VMM_EXIT_DEBUG && e.addr == 0x11007 && next.entered == 1);
+    code("\0\0\0\0\0\0\0\x88\x03", 9);
+    vcpu()->reg[HV_X86_RBX] = 0x180000;
+    memset(&next, 0, sizeof next);
+    next.gpa = 0x180000;
+    CHECK_EQ((next.reason = 48, next.qualification = 0x182, run()), VMM_EXIT_MMIO);
+    CHECK(run() == VMM_EXIT_DEBUG && e.addr == 0x11009 && next.entered == 1);
+    /* not by itself: an event is delivered, the time is over */
+    CHECK_EQ(go(52, 0, 0), VMM_EXIT_AGAIN);
+    wants((struct vmm_debug){0});
+    CHECK(go(52, 0, 0) == VMM_EXIT_AGAIN && next.event == 0x80000202);
+    CHECK(!(vcpu()->vmcs[0x4002] >> 27 & 1));
+    close_vm();
+}
+
+static void test_traps(void)
+{
+    open_vm(64);
+    wants((struct vmm_debug){.traps = true});
+    CHECK_EQ(vcpu()->vmcs[0x4004], 1u << 18 | 1u << 3);
+    CHECK_EQ(go_exception(0x80000603, 0, 1), VMM_EXIT_DEBUG);
+    CHECK(e.code == VMM_DEBUG_TRAP && e.addr == 0x11000);
+    CHECK(go(52, 0, 0) == VMM_EXIT_AGAIN && next.event == 0); /* the debugger's */
+    CHECK_EQ(go_exception(0x80000603, 0, 1), VMM_EXIT_DEBUG);
+    CHECK_EQ(hyp_debug_pass(&c), 0);
+    CHECK(!hyp_ready(&c));
+    CHECK(go(52, 0, 0) == VMM_EXIT_AGAIN && next.event == 0x80000603 && vcpu()->event_len == 1);
+    CHECK_EQ(vcpu()->reg[HV_X86_DR6], 0);
+    close_vm();
+}
+
+static void test_slots(void)
+{
+    uint64_t *reg, *f;
+
+    open_vm(64);
+    reg = vcpu()->reg;
+    f = vcpu()->vmcs;
+    reg[HV_X86_DR0] = 0x1234; /* the guest's */
+    f[0x681a] = 0x401;
+    wants((struct vmm_debug){
+        .slot = {[1] = {0x6000, 4, VMM_BREAK_WRITE}, [2] = {0x7000, 1, VMM_BREAK_EXEC}}});
+    CHECK_EQ(f[0x4004], 1u << 18 | 1u << 1);
+    CHECK(reg[HV_X86_DR0] == 0 && reg[HV_X86_DR1] == 0x6000 && reg[HV_X86_DR2] == 0x7000);
+    CHECK_EQ(f[0x681a], 0xd00428);
+    CHECK_EQ(go_exception(0x80000301, 0x2, 0), VMM_EXIT_DEBUG);
+    CHECK(e.code == 2 && e.addr == 0x11000);
+    CHECK_EQ(go_exception(0x80000301, 0x4001, 0), VMM_EXIT_DEBUG); /* a slot that is not in use */
+    CHECK_EQ(e.code, 0);
+    CHECK_EQ(hyp_debug_pass(&c), 0);
+    reg[HV_X86_DR3] = 0x5678; /* the guest writes two */
+    f[0x681a] = 0x440;
+    CHECK(go(52, 0, 0) == VMM_EXIT_AGAIN && next.event == 0x80000301);
+    CHECK(reg[HV_X86_DR6] == 0x4001 && reg[HV_X86_DR3] == 0 && f[0x681a] == 0xd00428);
+    CHECK_EQ(go_exception(0x80000501, 0, 1), VMM_EXIT_DEBUG); /* INT1 */
+    CHECK(e.code == 0 && hyp_debug_pass(&c) == 0);
+    CHECK(go(52, 0, 0) == VMM_EXIT_AGAIN && next.event == 0x80000501);
+    /* a step over a store to a slot tells both, and leaves the guest's own */
+    wants((struct vmm_debug){.step = true, .slot = {[1] = {0x6000, 4, VMM_BREAK_WRITE}}});
+    memset(&next, 0, sizeof next);
+    next.reason = 37;
+    next.pending = 0x5002;
+    CHECK_EQ(run(), VMM_EXIT_DEBUG);
+    CHECK(e.code == (VMM_DEBUG_STEP | 2) && f[0x6822] == 0x4000);
+    f[0x6822] = 0;
+    wants((struct vmm_debug){0});
+    CHECK(reg[HV_X86_DR0] == 0x1234 && reg[HV_X86_DR1] == 0 && reg[HV_X86_DR3] == 0x5678);
+    CHECK(f[0x681a] == 0x440 && f[0x4004] == 1u << 18);
+    CHECK_EQ(go(37, 0, 0), VMM_EXIT_AGAIN); /* nobody asked */
+    close_vm();
+}
+
 static void test_kicks(void)
 {
     pthread_t thread;
@@ -1004,6 +1114,9 @@ int main(void)
     test_nmi();
     test_again();
     test_iret();
+    test_steps();
+    test_traps();
+    test_slots();
     test_kicks();
     test_lost_kick();
     CHECK_DONE("test_hvf_x86");
