@@ -4131,6 +4131,23 @@ VMM_DEF void host_tap_set_queues(struct host_tap *t, unsigned n)
 }
 
 #ifdef HOST__BSD
+/* What a node's mode forbids is EACCES; EPERM comes from DragonFly's driver, which asks who one is. */
+static int host__tap_refused(const char *path, int err, const struct vmm_log *log)
+{
+    if (err == EACCES)
+        return vmm_err(log, -err,
+                       "no permission for %s: run as root, or give your user access to it", path);
+    if (err == EPERM)
+        return vmm_err(log, -err,
+                       "%s is for root alone: as root, sysctl net.link.tap.user_open=1 gives it to "
+                       "those who have access",
+                       path);
+    if (err == EBUSY)
+        return vmm_err(log, -err, "%s is in use by another program: choose another tap", path);
+    return vmm_err(log, -err, "%s cannot be opened (%s): as root, ifconfig %s create up makes one",
+                   path, strerror(err), path + 5);
+}
+
 VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues,
                           const struct vmm_log *log)
 {
@@ -4145,9 +4162,7 @@ VMM_DEF int host_tap_open(struct host_tap *t, const char *name, unsigned nqueues
     snprintf(path, sizeof path, "/dev/%s", name);
     t->fd[0] = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (t->fd[0] < 0)
-        return vmm_err(log, -errno,
-                       "%s cannot be opened (%s): as root, ifconfig %s create up makes one", path,
-                       strerror(errno), name);
+        return host__tap_refused(path, errno, log);
     t->nqueues = t->nused = 1;
     t->bare = true;
     host__tap_know(t);

@@ -100,6 +100,7 @@ nvmm() { # NAME TARGET [FLAG...]
 
 netbsd() {
     nvmm NetBSD x86_64-unknown-netbsd
+    nvmm 'NetBSD 9' x86_64-unknown-netbsd -DSTUB_UDATA=intptr_t
     lacks NetBSD x86_64-unknown-netbsd F_PUNCHHOLE pthread_set_name_np readv_pos \
         '(struct sigaction){{0}}.sa_userdata'
 }

@@ -10,6 +10,10 @@ typedef struct {
     long sig;
     char opaque[56];
 } pthread_mutex_t;
+#define PTHREAD_MUTEX_INITIALIZER                                                                  \
+    {                                                                                              \
+        .sig = 0x32aaaba7                                                                          \
+    }
 typedef struct {
     long sig;
     char opaque[40];
@@ -23,6 +27,12 @@ typedef struct stub_thread *pthread_t;
 typedef struct {
     void *opaque[6];
 } pthread_mutex_t;
+#define PTHREAD_MUTEX_INITIALIZER                                                                  \
+    {                                                                                              \
+        {                                                                                          \
+            (void *)0x33330003                                                                     \
+        }                                                                                          \
+    }
 typedef struct {
     void *opaque[5];
 } pthread_cond_t;
@@ -32,6 +42,7 @@ typedef struct {
 #elif defined(__DragonFly__)
 typedef struct stub_thread *pthread_t;
 typedef struct stub_mutex *pthread_mutex_t;
+#define PTHREAD_MUTEX_INITIALIZER NULL
 typedef struct stub_cond *pthread_cond_t;
 typedef struct stub_attr *pthread_attr_t;
 #else
@@ -39,6 +50,12 @@ typedef struct stub_thread *pthread_t;
 typedef struct {
     int32_t opaque[5];
 } pthread_mutex_t;
+#define PTHREAD_MUTEX_INITIALIZER                                                                  \
+    {                                                                                              \
+        {                                                                                          \
+            0, 0, -42, -1, 0                                                                       \
+        }                                                                                          \
+    }
 typedef struct {
     int32_t opaque[2];
     pthread_mutex_t *mutex;

@@ -14,13 +14,17 @@
 #define EV_CLEAR     0x20
 #define EV_EOF       0x8000
 
+#if !defined(STUB_UDATA) /* what it is on NetBSD 9, the test says */
+#define STUB_UDATA void *
+#endif
+
 struct kevent {
     uintptr_t ident;
     STUB_SYSTEM(int16_t, uint32_t, int16_t, ) filter;
     STUB_SYSTEM(uint16_t, uint32_t, uint16_t, ) flags;
     uint32_t fflags;
     STUB_SYSTEM(intptr_t, int64_t, intptr_t, ) data;
-    void *udata;
+    STUB_UDATA udata;
 };
 typedef STUB_SYSTEM(int, size_t, int, ) stub_count;
 
