@@ -49,6 +49,8 @@
                                      client, a terminal in the background); default 200000000
                    _GNU_SOURCE, _NETBSD_SOURCE
                                      needed; defined here unless a system header came first
+                   _BSD_SOURCE, B_USE_POSITIVE_POSIX_ERRORS
+                                     needed on Haiku, where the latter asks for libposix_error_mapper
 
    DEPENDS ON      vmm.h. The declarations need no header of the system; the implementation libc.
 

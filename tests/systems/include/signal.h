@@ -64,6 +64,17 @@ typedef struct {
 } siginfo_t;
 #endif
 
+#if defined(__HAIKU__)
+struct sigaction {
+    union {
+        void (*sa_handler)(int);
+        void (*sa_sigaction)(int, siginfo_t *, void *);
+    };
+    sigset_t sa_mask;
+    int sa_flags;
+    void *sa_userdata;
+};
+#else
 struct sigaction {
     union {
         void (*handler)(int);
@@ -75,13 +86,11 @@ struct sigaction {
 #else
     sigset_t sa_mask;
     int sa_flags;
-#if defined(__HAIKU__)
-    void *sa_userdata;
-#endif
 #endif
 };
 #define sa_handler   stub.handler
 #define sa_sigaction stub.action
+#endif
 
 int kill(pid_t pid, int signo);
 int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
