@@ -6090,6 +6090,8 @@ static void check_host(struct doctor *d)
     finding(d, LESS, "tap", "this system has no taps",
             "give --net unixgram=SOCKET or passt=SOCKET of a helper");
     check_helper(d, "gvproxy", "--net unixgram=SOCKET");
+#endif
+#if defined(__APPLE__)
     check_helper(d, "socket_vmnet", "--net passt=SOCKET");
 #endif
 }
