@@ -87,14 +87,15 @@ ARM64   := -DBOOT_ARM64 -DBOOT_NO_X86
 HOST    := $(shell uname -m)
 ARCH    ?= $(HOST)
 ifeq ($(HOST),aarch64)
-UNPACK  += $(ARM64)
+NATIVE  := $(ARM64)
 LEAN    += $(LEAN64)
 LIBS    += $(shell gcc -print-file-name=libfdt.a)
 endif
 
-# The cross compiler is glibc's; it is told where to find musl, and the libraries, of which make deps keeps a copy.
+# The cross compiler is glibc's; it is told where to find musl, and the libraries, of which make deps keeps a copy. On
+# arm64 that is the system's compiler, and what it has.
 CROSS   := aarch64-linux-gnu-
-ROOT    := $(B)/arm64/root/usr
+ROOT    := $(if $(filter aarch64,$(HOST)),/usr,$(B)/arm64/root/usr)
 MUSL    := $(ROOT)/lib/aarch64-linux-musl
 CROSS_BUILD = -nostdinc -isystem $(ROOT)/include/aarch64-linux-musl -isystem $(shell $(CROSS)gcc -print-file-name=include) \
 	-idirafter $(ROOT)/include -idirafter $(ROOT)/include/aarch64-linux-gnu -mno-outline-atomics \
@@ -118,14 +119,18 @@ PLAYED  := -Itests/macos -Itests/macos/linux # a framework of macOS that is play
 ifeq ($(HOST),x86_64)
 BOOTS   := $(B)/minibios $(B)/guest
 SHIM    := $(B)/vmm-nvmm-shim $(B)/vmm-hvf-shim
-endif
 GUESTS  := $(patsubst guests/%,$(B)/guests/%.bin,$(basename $(wildcard guests/*.S guests/*.c)))
 GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*.S))
-TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out %_hvf_arm64.c,$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c)))
+endif
+# Tests of one architecture; those of arm64 are among TESTS64.
+OTHERS_x86_64  := %_hvf_arm64.c
+OTHERS_aarch64 := %_hvf_arm64.c %_hvf_x86.c %_nvmm.c %_kvm.c $(patsubst %,tests/%.c,test_bios test_halt test_run embed_guest fuzz_options)
+OTHERS  := $(OTHERS_$(HOST))
+TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out $(OTHERS),$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c)))
 # host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it, Haiku's with its errors
 TESTS   += $(B)/tests/test_host_kqueue $(B)/tests/test_host_poll
 TOOLS   := $(patsubst guests/tools/%.c,$(B)/tools/bin/%,$(wildcard guests/tools/*.c))
-FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c %_hvf_arm64.c,$(wildcard tests/fuzz_*.c)))
+FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/fuzz_main.c $(OTHERS),$(wildcard tests/fuzz_*.c)))
 
 .PHONY: all run check unit lab bench fuzz hvf-check bsd-check install clean deps dist FORCE
 ifneq ($(HV),)
@@ -137,7 +142,7 @@ all: vmm-$(ARCH)
 endif
 
 vmm: vmm.c $(HEADERS) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $< -o $@ -pthread $(LIBS)
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $(NATIVE) $< -o $@ -pthread $(LIBS)
 
 # The same program on another hypervisor; and with that hypervisor played on /dev/kvm, for the lab.
 WRAPS = -Wl,--wrap=open,--wrap=close,--wrap=ioctl,--wrap=mmap,--wrap=munmap
@@ -188,7 +193,7 @@ fuzz: # libFuzzer, one minute each
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $(if $(findstring hvf,$<),$(PLAYED)) $< \
-		$(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
+		$(if $(findstring test_options,$<),$(NATIVE)) $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring zydis,$<),-lZydis) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
 		$(if $(findstring test_unzstd,$<),-DTEST_LIBZSTD -l:libzstd.a)
 

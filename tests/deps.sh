@@ -3,7 +3,8 @@
 # missing (Debian and Ubuntu, as root) and stock kernels to boot (no privileges). The only step that uses the network.
 #   build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko}     NAME on Debian 12: cloud-6.1 full-6.1 cloud-6.12 full-6.12
 #   build/qemu          a newer QEMU than Debian 12's, for the lab's x86_64 machine
-#   build/arm64/{root,kernels/NAME}     for arm64, on Debian: musl, libraries and busybox; kernels like those above
+#   build/arm64/{root,kernels/NAME}     for arm64, on Debian: musl, libraries and busybox; kernels like those above (on
+#                                       an arm64 machine the kernels alone)
 # What is there already is left alone; remove build/kernels and build/arm64 to get newer ones.
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,7 +34,9 @@ install_packages() {
         say "  apt-get update && apt-get install -y --no-install-recommends$missing"
         exit 1
     fi
-    apt-cache show musl-tools >/dev/null 2>&1 || apt-get update
+    for p in $missing; do
+        apt-cache show "$p" >/dev/null 2>&1 || { apt-get update; break; }
+    done
     say "installing$missing"
     DEBIAN_FRONTEND=noninteractive \
         apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing
@@ -246,12 +249,13 @@ case "$ID $ID_LIKE" in
 *)
     say "this knows only Debian and Ubuntu. Elsewhere install the counterparts of:"
     say "  $(echo $packages)"
-    say "and put kernels into build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko} for the tests with Linux guests"
+    say "and put kernels into build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko} (arm64: build/arm64/kernels) for the tests with Linux guests"
     exit 1
     ;;
 esac
 install_packages
 machine=$(dpkg --print-architecture)
+[ "$machine" != arm64 ] || out=$PWD/build/arm64/kernels
 fetch_kernels
 fetch_qemu
 fetch_multiboot

@@ -7,13 +7,15 @@
 #
 # Where guests run: with hardware virtualisation and a usable /dev/kvm on this host, here. Without, tiny guests on
 # this host's (software) /dev/kvm if it has one, Linux guests in the lab (tests/lab/x86-lab.sh), an emulated machine
-# whose /dev/kvm is real. LAB=1 in the environment puts everything into the lab.
+# whose /dev/kvm is real; and those for arm64 in its own (tests/lab/arm64-lab.sh). LAB=1 in the environment puts
+# everything into the lab.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 logs=build/check
 
 usable_kvm() { [ -z "${LAB:-}" ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }
-hardware() { usable_kvm && grep -Eq '^flags.* (vmx|svm)( |$)' /proc/cpuinfo; }
+on_arm64() { [ "$(uname -m)" = aarch64 ]; }
+hardware() { usable_kvm && { on_arm64 || grep -Eq '^flags.* (vmx|svm)( |$)' /proc/cpuinfo; }; }
 verdicts() { grep -E --line-buffered '^(ok|not ok|skip) - |^# '; }
 kernels() { ls -d build/kernels/$1 2>/dev/null | sed 's|.*/||' | sort -t - -k 2 -V; }
 
@@ -37,8 +39,9 @@ script() {
 # unit PROGRAM ARGUMENT...: one result for each program, which says how much it checked in its last line; exit status 77
 # says why it could not
 unit() {
-    case $1 in
+    case "$1 ${2:-}" in
     qemu-*) name=$(basename "$2")-aarch64 ;;
+    *tests64/*) name=$(basename "$1")-aarch64 ;;
     *) name=$(basename "$1") ;;
     esac
     timeout 300 "$@" >"$logs/$name.out" 2>&1
@@ -61,11 +64,12 @@ units() {
     for p in build/tests/fuzz_*; do
         [ ! -x "$p" ] || unit "$p" -r 2000 1 "tests/corpus/${p#build/tests/fuzz_}"
     done
+    on_arm64 && emulator='' || emulator=qemu-aarch64-static
     for p in build/tests64/test_*; do
-        [ ! -x "$p" ] || unit qemu-aarch64-static "$p"
+        [ ! -x "$p" ] || unit $emulator "$p"
     done
     for p in build/tests64/fuzz_*; do
-        [ ! -x "$p" ] || unit qemu-aarch64-static "$p" -r 200 1 "tests/corpus/${p#build/tests64/fuzz_}"
+        [ ! -x "$p" ] || unit $emulator "$p" -r 200 1 "tests/corpus/${p#build/tests64/fuzz_}"
     done
     for s in tests/test_*.sh; do
         [ ! -e "$s" ] || script "$(basename "$s" .sh)" sh "$s"
@@ -144,34 +148,48 @@ in_lab() {
     rm -rf "$dir"
 }
 
-# in_arm64_lab SCRIPT VARIABLE=VALUE...: runs tests/arm64_SCRIPT.sh in the lab's arm64 machine, with such an environment.
-in_arm64_lab() {
-    name=arm64_$1 dir=$(mktemp -d) a=$PWD/build/arm64
-    shift
-    chmod 755 "$dir"
-    mkdir -p "$dir/t/build/kernels"
-    ln -s "$PWD/vmm-aarch64" "$dir/t/vmm"
-    [ "$name" != arm64_hvf ] || ln -s "$PWD/build/vmm-hvf-arm64" "$dir/t/vmm-hvf"
-    ln -s "$PWD/tests" "$dir/t/"
-    ln -s "$PWD/build/guests64" "$dir/t/build/"
-    for module in $(sed -n 's/^# modules: //p' "tests/$name.sh"); do
-        mkdir -p "$dir/t/build/lab"
-        cp "$a/kernels/$(ls "$a/kernels" | grep ^cloud | sort -V | head -n 1)/modules/$module.ko" "$dir/t/build/lab/"
+# stage_arm64 DIR SCRIPT: what SCRIPT, of tests for arm64, needs of the checkout, in DIR.
+stage_arm64() {
+    a=$PWD/build/arm64
+    mkdir -p "$1/build/kernels"
+    ln -s "$PWD/vmm-aarch64" "$1/vmm"
+    [ "$2" != arm64_hvf ] || ln -s "$PWD/build/vmm-hvf-arm64" "$1/vmm-hvf"
+    ln -s "$PWD/tests" "$1/"
+    ln -s "$PWD/build/guests64" "$1/build/"
+    for module in $(sed -n 's/^# modules: //p' "tests/$2.sh"); do
+        mkdir -p "$1/build/lab"
+        cp "$a/kernels/$(ls "$a/kernels" | grep ^cloud | sort -V | head -n 1)/modules/$module.ko" "$1/build/lab/"
     done
-    export DRIVES="$(sed -n 's/^# drives: //p' "tests/$name.sh")"
-    export QEMU_ARGS="$(sed -n 's/^# devices: //p' "tests/$name.sh" | tr '\n' ' ')"
-    for k in $(sed -n 's/^# kernels: //p' "tests/$name.sh"); do
+    for k in $(sed -n 's/^# kernels: //p' "tests/$2.sh"); do
         [ -e "$a/kernels/$k" ] || continue
-        mkdir "$dir/t/build/kernels/$k"
-        ln -s "$a/kernels/$k/vmlinuz" "$dir/t/build/kernels/$k/"
-        ln -s "$PWD/build/initramfs-arm64-$k.cpio" "$dir/t/build/initramfs-$k.cpio"
+        mkdir "$1/build/kernels/$k"
+        ln -s "$a/kernels/$k/vmlinuz" "$1/build/kernels/$k/"
+        ln -s "$PWD/build/initramfs-arm64-$k.cpio" "$1/build/initramfs-$k.cpio"
     done
     x86=build/kernels/$(kernels '[cg]*-*' | head -n 1)/vmlinuz
-    [ ! -e "$x86" ] || ln -s "$PWD/$x86" "$dir/t/build/kernels/x86-vmlinuz"
-    [ "$name" != arm64_life ] || zstd -q -3 -o "$dir/t/build/kernels/packed.zst" "$a/kernels/cloud-6.1/vmlinuz"
+    [ ! -e "$x86" ] || ln -s "$PWD/$x86" "$1/build/kernels/x86-vmlinuz"
+    [ "$2" != arm64_life ] || zstd -q -3 -o "$1/build/kernels/packed.zst" "$a/kernels/cloud-6.1/vmlinuz"
+}
+
+# in_arm64_lab SCRIPT VARIABLE=VALUE...: runs tests/arm64_SCRIPT.sh in the lab's arm64 machine, with such an environment.
+in_arm64_lab() {
+    name=arm64_$1 dir=$(mktemp -d)
+    shift
+    chmod 755 "$dir"
+    stage_arm64 "$dir/t" "$name"
+    export DRIVES="$(sed -n 's/^# drives: //p' "tests/$name.sh")"
+    export QEMU_ARGS="$(sed -n 's/^# devices: //p' "tests/$name.sh" | tr '\n' ' ')"
     [ $# = 0 ] || export "$@"
     TIMEOUT=1800 script "$name$(printf '%s' "$*" | tr -c 'a-zA-Z0-9' -)" \
         sh tests/lab/arm64-lab.sh run "$dir" "cd /t && GIC=${GIC:-3} sh tests/$name.sh"
+    rm -rf "$dir"
+}
+
+# here_on_arm64 SCRIPT: the same on this host.
+here_on_arm64() {
+    dir=$(mktemp -d)
+    stage_arm64 "$dir" "arm64_$1"
+    script "arm64_$1" sh -c "cd $dir && sh tests/arm64_$1.sh"
     rm -rf "$dir"
 }
 
@@ -187,12 +205,13 @@ arm64_jobs() {
     echo in_arm64_lab vfio GIC=3
 }
 
-# The lab's jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
+# The labs' jobs, the longest first; a script's "needs:" line names flavours of kernels, of each it gets the oldest, and
 # its "programs:" line what it runs beside vmm and busybox, its "modules:" line what it loads, its "build:" line what else
 # of the build it needs, its "stall:" line how many seconds it may say nothing (else 120). Its "devices:" lines are for
 # the machine's QEMU, "drives:" says how many empty drives they find, and "kernel:" is for the machine's kernel.
 jobs() {
     [ ! -d build/arm64/kernels ] || ! command -v qemu-system-aarch64 >/dev/null || arm64_jobs
+    [ -n "$(kernels '*-*')" ] && command -v qemu-system-x86_64 >/dev/null || return 0
     for k in $(kernels 'full-*') $(kernels '[cg]*-*'); do
         echo "in_lab guest_boot $k"
     done
@@ -204,24 +223,38 @@ jobs() {
     done
 }
 
-guests() {
+initramfs() {
     for k in $(kernels '*-*'); do
         sh guests/initramfs/pack "build/kernels/$k/modules" "build/initramfs-$k.cpio" || exit 1
     done
+    on_arm64 && busybox=$(command -v busybox) || busybox=build/arm64/root/bin/busybox
     for k in $(ls build/arm64/kernels 2>/dev/null); do
-        BUSYBOX=build/arm64/root/bin/busybox sh guests/initramfs/pack "build/arm64/kernels/$k/modules" \
-            "build/initramfs-arm64-$k.cpio" || exit 1
+        BUSYBOX=$busybox sh guests/initramfs/pack "build/arm64/kernels/$k/modules" "build/initramfs-arm64-$k.cpio" || exit 1
     done
-    pack_tools
-    pack_firmware
-    if hardware; then
-        for s in tests/guest_*.sh; do
-            script "$(basename "$s" .sh)" sh "$s"
+}
+
+guests_here() {
+    if on_arm64; then
+        for s in life boots tiny cpu hvf; do
+            here_on_arm64 $s
         done
         return
     fi
-    ! usable_kvm || script guest_tiny sh tests/guest_tiny.sh
-    if [ -z "$(kernels '*-*')" ] || ! command -v qemu-system-x86_64 >/dev/null; then
+    for s in tests/guest_*.sh; do
+        script "$(basename "$s" .sh)" sh "$s"
+    done
+}
+
+guests() {
+    initramfs
+    on_arm64 || pack_tools
+    on_arm64 || pack_firmware
+    if hardware; then
+        guests_here
+        return
+    fi
+    on_arm64 || ! usable_kvm || script guest_tiny sh tests/guest_tiny.sh
+    if [ -z "$(jobs)" ]; then
         echo "skip - Linux guests: no kernels or no QEMU here, run make deps" | tee "$logs/lab.log"
         return
     fi
@@ -244,9 +277,10 @@ run_linux() {
     if [ -r "/boot/vmlinuz-$version" ] && [ -d "/lib/modules/$version" ]; then
         kernel=/boot/vmlinuz-$version modules=/lib/modules/$version
     else
-        k=$(kernels '[cg]*-*' | tail -n 1)
+        on_arm64 && all=build/arm64/kernels || all=build/kernels
+        k=$(ls -d $all/[cg]*-* 2>/dev/null | sort -t - -k 2 -V | tail -n 1)
         [ -n "$k" ] || { echo "run.sh: /boot/vmlinuz-$version cannot be read and no kernel was fetched: make deps" >&2; exit 1; }
-        kernel=build/kernels/$k/vmlinuz modules=build/kernels/$k/modules
+        kernel=$k/vmlinuz modules=$k/modules
     fi
     mkdir -p build
     sh guests/initramfs/pack "$modules" build/initramfs-run.cpio || exit 1
@@ -254,6 +288,7 @@ run_linux() {
         exec ./vmm --kernel "$kernel" --initrd build/initramfs-run.cpio
     fi
     echo "This host has no hardware virtualisation that vmm may use (./vmm doctor says why)." >&2
+    ! on_arm64 || exit 3
     echo "Booting Linux in the emulated lab instead: slower, but the same vmm and the same guest." >&2
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
