@@ -3,6 +3,7 @@
 # half of hv_hvf.h, with hv_x86.h for what guests do to devices. arm64_hvf.sh is its counterpart.
 # needs: cloud
 # build: vmm-hvf-shim
+# programs: gdb
 # modules: tun
 # stall: 300
 . tests/cases.sh
@@ -40,6 +41,12 @@ check "ELF kernel, reset" 4
 cpio -t <"build/initramfs-$k.cpio" 2>/dev/null | grep -q pvpanic-mmio && dead=7 || dead=4
 linux "$k/vmlinuz" 'echo c >/proc/sysrq-trigger; sleep 10' --append panic=-1
 check "panic" $dead 'Kernel panic'
+
+if command -v gdb >/dev/null; then
+    gdb_at_work
+else
+    skip "gdb" "there is none here, run make deps"
+fi
 
 # 8 MiB each way over a tap
 [ ! -e build/lab/tun.ko ] || insmod build/lab/tun.ko || :

@@ -82,35 +82,9 @@ check "4 CPUs wake each other" 4 '^cpus 4'
 vm --binary build/guests/hello16.bin --entry 0x1000 --mode 16
 check "real mode" 16 '^hello from 16 bits'
 
-# gdb on a Linux that does the same again and again, and has a program with breakpoints and steps of its own: in the
-# kernel, in a program behind the system call that it came by, in the processor's debug registers, on both CPUs.
-symbol() { # NAME: where the guest says that it is
-    tr -d '\r' <"$T/raw" | sed -n "s/^\([0-9a-f]*\) [a-zA-Z] $1\$/0x\1/p" | head -n 1
-}
+version 2
 if command -v gdb >/dev/null; then
-    version 2
-    again='while sleep 0.1; do uname -a >/dev/null; traps 20; done'
-    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --cpus 2 --gdb "unix:$T/s,nowait" --append \
-        "nokaslr tsc=reliable run=\"grep -E ' (jiffies_64|__x64_sys_newuname)$' /proc/kallsyms; echo ready; $again\""
-    await '^ready'
-    uname=$(symbol __x64_sys_newuname) jiffies=$(symbol jiffies_64)
-    gdb_on "break *$uname" "continue" "x/1xb $uname" "backtrace 2" "set \$user = *(long *)(\$rdi + 128)" "stepi" "stepi" \
-        "info registers eflags" "break *\$user" "continue" "info registers cs" "stepi" "delete 2" "continue 8" "detach"
-    said "gdb: breakpoint in the kernel" 'hit Breakpoint 1,'
-    said "gdb: it is not to be seen in there" ':.0x0f$'
-    said "gdb: backtrace" '^#1 '
-    said "gdb: steps, whose flag is not the guest's" '^eflags .*\[ [A-SU-Z ]*\]'
-    said "gdb: breakpoint in a program" 'hit Breakpoint 2,'
-    said "gdb: it is a program's" '^cs  *0x33 '
-    gdb_on "hbreak *$uname" "continue 8" "delete" "watch *(long *)$jiffies" "continue" "delete" "detach"
-    said "gdb: hardware breakpoint" 'hit Breakpoint 1,'
-    said "gdb: watchpoint" 'hit Hardware watchpoint 2:'
-    kill "$pid"
-    stop
-    check "gdb: the guest goes on, and powers off" 0 '^breakpoints=20 steps=20 wrong=0'
-    ! grep -q '^breakpoints=.* wrong=[1-9]' "$out" && ok "gdb: what is the guest's own it gets" ||
-        not_ok "gdb: what is the guest's own it gets" "$(grep -m 1 'wrong=[1-9]' "$out")"
-    rm "$T/s"
+    gdb_at_work
     start --binary build/guests/hello64.bin --entry 0x1000 --gdb "unix:$T/s"
     gdb_on stepi 'info registers rip' 'continue'
     said "gdb: no step without a handler of debug exceptions" 'received signal SIGILL'

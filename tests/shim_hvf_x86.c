@@ -5,9 +5,12 @@
    numbers. The unmodified hv_hvf.h boots stock kernels on it; which rules it must keep is
    hvf_fake_x86.h's part. HVF_SHIM_CPUS in the environment: how many CPUs CPUID tells of; 1.
 
-   Not played, for KVM has the answers: CPUID, EFER, control registers, CR8, XSETBV; besides, the FPU's
-   state, time limits of runs, native MSRs, and events whose delivery was interrupted: KVM keeps
-   those, and they are told as not yet taken. */
+   The monitor trap flag and the bitmap of exceptions are played by what hv_nvmm.h has for debuggers, in
+   a guest that has gates for them.
+
+   Not played, for KVM has the answers: CPUID, EFER, control registers, CR8, XSETBV; besides, time limits
+   of runs, native MSRs, the guest's own debug registers, and events whose delivery was interrupted: KVM
+   keeps those, and they are told as not yet taken. */
 #define _GNU_SOURCE
 #define VMM_DEF static __attribute__((unused))
 #define HV_NVMM_IMPLEMENTATION
@@ -30,7 +33,8 @@ static pthread_mutex_t ncpus_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct shim_cpu {
     struct hyp_cpu c;
-    bool inside; /* KVM has the event, and has not delivered it */
+    bool inside;    /* KVM has the event, and has not delivered it */
+    uint64_t dr[8]; /* which only a debugger sets */
     uint64_t field[SHIM_FIELDS];
 } cpus[SHIM_CPUS];
 
@@ -78,8 +82,7 @@ hv_return_t hv_capability(hv_capability_t capability, uint64_t *value)
 hv_return_t hv_vmx_read_capability(hv_vmx_capability_t field, uint64_t *value)
 {
     static const uint64_t words[] = {[HV_VMX_CAP_PINBASED] = 0x0000007f00000016,
-                                     [HV_VMX_CAP_PROCBASED] =
-                                         0xf5f9fffe95006172, /* no monitor trap flag */
+                                     [HV_VMX_CAP_PROCBASED] = 0xfdf9fffe95006172,
                                      [HV_VMX_CAP_PROCBASED2] = 0x001c14ff000000a2,
                                      [HV_VMX_CAP_ENTRY] = 0x0003ffff000011ff,
                                      [HV_VMX_CAP_CR0_FIXED0] = 0x80000021,
@@ -164,16 +167,26 @@ hv_return_t hv_vcpu_invalidate_tlb(hv_vcpuid_t id)
     return HV_SUCCESS;
 }
 
+/* x87 and SSE, which a byte behind them says. */
 hv_return_t hv_vcpu_read_fpstate(hv_vcpuid_t id, void *buffer, size_t size)
 {
-    (void)id, (void)buffer, (void)size;
-    return HV_UNSUPPORTED;
+    const struct nvmm__fpu *fpu = &state(id, NVMM__FPU)->fpu;
+
+    must(size == 4096, "not a page");
+    memset(buffer, 0, size);
+    memcpy(buffer, fpu, sizeof *fpu);
+    ((uint8_t *)buffer)[sizeof *fpu] = 3;
+    return HV_SUCCESS;
 }
 
 hv_return_t hv_vcpu_write_fpstate(hv_vcpuid_t id, const void *buffer, size_t size)
 {
-    (void)id, (void)buffer, (void)size;
-    return HV_UNSUPPORTED;
+    struct nvmm__fpu *fpu = &state(id, NVMM__FPU)->fpu;
+
+    must(size == 4096, "not a page");
+    memcpy(fpu, buffer, sizeof *fpu);
+    nvmm__set(&cpus[id].c, NVMM__FPU);
+    return HV_SUCCESS;
 }
 
 /* >>registers: a part of the state moves only if something in it is another, for the TSC is in one. */
@@ -190,6 +203,9 @@ static uint64_t *reg_at(hv_vcpuid_t id, hv_x86_reg_t reg, uint64_t *part)
                                   VMM_RSI,   VMM_RDI,      VMM_RSP, VMM_RBP, VMM_R8,  VMM_R9,
                                   VMM_R10,   VMM_R11,      VMM_R12, VMM_R13, VMM_R14, VMM_R15};
 
+    *part = 0;
+    if (reg >= HV_X86_DR0 && reg <= HV_X86_DR7)
+        return &cpus[id].dr[reg - HV_X86_DR0];
     *part = reg <= HV_X86_R15 ? NVMM__GPRS : NVMM__CRS;
     must(reg <= HV_X86_R15 || reg == HV_X86_CR2 || reg == HV_X86_XCR0, "not such a register");
     if (reg <= HV_X86_R15)
@@ -329,6 +345,10 @@ static void give_event(struct shim_cpu *s)
 
     if (!(event & SHIM_VALID) || (s->inside && s->c.intr & NVMM__PENDING))
         return;
+    if ((uint8_t)event == X86_DB || (uint8_t)event == X86_BP) { /* as it has been delivered once */
+        must(!hyp_debug_pass(&s->c), "the guest does not get its exception");
+        return;
+    }
     must(type == 0 || type == 2 || type == 3, "an event of a type that never comes out here");
     nvmm__event(&s->c, type == 3 ? NVMM__EXCEPTION : NVMM__INTERRUPT, (uint8_t)event,
                 event >> 11 & 1 ? (uint32_t)s->field[0x4018] : 0);
@@ -395,10 +415,58 @@ static uint32_t tell(hv_vcpuid_t id)
     }
 }
 
+/* >>debug: a slot of DR7, 0 if it is not enabled there */
+static struct vmm_break slot(const struct shim_cpu *s, unsigned i)
+{
+    static const uint8_t lens[] = {1, 2, 8, 4};
+    static const enum vmm_break_kind kinds[] = {VMM_BREAK_EXEC, VMM_BREAK_WRITE, VMM_BREAK_ACCESS,
+                                                VMM_BREAK_ACCESS};
+    uint64_t dr7 = s->field[0x681a], bits = dr7 >> (16 + 4 * i);
+
+    if (!(dr7 >> 2 * i & 3) || !(s->field[0x4004] >> X86_DB & 1))
+        return (struct vmm_break){.len = 0};
+    return (struct vmm_break){s->dr[i], lens[bits >> 2 & 3], kinds[bits & 3]};
+}
+
+static void want_debug(struct shim_cpu *s)
+{
+    struct vmm_debug d = {.step = s->field[0x4002] >> 27 & 1,
+                          .traps = s->field[0x4004] >> X86_BP & 1};
+    struct vmm_exit e;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        d.slot[i] = slot(s, i);
+    must(!hyp_debug(&s->c, &d), "NVMM cannot debug");
+    must(!nvmm__debug_enter(&s->c, &e), "a step where the guest has no gate for it");
+}
+
+/* Has NVMM caught something? The exit's reason, with what VMX says of it; 1: it was the guest's. */
+static bool debugged(struct shim_cpu *s, uint32_t *reason)
+{
+    struct nvmm__hook hook = {0};
+    struct vmm_exit e = {.kind = VMM_EXIT_AGAIN};
+    struct vmm_regs r;
+
+    must(!nvmm__clear_tf(&s->c), "the trap flag cannot be cleared");
+    if (!nvmm__caught(&s->c, &r, &hook))
+        return false;
+    *reason = 1;
+    if (!nvmm__exit_debug(&s->c, &e, &r, &hook))
+        return true;
+    *reason = e.code & VMM_DEBUG_STEP ? 37 : 0;
+    s->field[0x440c] = 1;
+    s->field[0x4404] = SHIM_VALID | (e.code & VMM_DEBUG_TRAP ? 0x603u : 0x301u);
+    s->field[0x6400] = e.code ? e.code & VMM_DEBUG_SLOTS : s->c.comm->state.dr[NVMM__DR6] & 0xe00f;
+    if (*reason == 37 && e.code & VMM_DEBUG_SLOTS)
+        s->field[0x6822] |= 0x1000 | (e.code & VMM_DEBUG_SLOTS);
+    return true;
+}
+
 hv_return_t hv_vcpu_run_until(hv_vcpuid_t id, uint64_t deadline)
 {
     struct shim_cpu *s = &cpus[id];
     struct vmm_exit e = {.kind = VMM_EXIT_AGAIN};
+    uint32_t reason = 1;
     uint64_t proc = s->field[0x4002];
     int err = s->c.entered ? 0 : nvmm__first_run(&s->c);
 
@@ -406,6 +474,7 @@ hv_return_t hv_vcpu_run_until(hv_vcpuid_t id, uint64_t deadline)
     nvmm__watch(&s->c,
                 (proc >> 2 & 1 ? NVMM__INT_WINDOW : 0) | (proc >> 22 & 1 ? NVMM__NMI_WINDOW : 0));
     give_event(s);
+    want_debug(s);
     if (!err)
         err = nvmm__enter(&s->c, &e);
     must(err >= 0, "NVMM cannot run the guest");
@@ -414,6 +483,8 @@ hv_return_t hv_vcpu_run_until(hv_vcpuid_t id, uint64_t deadline)
         s->c.comm->event_commit = false; /* it was not entered */
     else if (!s->inside)
         s->field[0x4016] &= ~(uint64_t)SHIM_VALID;
-    s->field[0x4402] = err ? 1 : tell(id);
+    if (!debugged(s, &reason) && !err)
+        reason = tell(id);
+    s->field[0x4402] = reason;
     return HV_SUCCESS;
 }
