@@ -20,6 +20,7 @@
                    DBG_PACKET_MAX  bytes of one of its packets, at least 2048; default 4096
                    DBG_TRAPS_MAX   its breakpoints in memory; default 256
                    set in one file: DEBUG_IMPLEMENTATION (or VMM_IMPLEMENTATION)
+                   DBG_NO_X86, DBG_NO_ARM64: gdb's stub without this architecture
 
    DEPENDS ON      vmm.h alone.
 
@@ -32,7 +33,7 @@
                    depth of the tables or by the caller's buffer, and goes through vmm_at. What
                    gdb sends is trusted no more: it can change the guest, and nothing else.
 
-   Sections: >>walk >>disasm >>symbols >>stack >>gdb */
+   Sections: >>walk >>disasm >>symbols >>stack >>step >>gdb */
 #ifndef DEBUG_H
 #define DEBUG_H
 
@@ -129,6 +130,20 @@ VMM_DEF size_t dbg_arm64_stack(const struct vmm_mem *mem, const struct vmm_arm64
 /* 16, 32 or 64: how code at regs->cs is decoded. */
 VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
 
+/* >>step: of an arm64 CPU, without its interrupts. One that waits comes before the instruction, and
+   after a stop one always waits: the step would end in its handler, and what a debugger steps over,
+   such as its own breakpoint, would be met again and again. */
+struct dbg_arm64_step {
+    uint64_t pc, masked;
+};
+
+/* Masks interrupts for the instruction that comes next, unless it is one that has to do with the mask
+   itself or that cannot be read. False: regs are as they were. */
+VMM_DEF bool dbg_arm64_step_begin(const struct vmm_mem *mem, struct vmm_arm64_regs *regs,
+                                  struct dbg_arm64_step *step);
+/* Undoes it, wherever the CPU stopped since: in regs, or in what an exception has saved. */
+VMM_DEF void dbg_arm64_step_end(struct vmm_arm64_regs *regs, const struct dbg_arm64_step *step);
+
 /* >>gdb: a stub that stock gdb speaks to, over any stream of bytes. CPUs are threads, and stop and go
    on as a whole. The owner stops them when it is asked to, or when one has a reason (dbg_gdb_why),
    says so once all stand still, and lets them go when it is told to. */
@@ -142,13 +157,24 @@ VMM_DEF unsigned dbg_x86_bits(const struct vmm_x86_regs *regs);
 #define DBG_TRAPS_MAX 256 /* breakpoints in memory */
 #endif
 
-enum dbg_machine { DBG_X86_64, DBG_X86_32, DBG_X86_16 }; /* how gdb disassembles */
+enum dbg_machine { DBG_X86_64, DBG_X86_32, DBG_X86_16, DBG_ARM64 }; /* how gdb disassembles */
 
 /* All that gdb sees and sets of a CPU that stands still; registers first. */
 struct dbg_x86_cpu {
     struct vmm_x86_regs regs;
     struct vmm_x86_fpu fpu;
 };
+struct dbg_arm64_cpu {
+    struct vmm_arm64_regs regs;
+    struct vmm_arm64_fpu fpu;
+};
+
+/* That of the architecture that this is compiled for. */
+#if defined(__aarch64__)
+#define dbg_cpu dbg_arm64_cpu
+#else
+#define dbg_cpu dbg_x86_cpu
+#endif
 
 enum dbg_go { DBG_STAY, DBG_RUN, DBG_STEP };
 
@@ -160,8 +186,10 @@ enum dbg_why {                          /* enum vmm_debug_why, and: */
 struct dbg_gdb_desc {
     enum dbg_machine machine;
     const struct vmm_mem *mem;
-    unsigned ncpus; /* at most DBG_CPUS_MAX */
-    bool stopped;   /* the guest waits for gdb; false: it runs, and is stopped when gdb comes */
+    unsigned ncpus;           /* at most DBG_CPUS_MAX */
+    unsigned breaks, watches; /* of VMM_BREAKS, how many may be VMM_BREAK_EXEC, and how many of the
+                                 other kinds; 0: all */
+    bool stopped; /* the guest waits for gdb; false: it runs, and is stopped when gdb comes */
     struct vmm_stream stream; /* to gdb; rx_room: offer again what dbg_gdb_rx did not take */
     /* A CPU that stands still: the struct dbg_*_cpu of the machine's architecture. `write`: it is
        about to be changed. */
@@ -1708,6 +1736,41 @@ VMM_DEF size_t dbg_arm64_stack(const struct vmm_mem *mem, const struct vmm_arm64
     return found;
 }
 
+/* >>step ------------------------------------------------------------------------------------ */
+
+enum {
+    DBG__ARM64_IRQ_FIQ = 3 << 6, /* in PSTATE */
+    DBG__ARM64_VECTORS_LEN = 0x800,
+};
+
+/* Instructions that read or change PSTATE, or take it along: SVC and the like, ERET, MRS and MSR of
+   DAIF, and MSR DAIFSet and DAIFClr. */
+static bool dbg__arm64_minds_mask(uint32_t insn)
+{
+    return insn >> 24 == 0xd4 || insn >> 16 == 0xd69f || (insn & 0xffdfffe0) == 0xd51b4220 ||
+           (insn & 0xfffff0df) == 0xd50340df;
+}
+
+VMM_DEF bool dbg_arm64_step_begin(const struct vmm_mem *mem, struct vmm_arm64_regs *regs,
+                                  struct dbg_arm64_step *step)
+{
+    uint8_t insn[4];
+
+    step->pc = regs->pc;
+    step->masked = ~regs->pstate & DBG__ARM64_IRQ_FIQ;
+    if (dbg_arm64_read(mem, regs, regs->pc, insn, 4) != 4 || dbg__arm64_minds_mask(vmm_get32(insn)))
+        step->masked = 0;
+    regs->pstate |= step->masked;
+    return step->masked;
+}
+
+VMM_DEF void dbg_arm64_step_end(struct vmm_arm64_regs *regs, const struct dbg_arm64_step *step)
+{
+    bool fault = regs->pc - regs->vbar_el1 < DBG__ARM64_VECTORS_LEN && regs->elr_el1 == step->pc;
+
+    *(fault ? &regs->spsr_el1 : &regs->pstate) &= ~step->masked;
+}
+
 /* >>gdb ------------------------------------------------------------------------------------- */
 
 #define DBG__EFAULT 14 /* errno as the protocol has it, in gdb's own numbers */
@@ -1823,12 +1886,21 @@ struct dbg__feature {
     unsigned n;
 };
 
+/* Of a type of 32 bits, what gdb calls some of them. */
+struct dbg__flag {
+    char name[6];
+    uint8_t first, last;
+};
+
 struct dbg__arch {
     uint8_t trap[4], trap_len; /* the breakpoint instruction; code is aligned to its length */
+    uint8_t nflags;
+    const char *flags_type;
+    const struct dbg__flag *flag;
     int (*walk)(const struct vmm_mem *mem, const void *regs, uint64_t gva, struct dbg_page *page);
     void (*get_odd)(const void *cpu, const struct dbg__reg *reg, uint8_t *buf);
     void (*put_odd)(void *cpu, const struct dbg__reg *reg, const uint8_t *buf);
-    void (*tell)(const void *cpu, struct dbg__text *t); /* what gdb has no names for */
+    void (*tell)(const void *cpu, struct dbg__text *t); /* what gdb has no names for, as text */
 };
 
 struct dbg__machine {
@@ -1849,13 +1921,30 @@ static unsigned dbg__reg_len(const struct dbg__reg *reg)
         name, types, group, regs, sizeof(regs) / sizeof((regs)[0])                                 \
     }
 
+static const char dbg__vector_types[] =
+    "<vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/>"
+    "<vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/>"
+    "<vector id=\"v16i8\" type=\"int8\" count=\"16\"/>"
+    "<vector id=\"v8i16\" type=\"int16\" count=\"8\"/>"
+    "<vector id=\"v4i32\" type=\"int32\" count=\"4\"/>"
+    "<vector id=\"v2i64\" type=\"int64\" count=\"2\"/>"
+    "<union id=\"vec128\"><field name=\"v4_float\" type=\"v4f\"/>"
+    "<field name=\"v2_double\" type=\"v2d\"/><field name=\"v16_int8\" type=\"v16i8\"/>"
+    "<field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/>"
+    "<field name=\"v2_int64\" type=\"v2i64\"/><field name=\"uint128\" type=\"uint128\"/></union>";
+
+/* Registers in a row, as they lie in a struct dbg_*_cpu. */
+#define DBG__ROW(cpu, name, type, bits, field, how, first, n)                                      \
+    {                                                                                              \
+        name, type, bits, sizeof(((struct cpu *)0)->field), offsetof(struct cpu, field), how,      \
+            first, n                                                                               \
+    }
+
 /* >>gdb x86 */
+#ifndef DBG_NO_X86
 
 #define DBG__REGS(name, type, bits, field, first, n)                                               \
-    {                                                                                              \
-        name, type, bits, sizeof((struct dbg_x86_cpu *)0)->field,                                  \
-            offsetof(struct dbg_x86_cpu, field), 0, first, n                                       \
-    }
+    DBG__ROW(dbg_x86_cpu, name, type, bits, field, 0, first, n)
 #define DBG__REG(name, type, bits, field) DBG__REGS(name, type, bits, field, 0, 1)
 #define DBG__GPR(name, type, bits, id)    DBG__REG(name, type, bits, regs.gpr[id])
 #define DBG__FLAGS_AND_SEGMENTS                                                                    \
@@ -1873,17 +1962,14 @@ static unsigned dbg__reg_len(const struct dbg__reg *reg)
 #define DBG__X87                                                                                   \
     DBG__REGS("st", "i387_ext", 80, fpu.st[0], 0, 8), DBG__REG("fctrl", "int", 32, fpu.fcw),       \
         DBG__REG("fstat", "int", 32, fpu.fsw),                                                     \
-        {"ftag", "int", 32, 1, offsetof(struct dbg_x86_cpu, fpu.ftw), DBG__ODD, 0, 1},             \
+        DBG__ROW(dbg_x86_cpu, "ftag", "int", 32, fpu.ftw, DBG__ODD, 0, 1),                         \
         DBG__HALF("fiseg", fpu.fip, 4), DBG__HALF("fioff", fpu.fip, 0),                            \
         DBG__HALF("foseg", fpu.fdp, 4), DBG__HALF("fooff", fpu.fdp, 0),                            \
         DBG__REG("fop", "int", 32, fpu.fop)
 #define DBG__SSE(n)                                                                                \
     DBG__REGS("xmm", "vec128", 128, fpu.xmm[0], 0, n), DBG__REG("mxcsr", "int", 32, fpu.mxcsr)
 #define DBG__PC_REG(name, bits)                                                                    \
-    {                                                                                              \
-        name, "code_ptr", bits, 8, offsetof(struct dbg_x86_cpu, regs.rip), DBG__PC | DBG__ODD, 0,  \
-            1                                                                                      \
-    }
+    DBG__ROW(dbg_x86_cpu, name, "code_ptr", bits, regs.rip, DBG__PC | DBG__ODD, 0, 1)
 
 static const struct dbg__reg dbg__core64[] = {
     DBG__GPR("rax", "int64", 64, VMM_RAX),
@@ -1930,41 +2016,24 @@ static const struct dbg__reg dbg__system[] = {
     DBG__REG("es_base", "int64", 64, regs.es.base),
 };
 
-static const char dbg__flag_types[] =
-    "<flags id=\"i386_eflags\" size=\"4\">"
-    "<field name=\"CF\" start=\"0\" end=\"0\"/><field name=\"\" start=\"1\" end=\"1\"/>"
-    "<field name=\"PF\" start=\"2\" end=\"2\"/><field name=\"AF\" start=\"4\" end=\"4\"/>"
-    "<field name=\"ZF\" start=\"6\" end=\"6\"/><field name=\"SF\" start=\"7\" end=\"7\"/>"
-    "<field name=\"TF\" start=\"8\" end=\"8\"/><field name=\"IF\" start=\"9\" end=\"9\"/>"
-    "<field name=\"DF\" start=\"10\" end=\"10\"/><field name=\"OF\" start=\"11\" end=\"11\"/>"
-    "<field name=\"NT\" start=\"14\" end=\"14\"/><field name=\"RF\" start=\"16\" end=\"16\"/>"
-    "<field name=\"VM\" start=\"17\" end=\"17\"/><field name=\"AC\" start=\"18\" end=\"18\"/>"
-    "<field name=\"VIF\" start=\"19\" end=\"19\"/><field name=\"VIP\" start=\"20\" end=\"20\"/>"
-    "<field name=\"ID\" start=\"21\" end=\"21\"/></flags>";
-
-static const char dbg__vector_types[] =
-    "<vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/>"
-    "<vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/>"
-    "<vector id=\"v16i8\" type=\"int8\" count=\"16\"/>"
-    "<vector id=\"v8i16\" type=\"int16\" count=\"8\"/>"
-    "<vector id=\"v4i32\" type=\"int32\" count=\"4\"/>"
-    "<vector id=\"v2i64\" type=\"int64\" count=\"2\"/>"
-    "<union id=\"vec128\"><field name=\"v4_float\" type=\"v4f\"/>"
-    "<field name=\"v2_double\" type=\"v2d\"/><field name=\"v16_int8\" type=\"v16i8\"/>"
-    "<field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/>"
-    "<field name=\"v2_int64\" type=\"v2i64\"/><field name=\"uint128\" type=\"uint128\"/></union>";
+static const struct dbg__flag dbg__eflags[] = {
+    {"CF", 0, 0},    {"", 1, 1},     {"PF", 2, 2},   {"AF", 4, 4},   {"ZF", 6, 6},
+    {"SF", 7, 7},    {"TF", 8, 8},   {"IF", 9, 9},   {"DF", 10, 10}, {"OF", 11, 11},
+    {"NT", 14, 14},  {"RF", 16, 16}, {"VM", 17, 17}, {"AC", 18, 18}, {"VIF", 19, 19},
+    {"VIP", 20, 20}, {"ID", 21, 21},
+};
 
 #define DBG__SYSTEM DBG__FEATURE("vmm.x86.system", "", "system", dbg__system)
 
 static const struct dbg__feature dbg__features64[] = {
-    DBG__FEATURE("org.gnu.gdb.i386.core", dbg__flag_types, NULL, dbg__core64),
+    DBG__FEATURE("org.gnu.gdb.i386.core", "", NULL, dbg__core64),
     DBG__FEATURE("org.gnu.gdb.i386.sse", dbg__vector_types, NULL, dbg__sse64),
     DBG__FEATURE("org.gnu.gdb.i386.segments", "", NULL, dbg__bases),
     DBG__SYSTEM,
 };
 
 static const struct dbg__feature dbg__features32[] = {
-    DBG__FEATURE("org.gnu.gdb.i386.core", dbg__flag_types, NULL, dbg__core32),
+    DBG__FEATURE("org.gnu.gdb.i386.core", "", NULL, dbg__core32),
     DBG__FEATURE("org.gnu.gdb.i386.sse", dbg__vector_types, NULL, dbg__sse32),
     DBG__FEATURE("vmm.x86.segments", "", "system", dbg__bases),
     DBG__SYSTEM,
@@ -2039,16 +2108,109 @@ static void dbg__x86_tell(const void *cpu, struct dbg__text *t)
     dbg__tell_segment(t, "idt", &r->idt);
 }
 
-/* INT3 */
 static const struct dbg__arch dbg__x86 = {
-    {0xcc}, 1, dbg__x86_walk, dbg__x86_get_odd, dbg__x86_put_odd, dbg__x86_tell};
+    .trap = {0xcc}, /* INT3 */
+    .trap_len = 1,
+    .nflags = sizeof dbg__eflags / sizeof dbg__eflags[0],
+    .flags_type = "i386_eflags",
+    .flag = dbg__eflags,
+    .walk = dbg__x86_walk,
+    .get_odd = dbg__x86_get_odd,
+    .put_odd = dbg__x86_put_odd,
+    .tell = dbg__x86_tell,
+};
+#endif
+
+/* >>gdb arm64 */
+#ifndef DBG_NO_ARM64
+#define DBG__ARM64(name, type, bits, field)                                                        \
+    DBG__ROW(dbg_arm64_cpu, name, type, bits, field, 0, 0, 1)
+#define DBG__EL1(name) DBG__ARM64(#name, "int64", 64, regs.name)
+
+static const struct dbg__reg dbg__arm64_core[] = {
+    DBG__ROW(dbg_arm64_cpu, "x", "int64", 64, regs.x[0], 0, 0, 31),
+    DBG__ROW(dbg_arm64_cpu, "sp", "data_ptr", 64, regs.sp_el0, DBG__ODD, 0, 1),
+    DBG__ROW(dbg_arm64_cpu, "pc", "code_ptr", 64, regs.pc, DBG__PC, 0, 1),
+    DBG__ARM64("cpsr", "cpsr_flags", 32, regs.pstate),
+};
+
+static const struct dbg__reg dbg__arm64_fpu[] = {
+    DBG__ROW(dbg_arm64_cpu, "v", "vec128", 128, fpu.v[0], 0, 0, 32),
+    DBG__ARM64("fpsr", "int", 32, fpu.fpsr),
+    DBG__ARM64("fpcr", "int", 32, fpu.fpcr),
+};
+
+static const struct dbg__reg dbg__arm64_system[] = {
+    DBG__EL1(sp_el0),    DBG__EL1(sp_el1),    DBG__EL1(elr_el1),   DBG__EL1(spsr_el1),
+    DBG__EL1(esr_el1),   DBG__EL1(far_el1),   DBG__EL1(sctlr_el1), DBG__EL1(tcr_el1),
+    DBG__EL1(ttbr0_el1), DBG__EL1(ttbr1_el1), DBG__EL1(mair_el1),  DBG__EL1(vbar_el1),
+    DBG__EL1(tpidr_el0), DBG__EL1(tpidr_el1),
+};
+
+static const struct dbg__flag dbg__cpsr[] = {
+    {"SP", 0, 0},   {"EL", 2, 3},    {"nRW", 4, 4},     {"F", 6, 6},      {"I", 7, 7},
+    {"A", 8, 8},    {"D", 9, 9},     {"BTYPE", 10, 11}, {"SSBS", 12, 12}, {"IL", 20, 20},
+    {"SS", 21, 21}, {"PAN", 22, 22}, {"UAO", 23, 23},   {"DIT", 24, 24},  {"TCO", 25, 25},
+    {"V", 28, 28},  {"C", 29, 29},   {"Z", 30, 30},     {"N", 31, 31},
+};
+
+static const struct dbg__feature dbg__arm64_features[] = {
+    DBG__FEATURE("org.gnu.gdb.aarch64.core", "", NULL, dbg__arm64_core),
+    DBG__FEATURE("org.gnu.gdb.aarch64.fpu", dbg__vector_types, NULL, dbg__arm64_fpu),
+    DBG__FEATURE("vmm.aarch64.system", "", "system", dbg__arm64_system),
+};
+
+static int dbg__arm64_walk(const struct vmm_mem *mem, const void *regs, uint64_t gva,
+                           struct dbg_page *page)
+{
+    return dbg_arm64_walk(mem, (const struct vmm_arm64_regs *)regs, gva, page);
+}
+
+/* Which stack pointer is SP, PSTATE says. */
+static void dbg__arm64_get_sp(const void *cpu, const struct dbg__reg *reg, uint8_t *buf)
+{
+    (void)reg;
+    vmm_put64(buf, vmm_arm64_sp(&((const struct dbg_arm64_cpu *)cpu)->regs));
+}
+
+static void dbg__arm64_put_sp(void *cpu, const struct dbg__reg *reg, const uint8_t *buf)
+{
+    struct vmm_arm64_regs *r = &((struct dbg_arm64_cpu *)cpu)->regs;
+
+    (void)reg;
+    *((r->pstate & 15) == 5 ? &r->sp_el1 : &r->sp_el0) = vmm_get64(buf);
+}
+
+static void dbg__arm64_tell(const void *cpu, struct dbg__text *t)
+{
+    (void)cpu;
+    dbg__puts(t, "gdb has them all: info registers system\n");
+}
+
+static const struct dbg__arch dbg__arm64_arch = {
+    .trap = {0x00, 0x00, 0x20, 0xd4}, /* BRK #0 */
+    .trap_len = 4,
+    .nflags = sizeof dbg__cpsr / sizeof dbg__cpsr[0],
+    .flags_type = "cpsr_flags",
+    .flag = dbg__cpsr,
+    .walk = dbg__arm64_walk,
+    .get_odd = dbg__arm64_get_sp,
+    .put_odd = dbg__arm64_put_sp,
+    .tell = dbg__arm64_tell,
+};
+#endif
 
 /* >>gdb registers */
 
 static const struct dbg__machine dbg__machines[] = {
+#ifndef DBG_NO_X86
     [DBG_X86_64] = {"i386:x86-64", &dbg__x86, dbg__features64, 4},
     [DBG_X86_32] = {"i386", &dbg__x86, dbg__features32, 4},
     [DBG_X86_16] = {"i8086", &dbg__x86, dbg__features32, 4},
+#endif
+#ifndef DBG_NO_ARM64
+    [DBG_ARM64] = {"aarch64", &dbg__arm64_arch, dbg__arm64_features, 3},
+#endif
 };
 
 /* What gdb calls register n. False: there are not so many. */
@@ -2116,11 +2278,32 @@ static void dbg__describe_reg(struct dbg__text *t, const struct dbg__reg *reg, u
     dbg__puts(t, "/>");
 }
 
-static void dbg__describe_feature(struct dbg__text *t, const struct dbg__feature *f)
+static void dbg__describe_flags(struct dbg__text *t, const struct dbg__arch *arch)
 {
+    dbg__puts(t, "<flags ");
+    dbg__put_attribute(t, "id", arch->flags_type);
+    dbg__puts(t, " size=\"4\">");
+    for (unsigned i = 0; i < arch->nflags; i++) {
+        dbg__puts(t, "<field ");
+        dbg__put_attribute(t, "name", arch->flag[i].name);
+        dbg__puts(t, " start=\"");
+        dbg__putdec(t, arch->flag[i].first);
+        dbg__puts(t, "\" end=\"");
+        dbg__putdec(t, arch->flag[i].last);
+        dbg__puts(t, "\"/>");
+    }
+    dbg__puts(t, "</flags>");
+}
+
+static void dbg__describe_feature(struct dbg__text *t, const struct dbg__machine *m, unsigned n)
+{
+    const struct dbg__feature *f = &m->feature[n];
+
     dbg__puts(t, "<feature ");
     dbg__put_attribute(t, "name", f->name);
     dbg__puts(t, ">");
+    if (n == 0) /* in the core of all */
+        dbg__describe_flags(t, m->arch);
     dbg__puts(t, f->types);
     for (unsigned i = 0; i < f->n; i++)
         for (unsigned k = 0; k < f->reg[i].n; k++)
@@ -2136,7 +2319,7 @@ static void dbg__describe(const struct dbg_gdb *g, struct dbg__text *t)
     dbg__puts(t, g->machine->name);
     dbg__puts(t, "</architecture>");
     for (unsigned i = 0; i < g->machine->n; i++)
-        dbg__describe_feature(t, &g->machine->feature[i]);
+        dbg__describe_feature(t, g->machine, i);
     dbg__puts(t, "</target>");
 }
 
@@ -2154,6 +2337,18 @@ static void dbg__list_threads(const struct dbg_gdb *g, struct dbg__text *t)
 }
 
 /* >>gdb memory: as the current CPU sees it, without the breakpoints that are in it. */
+
+/* What is written may be code. On arm64 the instruction caches learn of it: the stores are cleaned to
+   where instructions come from, and that is invalidated, on all CPUs, before one of them is back in the
+   guest, which is as good as the ISB that the architecture wants. By the host's address, which does
+   for the guest's where caches are physically tagged; where they are virtually indexed and small pages
+   make aliases of that, or where a guest's MMU is off and its accesses bypass the caches (no
+   FEAT_S2FWB), a CPU may execute what was there: a hardware breakpoint is the way out. */
+static void dbg__store(uint8_t *at, const uint8_t *from, size_t n)
+{
+    memcpy(at, from, n);
+    __builtin___clear_cache((char *)at, (char *)at + n);
+}
 
 static void *dbg__cpu(struct dbg_gdb *g, bool write)
 {
@@ -2244,7 +2439,7 @@ static bool dbg__write(struct dbg_gdb *g, uint64_t addr, uint8_t *buf, size_t le
         if (!at)
             return false;
         dbg__keep_traps(g, gpa, buf, n);
-        memcpy(at, buf, n);
+        dbg__store(at, buf, n);
     }
     return true;
 }
@@ -2281,7 +2476,7 @@ static unsigned dbg__trap_add(struct dbg_gdb *g, uint64_t gva)
     t->gpa = gpa;
     memcpy(t->saved, at, len);
     dbg__hide_traps(g, gpa, t->saved, len); /* another address may lead there, too */
-    memcpy(at, g->machine->arch->trap, len);
+    dbg__store(at, g->machine->arch->trap, len);
     g->ntraps++;
     return 0;
 }
@@ -2298,7 +2493,7 @@ static void dbg__trap_del(struct dbg_gdb *g, struct dbg__trap *t)
         if (g->trap[i].gpa == old.gpa)
             return;
     if (at && !memcmp(at, arch->trap, arch->trap_len))
-        memcpy(at, old.saved, arch->trap_len);
+        dbg__store(at, old.saved, arch->trap_len);
 }
 
 VMM_DEF bool dbg_gdb_owns(const struct dbg_gdb *g, const void *regs, uint64_t pc)
@@ -2334,6 +2529,19 @@ static bool dbg__slots_for(struct dbg_gdb *g, const struct dbg__watch *w, unsign
     return true;
 }
 
+/* Some CPUs have fewer slots of a kind. */
+static bool dbg__slots_suffice(const struct dbg_gdb *g)
+{
+    const struct dbg_gdb_desc *d = &g->desc;
+    unsigned breaks = 0, watches = 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        breaks += g->want.slot[i].len && g->want.slot[i].kind == VMM_BREAK_EXEC;
+        watches += g->want.slot[i].len && g->want.slot[i].kind != VMM_BREAK_EXEC;
+    }
+    return (!d->breaks || breaks <= d->breaks) && (!d->watches || watches <= d->watches);
+}
+
 /* False: there are not enough slots for all. */
 static bool dbg__assign_slots(struct dbg_gdb *g)
 {
@@ -2343,7 +2551,7 @@ static bool dbg__assign_slots(struct dbg_gdb *g)
     memset(g->want.slot, 0, sizeof g->want.slot);
     for (unsigned i = 0; i < g->nwatches && fits; i++)
         fits = dbg__slots_for(g, &g->watch[i], &used);
-    return fits;
+    return fits && dbg__slots_suffice(g);
 }
 
 static struct dbg__watch *dbg__watch_find(struct dbg_gdb *g, const struct dbg__watch *w)
@@ -2366,7 +2574,7 @@ static unsigned dbg__watch_add(struct dbg_gdb *g, const struct dbg__watch *w)
 {
     if (dbg__watch_find(g, w))
         return 0;
-    if (!w->len)
+    if (!w->len || (w->kind == '1' && w->addr % g->machine->arch->trap_len))
         return DBG__EINVAL;
     if (g->nwatches == VMM_BREAKS)
         return DBG__ENOSPC;
@@ -2975,7 +3183,7 @@ static void dbg__mon_help(struct dbg_gdb *g, struct dbg__text *t, const char *ar
     (void)args;
     dbg__puts(t, "monitor help            this text\n"
                  "monitor phys on|off     addresses are physical; or the CPU's own, as at first\n"
-                 "monitor regs            segments and tables of the CPU that gdb read last\n"
+                 "monitor regs            of the CPU that gdb read last, what it has no names for\n"
                  "monitor walk ADDRESS    what the CPU's page tables say of a linear address\n");
 }
 
@@ -3249,7 +3457,8 @@ VMM_DEF int dbg_gdb_init(struct dbg_gdb *g, const struct dbg_gdb_desc *desc)
 {
     memset(g, 0, sizeof *g);
     if (!desc->ncpus || desc->ncpus > DBG_CPUS_MAX ||
-        (unsigned)desc->machine >= sizeof dbg__machines / sizeof dbg__machines[0])
+        (unsigned)desc->machine >= sizeof dbg__machines / sizeof dbg__machines[0] ||
+        !dbg__machines[desc->machine].name)
         return -EINVAL;
     g->desc = *desc;
     g->machine = &dbg__machines[desc->machine];

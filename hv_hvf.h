@@ -1103,6 +1103,12 @@ VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c)
     return c->ppis;
 }
 
+VMM_DEF void hyp_debug_slots(const struct hyp *h, unsigned *breaks, unsigned *watches)
+{
+    (void)h;
+    *breaks = *watches = 0;
+}
+
 VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
 {
     (void)c;

@@ -1449,7 +1449,8 @@ static bool kvm__has_device(const struct hyp *h, uint32_t type)
 static unsigned kvm__find_caps(const struct hyp *h, const struct hyp_desc *desc)
 {
     (void)desc;
-    return kvm__cap(h, KVM_CAP_IOEVENTFD) ? HYP_CAP_DOORBELL : 0;
+    return (kvm__cap(h, KVM_CAP_IOEVENTFD) ? HYP_CAP_DOORBELL : 0u) |
+           (kvm__cap(h, KVM_CAP_SET_GUEST_DEBUG) > 0 ? HYP_CAP_DEBUG : 0u);
 }
 
 /* Narrow addresses make short walks of the guest's page tables, so that the VM gets no more than it
@@ -1815,32 +1816,163 @@ VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs)
     return kvm__move_regs(c, KVM_SET_ONE_REG, &copy);
 }
 
-/* Not offered: there is no HYP_CAP_DEBUG here. */
-VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+static int kvm__move(struct hyp_cpu *c, unsigned long request, uint64_t id, void *at)
 {
-    (void)c;
-    (void)d;
-    return -ENOSYS;
+    struct kvm_one_reg one = {KVM_REG_ARM64 | id, (uintptr_t)at};
+
+    return kvm__ioctl(c->fd, request, &one);
 }
 
-VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+/* A guest with SVE has V as the low ends of Z, of which the rest stays. */
+static int kvm__move_z(struct hyp_cpu *c, unsigned long request, unsigned n, uint8_t v[16])
 {
-    (void)c;
-    return -ENOSYS;
+    uint8_t z[256];
+    int err = kvm__move(c, KVM_GET_ONE_REG, KVM_REG_ARM64_SVE_ZREG(n, 0), z);
+
+    if (err || request == KVM_GET_ONE_REG) {
+        memcpy(v, z, 16);
+        return err;
+    }
+    memcpy(z, v, 16);
+    return kvm__move(c, KVM_SET_ONE_REG, KVM_REG_ARM64_SVE_ZREG(n, 0), z);
+}
+
+static int kvm__move_fpu(struct hyp_cpu *c, unsigned long request, struct vmm_fpu *fpu)
+{
+    const uint64_t core = KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(fp_regs.vregs[0]);
+    int err = 0;
+
+    for (unsigned i = 0; i < 32 && !err; i++) /* four words of 32 bits apart */
+        err = c->hyp->features & HYP_FEATURE_SVE
+                  ? kvm__move_z(c, request, i, fpu->v[i])
+                  : kvm__move(c, request, KVM_REG_SIZE_U128 | (core + 4 * i), fpu->v[i]);
+    if (!err)
+        err = kvm__move(c, request,
+                        KVM_REG_SIZE_U32 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(fp_regs.fpsr),
+                        &fpu->fpsr);
+    return err ? err
+               : kvm__move(c, request,
+                           KVM_REG_SIZE_U32 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(fp_regs.fpcr),
+                           &fpu->fpcr);
 }
 
 VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
 {
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
+    return kvm__move_fpu(c, KVM_GET_ONE_REG, fpu);
 }
 
 VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
 {
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
+    struct vmm_fpu copy = *fpu;
+
+    return kvm__move_fpu(c, KVM_SET_ONE_REG, &copy);
+}
+
+/* Classes of debug exceptions in ESR_EL2 (DDI 0487, D17.2.37), and what arms a slot in DBGBCR and
+   DBGWCR (D17.3): enabled at EL1 and EL0; of a breakpoint, all four bytes. */
+enum {
+    KVM__EC_BREAK = 0x30,
+    KVM__EC_STEP = 0x32,
+    KVM__EC_WATCH = 0x34,
+    KVM__EC_BKPT32 = 0x38,
+    KVM__EC_BRK = 0x3c,
+    KVM__DBG_ON = 7,
+    KVM__BCR_BYTES = 0xf << 5,
+    KVM__WCR_LOADS = 1 << 3,
+    KVM__WCR_STORES = 2 << 3,
+};
+
+VMM_DEF void hyp_debug_slots(const struct hyp *h, unsigned *breaks, unsigned *watches)
+{
+    *breaks = (unsigned)kvm__cap(h, KVM_CAP_GUEST_DEBUG_HW_BPS);
+    *watches = (unsigned)kvm__cap(h, KVM_CAP_GUEST_DEBUG_HW_WPS);
+}
+
+/* The bytes of a watchpoint are chosen from the eight at an aligned address. */
+static void kvm__arm_slots(const struct vmm_debug *d, struct kvm_guest_debug_arch *regs)
+{
+    unsigned breaks = 0, watches = 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        const struct vmm_break *b = &d->slot[i];
+        uint64_t bytes = ((1ull << b->len) - 1) << (b->addr & 7);
+        if (b->len && b->kind == VMM_BREAK_EXEC) {
+            regs->dbg_bvr[breaks] = b->addr;
+            regs->dbg_bcr[breaks++] = KVM__DBG_ON | KVM__BCR_BYTES;
+        } else if (b->len) {
+            regs->dbg_wvr[watches] = b->addr & ~7ull;
+            regs->dbg_wcr[watches++] = KVM__DBG_ON | bytes << 5 | KVM__WCR_STORES |
+                                       (b->kind == VMM_BREAK_ACCESS ? KVM__WCR_LOADS : 0u);
+        }
+    }
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    struct kvm_guest_debug debug = {0};
+    int err;
+
+    c->debug = *d;
+    kvm__arm_slots(d, &debug.arch);
+    if (debug.arch.dbg_bcr[0] | debug.arch.dbg_wcr[0])
+        debug.control |= KVM_GUESTDBG_USE_HW;
+    if (d->traps)
+        debug.control |= KVM_GUESTDBG_USE_SW_BP;
+    if (d->step)
+        debug.control |= KVM_GUESTDBG_SINGLESTEP;
+    if (debug.control)
+        debug.control |= KVM_GUESTDBG_ENABLE;
+    err = kvm__ioctl(c->fd, KVM_SET_GUEST_DEBUG, &debug);
+    return err ? vmm_err(c->hyp->log, err, "KVM cannot debug CPU %u: %s", c->id, strerror(-err))
+               : 0;
+}
+
+/* While anything is debugged from here, KVM has all debug exceptions come out. */
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
+    struct vmm_regs regs;
+    int err = hyp_get_regs(c, &regs);
+
+    if (err)
+        return err;
+    vmm_arm64_take_debug(&regs, debug->hsr, debug->far);
+    return hyp_set_regs(c, &regs);
+}
+
+/* The slot whose address is nearest: where an access begins, far says, and it may begin before the
+   bytes that are watched (DDI 0487, D2.10.5). */
+static uint64_t kvm__slot_near(const struct vmm_debug *d, bool exec, uint64_t addr)
+{
+    uint64_t best = UINT64_MAX, bit = 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        const struct vmm_break *b = &d->slot[i];
+        uint64_t away = addr - b->addr < b->len ? 0 : b->addr - addr;
+        if (b->len && (b->kind == VMM_BREAK_EXEC) == exec && away < best && !(exec && away)) {
+            best = away;
+            bit = 1ull << i;
+        }
+    }
+    return bit;
+}
+
+static void kvm__exit_debug(struct hyp_cpu *c, struct vmm_exit *e)
+{
+    const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
+    unsigned ec = debug->hsr >> 26;
+
+    e->kind = VMM_EXIT_DEBUG;
+    (void)kvm__move(c, KVM_GET_ONE_REG,
+                    KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(regs.pc), &e->addr);
+    e->code = 0;
+    if (ec == KVM__EC_BRK || ec == KVM__EC_BKPT32)
+        e->code = VMM_DEBUG_TRAP;
+    else if (ec == KVM__EC_STEP && c->debug.step)
+        e->code = VMM_DEBUG_STEP;
+    else if (ec == KVM__EC_BREAK || ec == KVM__EC_WATCH)
+        e->code = kvm__slot_near(&c->debug, ec == KVM__EC_BREAK,
+                                 ec == KVM__EC_BREAK ? e->addr : debug->far);
 }
 
 /* What PSCI asks of the machine. Suspend to RAM is not offered, and a crash not a call of PSCI. */
@@ -1861,6 +1993,10 @@ static bool kvm__arch_exit(struct hyp_cpu *c, struct vmm_exit *e)
 
     if (run->exit_reason == KVM_EXIT_SYSTEM_EVENT)
         return kvm__exit_system(run, e);
+    if (run->exit_reason == KVM_EXIT_DEBUG) {
+        kvm__exit_debug(c, e);
+        return true;
+    }
     if (run->exit_reason != KVM_EXIT_ARM_NISV)
         return false;
     kvm__fault(c, e, "the guest accesses a device by an instruction that cannot be emulated, at",

@@ -422,7 +422,7 @@ struct vmm_debug {
 };
 
 enum vmm_debug_why {        /* bits */
-    VMM_DEBUG_SLOTS = 0xf,  /* bit n: slot n; EXEC: before the instruction, else after it */
+    VMM_DEBUG_SLOTS = 0xf,  /* bit n: slot n; after the instruction; EXEC and arm64: before it */
     VMM_DEBUG_STEP = 0x10,  /* the one instruction is done */
     VMM_DEBUG_TRAP = 0x20,  /* a breakpoint instruction is next */
     VMM_DEBUG_UNABLE = 0x40 /* nothing was done: there is no stepping here */
@@ -493,6 +493,24 @@ struct vmm_arm64_regs {
 static inline uint64_t vmm_arm64_sp(const struct vmm_arm64_regs *r)
 {
     return (r->pstate & 15) == 5 ? r->sp_el1 : r->sp_el0;
+}
+
+/* The guest takes a debug exception that went to the hypervisor in its place (DDI 0487, D1.3): esr as
+   the hypervisor has it, where each comes from below; far only matters to a watchpoint. */
+static inline void vmm_arm64_take_debug(struct vmm_arm64_regs *r, uint32_t esr, uint64_t far)
+{
+    const uint64_t kept = 0xf1400000, pan = 1 << 22, ssbs = 1 << 12, el1h_masked = 0x3c5;
+    unsigned ec = esr >> 26;
+    bool el1 = (r->pstate & 0x1c) == 4;
+
+    if (ec == 0x34)
+        r->far_el1 = far;
+    r->esr_el1 = el1 && ec >= 0x30 && ec <= 0x34 ? esr | 1u << 26 : esr; /* but for BRK */
+    r->elr_el1 = r->pc;
+    r->spsr_el1 = r->pstate;
+    r->pc = r->vbar_el1 + (el1 ? (r->pstate & 1) * 0x200 : r->pstate & 0x10 ? 0x600 : 0x400);
+    r->pstate = (r->pstate & kept) | (r->sctlr_el1 >> 23 & 1 ? 0 : pan) | /* SPAN */
+                (r->sctlr_el1 >> 44 & 1 ? ssbs : 0) | el1h_masked;        /* DSSBS */
 }
 
 /* Floating point and vectors. */
@@ -682,13 +700,15 @@ VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
 /* The guest's TSC now, and how fast it is; hz 0: nobody knows, and CPUID announces no timer by TSC
    without HYP_CAP_LAPIC. */
 VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz);
-#else /* of arm64 alone, without HYP_CAP_IRQCHIP; CPUs that wait for an interrupt do so in hyp_run */
-/* The IRQ and FIQ inputs of a CPU are these now: bits 0 and 1. Thread-safe; takes no lock that is
+#else /* of arm64 alone */
+/* Without HYP_CAP_IRQCHIP; CPUs that wait for an interrupt do so in hyp_run. The IRQ and FIQ inputs of a CPU are these now: bits 0 and 1. Thread-safe; takes no lock that is
    held during hyp_run. */
 VMM_DEF void hyp_cpu_lines(struct hyp *h, unsigned cpu, unsigned lines);
 /* PPIs that the CPU itself drives (timers, PMU), a bit for each INTID: their levels as of the last
    exit, whose access is not yet carried out. hyp_run returns when one rises. */
 VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c);
+/* How many slots of struct vmm_debug a CPU has for VMM_BREAK_EXEC, and how many for other kinds. */
+VMM_DEF void hyp_debug_slots(const struct hyp *h, unsigned *breaks, unsigned *watches);
 #endif
 
 #ifdef __cplusplus

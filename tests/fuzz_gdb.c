@@ -1,7 +1,7 @@
 /* fuzz_gdb.c - a gdb that sends anything at any time to the stub of debug.h, and what must hold
    whatever it sends. MIT licence, see LICENSE
 
-   The first byte chooses the machine. Then: 0x80 | n opens n bytes of room in the stream, 0xc0 | cpu
+   The first byte chooses the machine, and whether it has page tables. Then: 0x80 | n opens n bytes of room in the stream, 0xc0 | cpu
    and a byte make that CPU stop for a reason, 0xff is gdb that goes and comes; a byte below 0x80 is
    the length of what gdb sends next, with its frame made right if it begins with '$'. */
 #define DEBUG_IMPLEMENTATION
@@ -22,7 +22,8 @@ enum { RAM = 0x3000, NCPUS = 3 };
 static struct machine {
     uint8_t ram[RAM];
     struct vmm_mem mem;
-    struct dbg_x86_cpu cpu[NCPUS];
+    struct dbg_x86_cpu x86[NCPUS];
+    struct dbg_arm64_cpu arm64[NCPUS];
     struct dbg_gdb gdb;
     size_t room;
     bool stop; /* it shall */
@@ -75,7 +76,7 @@ static void *cpu_of(void *ctx, unsigned cpu, bool write)
     (void)ctx;
     (void)write;
     must(cpu < NCPUS && !m.runs[cpu]);
-    return &m.cpu[cpu];
+    return m.gdb.desc.machine == DBG_ARM64 ? (void *)&m.arm64[cpu] : (void *)&m.x86[cpu];
 }
 
 static void stop(void *ctx)
@@ -101,6 +102,7 @@ static void resume(void *ctx, const uint8_t *go, const struct vmm_debug *want)
         must(b->len <= 8 && !(b->len & (b->len - 1u)) && b->kind <= VMM_BREAK_ACCESS);
         must(!b->len || !(b->addr & (b->len - 1u)));
         must(b->kind != VMM_BREAK_EXEC || b->len <= 1);
+        must(b->kind != VMM_BREAK_EXEC || m.gdb.desc.machine != DBG_ARM64 || !(b->addr & 3));
     }
     m.stop = false;
 }
@@ -146,9 +148,24 @@ static void send(const uint8_t *body, size_t len)
     }
 }
 
+/* Itself behind every address: x86 with 32-bit paging, 4 MiB pages, tables at 0; arm64 with 21 bits of
+   each half, one level of 4 KiB pages. */
+static void make_tables(enum dbg_machine machine)
+{
+    for (unsigned i = 0; i < 1024 && machine != DBG_ARM64; i++)
+        vmm_put32(m.ram + 4 * i, 0x83);
+    for (unsigned i = 0; i < 512 && machine == DBG_ARM64; i++)
+        vmm_put64(m.ram + 8 * i, 0x403 | (uint64_t)(i % 3) << 12);
+    for (unsigned i = 0; i < NCPUS; i++) {
+        m.x86[i].regs.cr0 = 0x80000001;
+        m.arm64[i].regs.sctlr_el1 = 1;
+        m.arm64[i].regs.tcr_el1 = 43 | 43 << 16 | 2u << 30;
+    }
+}
+
 static void start(uint8_t how)
 {
-    struct dbg_gdb_desc desc = {.machine = (enum dbg_machine)(how % 3),
+    struct dbg_gdb_desc desc = {.machine = (enum dbg_machine)(how % 4),
                                 .mem = &m.mem,
                                 .ncpus = NCPUS,
                                 .stopped = true,
@@ -161,13 +178,12 @@ static void start(uint8_t how)
     memset(&m, 0, sizeof m);
     m.room = 8192;
     must(!vmm_mem_add(&m.mem, 0, RAM, m.ram));
-    if (how & 0x40) /* 32-bit paging, 4 MiB pages: tables at 0, itself behind every address */
-        for (unsigned i = 0; i < 1024; i++)
-            vmm_put32(m.ram + 4 * i, 0x83);
     for (unsigned i = 0; i < NCPUS; i++) {
-        m.cpu[i].regs.cr0 = how & 0x40 ? 0x80000001 : 1;
-        m.cpu[i].regs.cr4 = 0x10;
+        m.x86[i].regs.cr0 = 1;
+        m.x86[i].regs.cr4 = 0x10;
     }
+    if (how & 0x40)
+        make_tables(desc.machine);
     must(!dbg_gdb_init(&m.gdb, &desc));
     dbg_gdb_stopped(&m.gdb);
     dbg_gdb_peer(&m.gdb, true);

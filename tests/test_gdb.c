@@ -13,6 +13,7 @@ enum { RAM = 0x4000 };
 static uint8_t ram[RAM];
 static struct vmm_mem mem;
 static struct dbg_x86_cpu cpus[2];
+static struct dbg_arm64_cpu arms[2];
 static struct dbg_gdb g;
 static struct {
     char out[65536]; /* what gdb got since the last look */
@@ -44,7 +45,7 @@ static void *cpu_of(void *ctx, unsigned cpu, bool write)
 {
     (void)ctx;
     seen.writes += write;
-    return &cpus[cpu];
+    return g.desc.machine == DBG_ARM64 ? (void *)&arms[cpu] : (void *)&cpus[cpu];
 }
 
 static void stop(void *ctx)
@@ -72,6 +73,8 @@ static void start(enum dbg_machine machine, bool stopped)
     const struct dbg_gdb_desc desc = {.machine = machine,
                                       .mem = &mem,
                                       .ncpus = 2,
+                                      .breaks = machine == DBG_ARM64 ? 2 : 0,
+                                      .watches = machine == DBG_ARM64 ? 3 : 0,
                                       .stopped = stopped,
                                       .stream = {take, offer, NULL},
                                       .cpu = cpu_of,
@@ -81,6 +84,7 @@ static void start(enum dbg_machine machine, bool stopped)
 
     memset(&seen, 0, sizeof seen);
     memset(cpus, 0, sizeof cpus);
+    memset(arms, 0, sizeof arms);
     memset(&mem, 0, sizeof mem);
     for (unsigned i = 0; i < RAM; i++)
         ram[i] = (uint8_t)(i * 7);
@@ -276,10 +280,11 @@ static void test_description(void)
         const char *arch, *names[6];
     } want[] = {{"i386:x86-64", {"rax", "rip", "xmm15", "fs_base", "cr3", "fop"}},
                 {"i386", {"eax", "eip", "xmm7", "fs_base", "cr3", "fop"}},
-                {"i8086", {"eax", "eip", "mxcsr", "gs_base", "efer", "st7"}}};
+                {"i8086", {"eax", "eip", "mxcsr", "gs_base", "efer", "st7"}},
+                {"aarch64", {"x0", "x30", "sp", "cpsr", "v31", "ttbr1_el1"}}};
     char arch[64], whole[32768];
 
-    for (unsigned m = 0; m < 3; m++) {
+    for (unsigned m = 0; m < 4; m++) {
         attach((enum dbg_machine)m);
         strcpy(whole, document("features:read:target.xml", 0xffb));
         snprintf(arch, sizeof arch, "<architecture>%s</architecture>", want[m].arch);
@@ -373,6 +378,45 @@ static void test_registers(void)
     CHECK_EQ(cpus[1].regs.gpr[VMM_RSI], 3);
 }
 
+/* gdb takes x0 to x30, SP, PC, CPSR, V0 to V31, FPSR and FPCR by these numbers, whatever is said. */
+static void test_arm64_registers(void)
+{
+    char *all, packet[4096] = "G";
+
+    attach(DBG_ARM64);
+    CHECK(strstr(document("features:read:target.xml", 0xffb),
+                 "<field name=\"EL\" start=\"2\" end=\"3\"/>"));
+    arms[0].regs.x[30] = 0xffff800008001234;
+    arms[0].regs.sp_el0 = 1;
+    arms[0].regs.sp_el1 = 2;
+    arms[0].regs.pstate = 0x3c5;
+    arms[0].fpu.v[31][15] = 0x5a;
+    arms[1].regs.x[0] = 7;
+    expect("p1e", "341200080080ffff");
+    expect("p1f", "0200000000000000"); /* EL1h */
+    expect("p21", "c5030000");
+    expect("p41", "0000000000000000000000000000005a");
+    expect("P1f=0300000000000000", "OK");
+    expect("P21=c4030000", "OK"); /* EL1t */
+    expect("p1f", "0100000000000000");
+    CHECK(arms[0].regs.sp_el1 == 3 && arms[0].regs.pstate == 0x3c4);
+    expect("P1f=0400000000000000", "OK");
+    expect("P20=0010000000000000", "OK");
+    expect("P43=00000003", "OK");
+    CHECK(arms[0].regs.sp_el0 == 4 && arms[0].regs.pc == 0x1000);
+    CHECK_EQ(arms[0].fpu.fpcr, 0x3000000);
+    reg("sp_el1", "0300000000000000");
+    set_reg("tpidr_el1", "0000000000000080");
+    CHECK_EQ(arms[0].regs.tpidr_el1, 1ull << 63);
+    expect("p52", "E16"); /* there are 0x44 and 14 */
+    expect("Hg2", "OK");
+    expect("p0", "0700000000000000");
+    all = strcat(packet, ask("g"));
+    arms[1].regs.x[0] = 8;
+    CHECK(!strcmp(ask(all), "OK") && arms[1].regs.x[0] == 7);
+    CHECK(strstr(ask("qRcmd,72656773"), "696e666f20726567697374657273")); /* info registers */
+}
+
 /* Where a code segment has a base, gdb is told the linear address. */
 static void test_real_mode(void)
 {
@@ -455,6 +499,35 @@ static void test_traps(void)
     CHECK_EQ(ram[0x2000], 0x90);
 }
 
+/* A word, to which addresses are aligned; behind page tables of 16 KiB pages. */
+static void test_arm64_traps(void)
+{
+    attach(DBG_ARM64);
+    expect("Z0,1000,4", "OK");
+    CHECK(memcmp(ram + 0x1000, "\0\0\x20\xd4", 4) == 0);
+    expect("m1002,4", "0e151c23");
+    expect("M1003,2:abcd", "OK"); /* partly below it */
+    CHECK(memcmp(ram + 0x1000, "\0\0\x20\xd4\xcd", 5) == 0);
+    expect("mffe,8", "f2f900070eabcd23");
+    expect("Z0,1002,4", "E16");
+    expect("Z1,1002,4", "E16");
+    expect("z0,1000,4", "OK");
+    CHECK_EQ(ram[0x1003], 0xab);
+    memset(ram, 0, sizeof ram);
+    arms[0].regs.sctlr_el1 = 1; /* 25 bits above: one level, of one page, which holds the table */
+    arms[0].regs.tcr_el1 = 39 << 16 | 1u << 30;
+    vmm_put64(ram + 8 * 5, 0x403);
+    expect("Z0,ffffffffffff014000,4", "E16");
+    expect("Z0,ffffffffff014100,4", "E0e");
+    expect("Z0,ffffffffffe14100,4", "E0e");
+    expect("Z0,fffffffffe014100,4", "OK");
+    CHECK_EQ(vmm_get32(ram + 0x100), 0xd4200000);
+    CHECK(dbg_gdb_owns(&g, &arms[0].regs, 0xfffffffffe014100));
+    CHECK(!dbg_gdb_owns(&g, &arms[0].regs, 0xfffffffffe014104));
+    dbg_gdb_peer(&g, false);
+    CHECK_EQ(vmm_get32(ram + 0x100), 0);
+}
+
 /* Two addresses may lead to the same byte. */
 static void test_aliases(void)
 {
@@ -524,6 +597,71 @@ static void test_watches(void)
     dbg_gdb_why(&g, 0, 4);
     dbg_gdb_stopped(&g);
     got("T05rwatch:3000;thread:1;");
+}
+
+/* This CPU has two breakpoints and three watchpoints. */
+static void test_arm64_watches(void)
+{
+    attach(DBG_ARM64);
+    expect("Z1,1000,4", "OK");
+    expect("Z1,2000,4", "OK");
+    expect("Z1,3000,4", "E1c");
+    expect("Z2,2006,4", "OK");  /* two */
+    expect("Z2,2010,1", "E1c"); /* of four slots */
+    expect("z1,2000,4", "OK");
+    expect("Z3,2010,1", "OK");
+    expect("z1,1000,4", "OK");
+    expect("Z4,2020,1", "E1c");
+    silent("vCont;s:2;c");
+    CHECK(seen.go[0] == DBG_RUN && seen.go[1] == DBG_STEP);
+    CHECK(seen.want.slot[0].addr == 0x2010 && seen.want.slot[0].len == 1);
+    CHECK(seen.want.slot[2].addr == 0x2008 && !seen.want.slot[3].len);
+    dbg_gdb_why(&g, 1, 1);
+    dbg_gdb_stopped(&g);
+    got("T05rwatch:2010;thread:2;");
+    silent("s3000");
+    CHECK_EQ(arms[1].regs.pc, 0x3000);
+}
+
+/* Interrupts stay away from a step, but not from what has to do with them. */
+static void test_arm64_step(void)
+{
+    static const struct {
+        uint32_t insn;
+        uint64_t pstate, masked;
+    } cases[] = {
+        {0xd503201f, 0x05, 0xc5}, {0xd503201f, 0x45, 0xc5}, /* NOP */
+        {0xd503201f, 0xc5, 0xc5}, {0x91000400, 0x00, 0xc0}, /* at EL0 */
+        {0xd51be020, 0x05, 0xc5},                           /* MSR CNTP_CTL_EL0 */
+        {0xd4000001, 0x00, 0x00}, {0xd4200000, 0x05, 0x05}, /* SVC, BRK */
+        {0xd53b4220, 0x05, 0x05}, {0xd51b423f, 0x05, 0x05}, /* MRS, MSR DAIF */
+        {0xd50342df, 0x05, 0x05}, {0xd50343ff, 0x05, 0x05}, /* DAIFSet, DAIFClr */
+        {0xd69f03e0, 0x05, 0x05}, {0xd69f0bff, 0x05, 0x05}, /* ERET, ERETAA */
+    };
+    struct vmm_arm64_regs r = {.vbar_el1 = 0x8000, .pc = 0x1000};
+    struct dbg_arm64_step step;
+
+    start(DBG_ARM64, true);
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        vmm_put32(ram + 0x1000, cases[i].insn);
+        r.pstate = cases[i].pstate;
+        CHECK_EQ(dbg_arm64_step_begin(&mem, &r, &step), cases[i].masked != cases[i].pstate);
+        CHECK_EQ(r.pstate, cases[i].masked);
+        dbg_arm64_step_end(&r, &step);
+        CHECK_EQ(r.pstate, cases[i].pstate);
+    }
+    r.pc = RAM; /* no memory */
+    CHECK(!dbg_arm64_step_begin(&mem, &r, &step));
+    vmm_put32(ram + 0x1000, 0xf9400000); /* LDR, and then its fault's handler */
+    r.pc = 0x1000;
+    r.pstate = 0x80000045;
+    CHECK(dbg_arm64_step_begin(&mem, &r, &step));
+    r.elr_el1 = r.pc;
+    r.spsr_el1 = r.pstate;
+    r.pc = r.vbar_el1 + 0x200;
+    r.pstate = 0x3c5;
+    dbg_arm64_step_end(&r, &step);
+    CHECK(r.pstate == 0x3c5 && r.spsr_el1 == 0x80000045);
 }
 
 /* Two CPUs stop at once: gdb learns of the second when it lets that go. */
@@ -694,22 +832,28 @@ static void test_monitor(void)
 
 int main(void)
 {
-    const struct dbg_gdb_desc none = {.ncpus = 0}, many = {.ncpus = DBG_CPUS_MAX + 1};
+    const struct dbg_gdb_desc none = {.ncpus = 0}, many = {.ncpus = DBG_CPUS_MAX + 1},
+                              other = {.ncpus = 1, .machine = (enum dbg_machine)(DBG_ARM64 + 1)};
 
     CHECK_EQ(dbg_gdb_init(&g, &none), -EINVAL);
     CHECK_EQ(dbg_gdb_init(&g, &many), -EINVAL);
+    CHECK_EQ(dbg_gdb_init(&g, &other), -EINVAL);
     test_frames();
     test_slow();
     test_slow_stop();
     test_description();
     test_registers();
+    test_arm64_registers();
     test_real_mode();
     test_memory();
     test_paging();
     test_traps();
+    test_arm64_traps();
     test_aliases();
     test_table_full();
     test_watches();
+    test_arm64_watches();
+    test_arm64_step();
     test_both();
     test_vcont();
     test_interrupt();

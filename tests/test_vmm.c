@@ -190,8 +190,41 @@ static void test_quick_start(void)
     CHECK(!beyond);
 }
 
+/* A debug exception that went to the hypervisor is given back: from EL1, from EL0 and from a program of
+   32 bits. */
+static void test_arm64_debug(void)
+{
+    static const struct {
+        uint64_t pstate, sctlr;
+        uint32_t esr;
+        uint64_t vector, after;
+        uint32_t esr_el1;
+    } cases[] = {
+        {0x20400345, 1 << 23, 0xf2000800, 0x200, 0x204003c5, 0xf2000800}, /* BRK in a kernel */
+        {0x60001000, 0, 0xf2000001, 0x400, 0x604003c5, 0xf2000001},       /* in a program */
+        {0x00000004, 1 << 23, 0xc2000022, 0, 0x3c5, 0xc6000022},          /* EL1t; a breakpoint */
+        {0x81000005, 1ull << 44 | 1 << 23, 0xd2000062, 0x200, 0x810013c5, 0xd6000062},
+        {0x00000010, 1 << 23, 0xe2000000, 0x600, 0x3c5, 0xe2000000}, /* BKPT */
+    };
+
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct vmm_arm64_regs r = {.pc = 0x1234,
+                                   .pstate = cases[i].pstate,
+                                   .sctlr_el1 = cases[i].sctlr,
+                                   .far_el1 = 5,
+                                   .vbar_el1 = 0xffff000000080000};
+        vmm_arm64_take_debug(&r, cases[i].esr, 0x77);
+        CHECK_EQ(r.pc, 0xffff000000080000 + cases[i].vector);
+        CHECK_EQ(r.pstate, cases[i].after);
+        CHECK_EQ(r.esr_el1, cases[i].esr_el1);
+        CHECK(r.elr_el1 == 0x1234 && r.spsr_el1 == cases[i].pstate);
+        CHECK_EQ(r.far_el1, cases[i].esr >> 26 == 0x34 ? 0x77 : 5);
+    }
+}
+
 int main(void)
 {
+    test_arm64_debug();
     test_quick_start();
     test_memory();
     test_bus();
