@@ -19,6 +19,11 @@
 #endif
 #define VMM_DEF static __attribute__((unused))
 #define VMM_IMPLEMENTATION
+#if defined(__aarch64__)
+#define DBG_NO_X86
+#else
+#define DBG_NO_ARM64
+#endif
 
 #ifndef VMM_BACKEND /* tests bring a scripted one */
 #if defined(__linux__)
@@ -775,7 +780,11 @@ static int check_where(struct config *c, const char *name, const char *value)
 /* A port number alone is one of TCP. */
 static int set_gdb(struct config *c, const char *name, const char *value)
 {
+#if defined(__x86_64__)
     static const char *const keys[] = {"mode", NULL};
+#else
+    static const char *const keys[] = {NULL};
+#endif
     struct kv kv = {.rest = value, .keys = keys};
     uint64_t n = 0;
     int err = 0;
@@ -1610,11 +1619,12 @@ struct cpu {
     bool look;     /* atomic: shall describe itself when it is next out of the guest */
 
     /* for a debugger */
-    struct dbg_x86_cpu state; /* the loop's while parked is true, else the thread's */
-    bool changed;             /* by gdb */
-    bool stepping;            /* one instruction, and no interrupt before it */
-    bool parked, step;        /* stands still; what it shall do then; under cpus_lock, as is: */
-    unsigned why;             /* it parked; 0: it was asked to, or gdb knows */
+    struct dbg_cpu state; /* the loop's while parked is true, else the thread's */
+    bool changed;         /* by gdb */
+    bool stepping;        /* one instruction, and no interrupt before it */
+    bool parked, step;    /* stands still; what it shall do then; under cpus_lock, as is: */
+    unsigned why;         /* it parked; 0: it was asked to, or gdb knows */
+    struct dbg_arm64_step quiet; /* arm64: while stepping, what keeps interrupts away */
 
     /* with interrupt controllers of ours */
     bool inside;  /* runs, or is about to, and a kick gets it out; atomic, set under cpus_lock */
@@ -4900,6 +4910,44 @@ static int load_guest(struct vm *vm)
    own exit came, or when it is dead. Then the loop may read and change its registers. */
 
 #if defined(__x86_64__)
+/* Steps are the hypervisor's business, and it keeps interrupts away. */
+static void debug_step_begin(struct cpu *c)
+{
+    (void)c;
+}
+
+static void debug_step_end(struct cpu *c)
+{
+    (void)c;
+}
+
+/* How gdb shall disassemble: for Linux, whatever mode it is entered in. */
+static void debug_machine(const struct vm *vm, struct dbg_gdb_desc *desc)
+{
+    const struct config *c = vm->cfg;
+    unsigned mode = c->gdb_mode ? c->gdb_mode : c->bios || c->guest ? 16 : c->kernel ? 64 : c->mode;
+
+    desc->machine = mode == 64 ? DBG_X86_64 : mode == 32 ? DBG_X86_32 : DBG_X86_16;
+}
+#else
+static void debug_step_begin(struct cpu *c)
+{
+    c->changed |= dbg_arm64_step_begin(&c->vm->mem, &c->state.regs, &c->quiet);
+}
+
+static void debug_step_end(struct cpu *c)
+{
+    dbg_arm64_step_end(&c->state.regs, &c->quiet);
+    c->changed |= c->quiet.masked != 0;
+}
+
+static void debug_machine(const struct vm *vm, struct dbg_gdb_desc *desc)
+{
+    desc->machine = DBG_ARM64;
+    hyp_debug_slots(&vm->hyp, &desc->breaks, &desc->watches);
+}
+#endif
+
 /* With cpus_lock held: all CPUs shall park, each when it comes out of the guest and sees the flag,
    which therefore is set first. Once the last one has, the loop hears of it. */
 static void debug_stop_all(struct vm *vm)
@@ -4921,6 +4969,8 @@ static void debug_leave(struct cpu *c, const struct vmm_debug *want)
 {
     struct vm *vm = c->vm;
 
+    if (want->step)
+        debug_step_begin(c);
     if (c->changed &&
         (hyp_set_regs(&c->hyp, &c->state.regs) || hyp_set_fpu(&c->hyp, &c->state.fpu)))
         vmm_say(vm->log, VMM_LOG_WARN, "CPU %u cannot have the registers that gdb gave it", c->id);
@@ -4938,6 +4988,8 @@ static void debug_park(struct cpu *c, unsigned why)
 
     if (hyp_get_regs(&c->hyp, &c->state.regs) || hyp_get_fpu(&c->hyp, &c->state.fpu))
         vm_end(vm, ST_FAILED);
+    if (c->stepping)
+        debug_step_end(c);
     vmm_enter(&lock);
     c->why = why;
     c->parked = true;
@@ -5075,14 +5127,6 @@ static void on_gdb_peer(void *ctx, bool there)
     dbg_gdb_peer(&vm->debug.gdb, there);
 }
 
-/* How gdb shall disassemble: for Linux, whatever mode it is entered in. */
-static enum dbg_machine debug_machine(const struct config *c)
-{
-    unsigned mode = c->gdb_mode ? c->gdb_mode : c->bios || c->guest ? 16 : c->kernel ? 64 : c->mode;
-
-    return mode == 64 ? DBG_X86_64 : mode == 32 ? DBG_X86_32 : DBG_X86_16;
-}
-
 /* Before the first CPU runs. */
 static int debug_open(struct vm *vm)
 {
@@ -5095,8 +5139,7 @@ static int debug_open(struct vm *vm)
                                       .peer = on_gdb_peer,
                                       .ctx = vm,
                                       .log = vm->log};
-    struct dbg_gdb_desc desc = {.machine = debug_machine(cfg),
-                                .mem = &vm->mem,
+    struct dbg_gdb_desc desc = {.mem = &vm->mem,
                                 .ncpus = cfg->ncpus,
                                 .stopped = !cfg->gdb_nowait,
                                 .stream = host_stream_port(&d->stream),
@@ -5110,6 +5153,7 @@ static int debug_open(struct vm *vm)
     if (!vm_can(vm, HYP_CAP_DEBUG))
         return vmm_err(vm->log, -ENOTSUP,
                        "--gdb: this host's hypervisor has no debugging of CPUs: leave it out");
+    debug_machine(vm, &desc);
     host_event_init(&vm->loop, &d->stood, on_stood, vm);
     d->stop = desc.stopped;
     err = dbg_gdb_init(&d->gdb, &desc);
@@ -5128,39 +5172,6 @@ static void debug_close(struct vm *vm)
     dbg_gdb_over(&vm->debug.gdb, (uint8_t)vm->status);
     host_stream_close(&vm->debug.stream);
 }
-#else
-static void debug_pause(struct cpu *c)
-{
-    (void)c;
-}
-
-static void debug_exit(struct cpu *c, const struct vmm_exit *e)
-{
-    (void)c;
-    (void)e;
-}
-
-static void debug_halted(struct cpu *c)
-{
-    (void)c;
-}
-
-static void debug_died(struct cpu *c, const struct vmm_exit *e)
-{
-    (void)c;
-    (void)e;
-}
-
-static int debug_open(struct vm *vm)
-{
-    return vmm_err(vm->log, -ENOTSUP, "--gdb: not yet on this architecture: leave it out");
-}
-
-static void debug_close(struct vm *vm)
-{
-    (void)vm;
-}
-#endif
 
 /* >>look: what CPUs are doing, for a human -------------------------------------------------- */
 

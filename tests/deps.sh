@@ -3,8 +3,8 @@
 # missing (Debian and Ubuntu, as root) and stock kernels to boot (no privileges). The only step that uses the network.
 #   build/kernels/NAME/{vmlinuz,vmlinux,modules/*.ko}     NAME on Debian 12: cloud-6.1 full-6.1 cloud-6.12 full-6.12
 #   build/qemu          a newer QEMU than Debian 12's, for the lab's x86_64 machine
-#   build/arm64/{root,kernels/NAME}     for arm64, on Debian: musl, libraries and busybox; kernels like those above (on
-#                                       an arm64 machine the kernels alone)
+#   build/arm64/{root,kernels/NAME,qemu,gdb}     for arm64, on Debian: musl, libraries and busybox; kernels like those above
+#                                       (on an arm64 machine the kernels alone); programs for the arm64 lab
 # What is there already is left alone; remove build/kernels and build/arm64 to get newer ones.
 set -eu
 cd "$(dirname "$0")/.."
@@ -169,19 +169,21 @@ fetch_arm64_root() {
     mv $root.new $root
 }
 
-# QEMU for arm64, with the libraries that it names: the bench's peer in the lab's arm64 machine.
-fetch_arm64_qemu() {
-    q=build/arm64/qemu
+# fetch_arm64_program PACKAGE PROGRAM NAME APT-OPTION...: a program for the lab's arm64 machine and the libraries that it
+# names, as build/arm64/NAME/NAME and lib: QEMU, which is the bench's peer there, and gdb.
+fetch_arm64_program() {
+    package=$1 program=$2 name=$3 q=build/arm64/$3
+    shift 3
     [ ! -d $q ] || return 0
     rm -rf $q.new $q.root
     mkdir -p $q.new/lib $q.root "$PWD/build/arm64/view/cache/archives/partial"
-    say "fetching QEMU for arm64"
-    apt-get "$@" -q -y -d --no-install-recommends -o Acquire::Retries=3 install qemu-system-arm >/dev/null || return 1
+    say "fetching $package for arm64"
+    apt-get "$@" -q -y -d --no-install-recommends -o Acquire::Retries=3 install $package >/dev/null || return 1
     for deb in build/arm64/view/cache/archives/*.deb; do
         dpkg-deb -x "$deb" $q.root
     done
-    cp $q.root/usr/bin/qemu-system-aarch64 $q.new/qemu
-    todo=$q.new/qemu
+    cp $q.root/usr/bin/$program $q.new/$name || return 1
+    todo=$q.new/$name
     while [ -n "$todo" ]; do
         next=
         for library in $(for f in $todo; do aarch64-linux-gnu-readelf -d "$f"; done | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort -u); do
@@ -201,10 +203,11 @@ fetch_arm64() {
     out=$PWD/build/arm64/kernels machine=arm64
     mkdir -p "$out"
     [ ! -e "$out/.cloud-release" ] || [ ! -e "$out/.full-release" ] || [ ! -d build/arm64/root ] ||
-        [ ! -d build/arm64/qemu ] || return 0
+        [ ! -d build/arm64/qemu ] || [ ! -d build/arm64/gdb ] || return 0
     opts=$(arm64_view) || { say "no arm64 packages here: going on without what arm64 needs"; return 0; }
     fetch_arm64_root $opts
-    fetch_arm64_qemu $opts
+    fetch_arm64_program qemu-system-arm qemu-system-aarch64 qemu $opts
+    fetch_arm64_program gdb-minimal gdb gdb $opts || say "no gdb for arm64 here: going on without"
     fetch cloud release linux-image-cloud-arm64 $opts
     fetch full release linux-image-arm64 $opts
     opts="$(backports_view -o APT::Architecture=arm64 -o APT::Architectures=arm64)" || return 0

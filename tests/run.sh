@@ -177,6 +177,12 @@ in_arm64_lab() {
     shift
     chmod 755 "$dir"
     stage_arm64 "$dir/t" "$name"
+    for program in $(sed -n 's/^# programs: //p' "tests/$name.sh"); do # with its libraries
+        [ -d "$a/$program" ] || continue
+        mkdir -p "$dir/bin"
+        ln -s "$a/$program/$program" "$dir/bin/"
+        ln -s "$a/$program/lib" "$dir/lib"
+    done
     export DRIVES="$(sed -n 's/^# drives: //p' "tests/$name.sh")"
     export QEMU_ARGS="$(sed -n 's/^# devices: //p' "tests/$name.sh" | tr '\n' ' ')"
     [ $# = 0 ] || export "$@"
@@ -200,6 +206,7 @@ arm64_jobs() {
     echo in_arm64_lab boots GIC=3
     echo in_arm64_lab tiny GIC=3 CPU=cortex-a72
     echo in_arm64_lab hvf MACHINE=cloud-6.12
+    echo in_arm64_lab gdb GIC=3
     echo in_arm64_lab tiny GIC=2
     echo in_arm64_lab cpu GIC=3 MEM=3072 CPU=max,pauth-impdef=on
     echo in_arm64_lab vfio GIC=3
