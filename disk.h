@@ -654,7 +654,18 @@ static int disk__set_ref(struct disk_image *d, uint64_t cluster, uint64_t count)
     return 0;
 }
 
-static uint8_t disk__zeros[4096]; /* nobody writes there; constants would take room in the program */
+/* Parts of a write of zeros, which all have the same few bytes. */
+enum { DISK__ZEROS = 512, DISK__ZERO_PARTS = 64 };
+#define DISK__ZERO_LEN ((uint64_t)DISK__ZEROS * DISK__ZERO_PARTS)
+
+static struct disk__cursor disk__zeros(struct disk_iov iov[DISK__ZERO_PARTS])
+{
+    static const uint8_t zeros[DISK__ZEROS];
+
+    for (unsigned i = 0; i < DISK__ZERO_PARTS; i++)
+        iov[i] = (struct disk_iov){(void *)(uintptr_t)zeros, DISK__ZEROS};
+    return (struct disk__cursor){iov, 0};
+}
 
 /* Explicit zeroes: what the range held before must not be taken for a table. */
 static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
@@ -662,11 +673,9 @@ static int disk__write_zeros(struct disk_image *d, uint64_t off, uint64_t len)
     int rc = 0;
 
     for (uint64_t step; len && !rc; off += step, len -= step) {
-        struct disk_iov iov[16];
-        struct disk__cursor c = {iov, 0};
-        for (unsigned i = 0; i < 16; i++)
-            iov[i] = (struct disk_iov){disk__zeros, sizeof disk__zeros};
-        step = disk__min(len, 16 * sizeof disk__zeros);
+        struct disk_iov iov[DISK__ZERO_PARTS];
+        struct disk__cursor c = disk__zeros(iov);
+        step = disk__min(len, DISK__ZERO_LEN);
         rc = disk__rw(d, true, &c, off, step);
     }
     return rc;
@@ -1297,19 +1306,19 @@ static int disk__clear(struct disk_image *d, uint64_t first, uint64_t past, bool
 /* Writes zeroes, but where there are none yet. */
 static int disk__clear_bytes(struct disk_image *d, uint64_t off, uint64_t len)
 {
-    struct disk_iov iov = {disk__zeros, sizeof disk__zeros};
+    struct disk_iov iov[DISK__ZERO_PARTS];
     struct disk__run r = {.kind = DISK__IS_DATA};
     int rc = 0;
 
     for (; len && !rc; off += r.len, len -= r.len) {
-        struct disk__cursor c = {&iov, 0};
+        struct disk__cursor c = disk__zeros(iov);
         if (d->format == DISK_QCOW2)
             rc = disk__map(d, off, len, &r);
         else
             r.len = len;
         if (rc || disk__reads_zero(d, &r, off))
             continue;
-        r.len = disk__min(r.len, sizeof disk__zeros);
+        r.len = disk__min(r.len, DISK__ZERO_LEN);
         rc = disk__write(d, &c, off, r.len);
     }
     return rc;
