@@ -146,17 +146,18 @@ vmm: vmm.c $(HEADERS) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $(NATIVE) $< -o $@ -pthread $(LIBS)
 
 # The same program on another hypervisor; and with that hypervisor played on /dev/kvm, for the lab.
+COMPARED = -DVMM_BACKEND='"tests/shim_compare.h"' -DSHIM_BACKEND='"../hv_$(1).h"'
 WRAPS = -Wl,--wrap=open,--wrap=close,--wrap=ioctl,--wrap=mmap,--wrap=munmap
 vmm-nvmm: vmm.c $(HEADERS) $(B)/flags
 	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' $< -o $@ -pthread $(LIBS)
 
-$(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c $(HEADERS) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_nvmm.h"' vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
+$(B)/vmm-nvmm-shim: vmm.c tests/shim_nvmm.c tests/shim_compare.h $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $(call COMPARED,nvmm) vmm.c tests/shim_nvmm.c -o $@ -pthread $(LIBS) \
 		$(WRAPS)
 
 # and for macOS on Intel, whose framework is played on that NVMM
-$(B)/vmm-hvf-shim: vmm.c tests/shim_hvf_x86.c tests/shim_nvmm.c $(HEADERS) $(B)/flags
-	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) -DVMM_BACKEND='"hv_hvf.h"' -I. $(PLAYED) vmm.c tests/shim_hvf_x86.c \
+$(B)/vmm-hvf-shim: vmm.c tests/shim_hvf_x86.c tests/shim_nvmm.c tests/shim_compare.h $(HEADERS) $(B)/flags
+	$(CC) $(WARN) $(CFLAGS) $(BUILD) $(STATIC) $(UNPACK) $(call COMPARED,hvf) -I. $(PLAYED) vmm.c tests/shim_hvf_x86.c \
 		tests/shim_nvmm.c -o $@ -pthread $(LIBS) $(WRAPS)
 
 vmm-aarch64: vmm.c $(HEADERS) $(B)/flags
@@ -237,6 +238,8 @@ $(B)/guests/%.bin: guests/%.S | $(B)/flags
 	gcc $(GUEST_FLAGS) $< -o $@
 $(B)/guests/%.bin: guests/%.c $(wildcard guests/*.h) | $(B)/flags
 	gcc -std=gnu11 -Wall -Wextra -Werror $(GUEST_FLAGS) $< -o $@
+
+$(B)/guests/forms64.bin: tests/x86_rounds.h vmm.h
 
 # The same for arm64: MMU off, where all memory is Device memory
 GUEST64 := $(CROSS)gcc -std=gnu11 -Wall -Wextra -Werror -O1 -ffreestanding -fno-stack-protector -fno-pic -no-pie \

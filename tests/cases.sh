@@ -137,3 +137,11 @@ gdb_at_work() {
     ! grep -q '^breakpoints=.* wrong=[1-9]' "$out" && ok "gdb: what is the guest's own it gets" ||
         not_ok "gdb: what is the guest's own it gets" "$(grep -m 1 'wrong=[1-9]' "$out")"
 }
+
+# compared LEAST: the last run's stand-in, by its statistics, has compared that many accesses that hv_x86.h decoded with
+# KVM's own decoding of the same instruction; a difference would have ended it (shim_nvmm.c).
+compared() {
+    n=$(sed -n 's/^shim_nvmm: .* compared=\([0-9]*\) .*/\1/p' "$out")
+    [ "${n:-0}" -ge "$1" ] && ok "$n decoded accesses compared with KVM's own" ||
+        not_ok "decoded accesses compared with KVM's own" "${n:-none}, not $1 at least"
+}

@@ -11,7 +11,7 @@ VMM=$PWD/build/vmm-nvmm-shim
 k=$(first_kernel '[cg]*-*')
 head -c 1048576 /dev/urandom >"$T/disk"
 sum=$(md5sum <"$T/disk" | cut -d ' ' -f 1)
-version() { export NVMM_SHIM="version=$*"; }
+version() { export NVMM_SHIM="version=$* stats"; }
 
 # As in guest_irqchip.sh: the disk from two sides at once, and five seconds of the CMOS clock by the guest's own.
 load='for i in 1 2 3 4; do md5sum /dev/vda & md5sum /dev/vda & wait; done'
@@ -34,6 +34,7 @@ works() {
     fi
     n=$(grep -c "^$sum  /dev/vda" "$out")
     [ "$n" = 8 ] && ok "$name: disk" || not_ok "$name: disk" "$n of 8 reads are right"
+    compared 1000
 }
 
 version 2
@@ -45,6 +46,7 @@ works "version 3, 4 CPUs" 4 --transport mmio
 version 2
 linux "$k/vmlinuz" "echo online \$(nproc); md5sum /dev/vda" --cpus 2 --disk "$T/disk,ro" --append 'nox2apic tsc=reliable'
 check "xAPIC, 2 CPUs" 0 "^$sum  /dev/vda"
+compared 3000
 linux "$k/vmlinux" 'reboot -f'
 check "ELF kernel, reset" 4
 
