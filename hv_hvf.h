@@ -21,13 +21,15 @@
 
                    Compiled and linked for macOS; logic tested on a scripted fake of the framework
                    under Linux, and on one that KVM plays, where it booted guests (x86: without
-                   what KVM keeps to itself there); never run on Apple hardware. What that
-                   cannot prove: that macOS' own prototypes, default registers and ID registers are
-                   as they are taken here; which registers it lets one write; when exactly it masks
-                   the timer; how soon hv_vcpus_exit and hv_vcpu_interrupt end a run; how its GIC
-                   counts redistributors and serves the frame for messages; which controls and MSRs
-                   an Intel Mac allows, what its TSC does with hv_vm_sync_tsc, and whether its guests
-                   have the debug registers that are written here; signing and entitlements.
+                   what KVM keeps to itself there; each access to a device's memory, and the registers
+                   behind the instruction, compared with KVM's own decoding of it); never run on Apple
+                   hardware. What that cannot prove: that macOS' own prototypes, default registers
+                   and ID registers are as they are taken here; which registers it lets one write;
+                   when exactly it masks the timer; how soon hv_vcpus_exit and hv_vcpu_interrupt end a
+                   run; how its GIC counts redistributors and serves the frame for messages; which
+                   controls and MSRs an Intel Mac allows, what its TSC does with hv_vm_sync_tsc, and
+                   whether its guests have the debug registers that are written here; signing and
+                   entitlements.
 
    QUICK START     as hv_kvm.h's, on a thread of its own for each vCPU.
 

@@ -10,7 +10,7 @@
 #include <cpuid.h>
 
 #ifndef ROUNDS
-#define ROUNDS 20000
+#define ROUNDS 60000
 #endif
 enum {
     CONTEXT = 0x300000,
