@@ -125,7 +125,8 @@ GUESTS  += $(patsubst guests/boot/%.S,$(B)/guests/%.img,$(wildcard guests/boot/*
 endif
 # Tests of one architecture; those of arm64 are among TESTS64.
 OTHERS_x86_64  := %_hvf_arm64.c
-OTHERS_aarch64 := %_hvf_arm64.c %_hvf_x86.c %_nvmm.c %_kvm.c $(patsubst %,tests/%.c,test_bios test_halt test_run embed_guest fuzz_options)
+OTHERS_aarch64 := %_hvf_arm64.c %_hvf_x86.c %_nvmm.c %_kvm.c $(patsubst %,tests/%.c,test_bios test_halt test_options test_run embed_guest \
+	fuzz_options)
 OTHERS  := $(OTHERS_$(HOST))
 TESTS   := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out $(OTHERS),$(wildcard tests/test_*.c tests/embed_*.c tests/disk_tool.c)))
 # host.h's other loops, which run here, too: the one for systems with a kqueue on a stand-in of it, Haiku's with its errors
@@ -195,7 +196,7 @@ fuzz: # libFuzzer, one minute each
 
 $(B)/tests/%: tests/%.c $(HEADERS) vmm.c $(wildcard tests/*.h) | $(B)/flags
 	gcc $(WARN) -O1 -g $(SANFLAGS) $(UNPACK) -I. $(if $(findstring hvf,$<),$(PLAYED)) $< \
-		$(if $(findstring test_options,$<),$(NATIVE)) $(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
+		$(if $(findstring fuzz_,$<),tests/fuzz_main.c) -o $@ -pthread $(LIBS) \
 		$(if $(findstring arm64,$<),-l:libfdt.a) $(if $(findstring zydis,$<),-lZydis) $(if $(findstring embed_nvmm,$<),tests/shim_nvmm.c $(WRAPS)) \
 		$(if $(findstring test_unzstd,$<),-DTEST_LIBZSTD -l:libzstd.a)
 
