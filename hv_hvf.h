@@ -2350,34 +2350,14 @@ static int hvf__tell(struct vmm_exit *e, enum vmm_exit_kind kind)
     return HVF__COME_OUT;
 }
 
-/* The guest's bytes at its instruction pointer, to the end of their page. */
-static unsigned hvf__fetch(struct hyp_cpu *c)
-{
-    struct vmm_regs regs;
-    uint64_t gpa;
-    uint32_t code;
-    unsigned len;
-    const void *bytes;
-
-    if (hyp_get_regs(c, &regs) ||
-        x86_walk(&c->hyp->slots, &regs, regs.cs.base + regs.rip, VMM_EXEC, &gpa, &code))
-        return 0;
-    len = HVF__PAGE - (unsigned)(gpa % HVF__PAGE);
-    len = len < sizeof c->insn ? len : (unsigned)sizeof c->insn;
-    bytes = vmm_at(&c->hyp->slots, gpa, len);
-    if (!bytes)
-        bytes = vmm_at(&c->hyp->rom, gpa, len);
-    if (bytes)
-        memcpy(c->insn, bytes, len);
-    return bytes ? len : 0;
-}
-
 static int hvf__fault(struct hyp_cpu *c, struct vmm_exit *e, const char *why, uint64_t code)
 {
+    struct vmm_regs regs;
+
     e->why = why;
     e->code = code;
     e->data = c->insn;
-    e->size = hvf__fetch(c);
+    e->size = hyp_get_regs(c, &regs) ? 0 : x86_fetch(&c->hyp->slots, &c->hyp->rom, &regs, c->insn);
     return hvf__tell(e, VMM_EXIT_FAULT);
 }
 

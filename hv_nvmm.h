@@ -1005,36 +1005,14 @@ static int nvmm__again(struct hyp_cpu *c, struct vmm_exit *e)
     return nvmm__tell(e, VMM_EXIT_AGAIN);
 }
 
-/* The guest's bytes at its instruction pointer, to the end of their page. */
-static unsigned nvmm__fetch(struct hyp_cpu *c)
-{
-    struct vmm_regs regs;
-    uint64_t gpa, gva;
-    uint32_t code;
-    unsigned len;
-    const void *bytes;
-
-    if (hyp_get_regs(c, &regs))
-        return 0;
-    gva = regs.cs.base + regs.rip;
-    if (x86_walk(&c->hyp->ram, &regs, gva, VMM_EXEC, &gpa, &code))
-        return 0;
-    len = NVMM__PAGE - (unsigned)(gpa % NVMM__PAGE);
-    len = len < sizeof c->insn ? len : (unsigned)sizeof c->insn;
-    bytes = vmm_at(&c->hyp->ram, gpa, len);
-    if (!bytes)
-        bytes = vmm_at(&c->hyp->rom, gpa, len);
-    if (bytes)
-        memcpy(c->insn, bytes, len);
-    return bytes ? len : 0;
-}
-
 static int nvmm__fault(struct hyp_cpu *c, struct vmm_exit *e, const char *why, uint64_t code)
 {
+    struct vmm_regs regs;
+
     e->why = why;
     e->code = code;
     e->data = c->insn;
-    e->size = nvmm__fetch(c);
+    e->size = hyp_get_regs(c, &regs) ? 0 : x86_fetch(&c->hyp->ram, &c->hyp->rom, &regs, c->insn);
     return nvmm__tell(e, VMM_EXIT_FAULT);
 }
 

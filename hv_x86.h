@@ -140,6 +140,10 @@ VMM_DEF enum x86_step x86_emul_next(struct x86_emul *e);
    are not looked at, nor are accessed and dirty bits set. */
 VMM_DEF int x86_walk(const struct vmm_mem *mem, const struct vmm_x86_regs *regs, uint64_t gva,
                      unsigned want, uint64_t *gpa, uint32_t *code);
+/* The guest's bytes at its instruction pointer, to the end of their page: how many there are, in RAM
+   or in ROM; 0 if none can be had. */
+VMM_DEF unsigned x86_fetch(const struct vmm_mem *ram, const struct vmm_mem *rom,
+                           const struct vmm_x86_regs *regs, uint8_t insn[X86_INSN_MAX]);
 
 /* >>exceptions: those without an error code, as the processor delivers them ("Intel SDM" volume 3,
    chapter 6), for backends that get to see one only when that is done. */
@@ -283,6 +287,26 @@ VMM_DEF int x86_walk(const struct vmm_mem *mem, const struct vmm_x86_regs *r, ui
     if (want & VMM_EXEC && (r->efer & X86__EFER_NXE || r->cr4 & X86__CR4_SMEP))
         *code |= FETCH;
     return -EFAULT;
+}
+
+VMM_DEF unsigned x86_fetch(const struct vmm_mem *ram, const struct vmm_mem *rom,
+                           const struct vmm_x86_regs *regs, uint8_t insn[X86_INSN_MAX])
+{
+    uint64_t gpa;
+    uint32_t code;
+    unsigned len;
+    const void *bytes;
+
+    if (x86_walk(ram, regs, regs->cs.base + regs->rip, VMM_EXEC, &gpa, &code))
+        return 0;
+    len = 4096 - (unsigned)(gpa % 4096);
+    len = len < X86_INSN_MAX ? len : X86_INSN_MAX;
+    bytes = vmm_at(ram, gpa, len);
+    if (!bytes)
+        bytes = vmm_at(rom, gpa, len);
+    if (bytes)
+        memcpy(insn, bytes, len);
+    return bytes ? len : 0;
 }
 
 /* >>exceptions ------------------------------------------------------------------------------ */

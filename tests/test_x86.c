@@ -288,6 +288,31 @@ static void test_walk(void)
     }
 }
 
+static void test_fetch(void)
+{
+    struct vmm_mem firmware = {0};
+    uint8_t insn[X86_INSN_MAX] = {0};
+
+    CHECK(vmm_mem_add(&firmware, DEVICE, sizeof rom, rom) == 0);
+    start_paging();
+    memset(ram + 0x2ff0, 0x90, 0x20);
+    regs.rip = 0x2ff0;
+    CHECK_EQ(x86_fetch(&mem, &firmware, &regs, insn), X86_INSN_MAX);
+    regs.rip = 0x2ffe;
+    CHECK_EQ(x86_fetch(&mem, &firmware, &regs, insn), 2);
+    CHECK(insn[0] == 0x90 && insn[1] == 0x90);
+    page(0x2000, DEVICE | P);
+    rom[0xfff] = 0xf4;
+    regs.rip = 0x2fff;
+    CHECK_EQ(x86_fetch(&mem, &firmware, &regs, insn), 1);
+    CHECK_EQ(insn[0], 0xf4);
+    page(0x2000, (DEVICE + sizeof rom) | P);
+    CHECK_EQ(x86_fetch(&mem, &firmware, &regs, insn), 0);
+    page(0x2000, 0);
+    CHECK_EQ(x86_fetch(&mem, &firmware, &regs, insn), 0);
+    rom[0xfff] = 0;
+}
+
 static void is_fault(enum x86_step step, unsigned vector, uint32_t error)
 {
     CHECK(step == X86_FAULT);
@@ -718,6 +743,7 @@ int main(void)
     test_parts();
     test_rep();
     test_walk();
+    test_fetch();
     test_faults();
     test_fetch();
     test_segments();
