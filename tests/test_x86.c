@@ -288,7 +288,7 @@ static void test_walk(void)
     }
 }
 
-static void test_fetch(void)
+static void test_fetch_for_fault(void)
 {
     struct vmm_mem firmware = {0};
     uint8_t insn[X86_INSN_MAX] = {0};
@@ -743,7 +743,7 @@ int main(void)
     test_parts();
     test_rep();
     test_walk();
-    test_fetch();
+    test_fetch_for_fault();
     test_faults();
     test_fetch();
     test_segments();
