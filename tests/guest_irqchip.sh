@@ -5,43 +5,16 @@
 # stall: 200
 . tests/cases.sh
 k=$(first_kernel '[cg]*-*')
-head -c 1048576 /dev/urandom >"$T/disk"
-sum=$(md5sum <"$T/disk" | cut -d ' ' -f 1)
-
-# What guests do: tell their CPUs; read their disk from two sides at once; measure some seconds of the CMOS clock, which
-# is the host's, with their own, asleep for most of them.
-load='for i in 1 2 3 4; do md5sum /dev/vda & md5sum /dev/vda & wait; done'
-clock() { # SECONDS
-    echo 'edge() { read s <$R; t=$s; while [ $t = $s ]; do read t <$R; done; }; R=/sys/class/rtc/rtc0/since_epoch;' \
-        "edge; read a x </proc/uptime; sleep $(($1 - 1)).8; edge; read b x </proc/uptime; echo seconds \$a \$b"
-}
-both="echo online \$(nproc); $load; $(clock 5)"
-
-# works NAME STATUS CPUS SECONDS COMMANDS OPTION...
-works() {
-    name=$1 status=$2 cpus=$3 seconds=$4 commands=$5
-    shift 5
-    linux "$k/vmlinuz" "$commands" --cpus "$cpus" "$@"
-    check "$name: CPUs" "$status" "^online $cpus\$"
-    if awk -v n="$seconds" '/^seconds / { d = ($3 - $2) / n } END { exit !(d >= 0.99 && d <= 1.01) }' "$out"; then
-        ok "$name: $seconds seconds are as many within 1 %"
-    else
-        not_ok "$name: $seconds seconds are as many within 1 %" "$(grep '^seconds' "$out")"
-    fi
-}
-disk() { # NAME: what the disk brought, eight times
-    n=$(grep -c "^$sum  /dev/vda" "$out")
-    [ "$n" = 8 ] && ok "$1: disk" || not_ok "$1: disk" "$n of 8 reads are right"
-}
+random_disk
 
 for chips in split user; do
     for n in 1 2 4; do
         works "$chips, $n CPUs" 0 $n 5 "$both" --irqchip $chips --disk "$T/disk,ro"
-        disk "$chips, $n CPUs"
+        has_read "$chips, $n CPUs"
     done
 done
 works "user, xAPIC" 0 2 5 "$both" --irqchip user --disk "$T/disk,ro" --append nox2apic
-disk "user, xAPIC"
+has_read "user, xAPIC"
 
 # Half a minute, by every clock: the one that Linux prefers, and what is left when it may not have that or the chips.
 # Kernels without IOAPIC or LAPIC keep to the 8259s, ACPI's interrupt and the disk's among theirs.
@@ -51,7 +24,7 @@ done
 for a in noapic nolapic notsc clocksource=acpi_pm; do
     works "user, $a" 0 1 30 "echo online \$(nproc); cat /sys/devices/system/clocksource/clocksource0/current_clocksource; $load; $(clock 30)" \
         --irqchip user --disk "$T/disk,ro" --append $a
-    disk "user, $a"
+    has_read "user, $a"
 done
 check "user, clocksource=acpi_pm: that is its clock" 0 '^acpi_pm$'
 
