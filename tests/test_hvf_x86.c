@@ -1046,6 +1046,7 @@ static void test_slots(void)
     CHECK(reg[HV_X86_DR0] == 0x1234 && reg[HV_X86_DR1] == 0 && reg[HV_X86_DR3] == 0x5678);
     CHECK(f[0x681a] == 0x440 && f[0x4004] == 1u << 18);
     CHECK_EQ(go(37, 0, 0), VMM_EXIT_AGAIN); /* nobody asked */
+    CHECK(reg[HV_X86_DR0] == 0x1234 && f[0x681a] == 0x440);
     close_vm();
 }
 

@@ -1121,6 +1121,7 @@ static void test_slots(struct hyp_cpu *c)
 
 static void test_hooks(struct hyp *h, struct hyp_cpu *c)
 {
+    struct hyp_cpu other = {.hyp = h};
     const struct vmm_debug traps = {.traps = true}, none = {0};
     struct vmm_x86_regs r;
     struct vmm_exit e;
@@ -1137,6 +1138,7 @@ static void test_hooks(struct hyp *h, struct hyp_cpu *c)
     for (unsigned i = 0; i < NVMM_HOOKS + 8; i++)
         CHECK_EQ(vmm_get16(ram + 0x9000 + 64 * i + 48), HANDLER);
     CHECK_EQ(hyp_debug(c, &traps), 0); /* there is room again */
+    CHECK_EQ(hyp_debug(&other, &traps), 0);
     CHECK(run(c, &e, NVMM__EXIT_NONE) == 0 && vmm_get16(ram + r.idt.base + 48) == SNARE_BP);
     nvmm.fails = 8;
     nvmm.err = EIO;
@@ -1144,6 +1146,9 @@ static void test_hooks(struct hyp *h, struct hyp_cpu *c)
     CHECK_EQ(run(c, &e, NVMM__EXIT_NONE), -EIO);
     nvmm.fails = ~0u;
     CHECK_EQ(hyp_debug(c, &none), 0);
+    CHECK_EQ(vmm_get16(ram + r.idt.base + 48), SNARE_BP); /* while another CPU wants it */
+    CHECK_EQ(hyp_debug(&other, &none), 0);
+    CHECK_EQ(vmm_get16(ram + r.idt.base + 48), HANDLER);
 }
 
 static void test_absent(struct hyp *h)

@@ -577,7 +577,7 @@ static void test_snare(void)
     CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x100a);
     memset(ram + 0x1000, 0x90, 4096);
     CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, false, &at), -ENOENT);
-    memcpy(ram + 0x1ffd, "\x48\x83\xec\x08", 4);
+    memcpy(ram + 0x1ffe, "\x89\xe5", 2);
     CHECK_EQ(x86_gate_snare(&mem, NULL, &regs, &g, true, &at), -ENOENT);
     memcpy(ram + 0x1ffc, "\x48\x83\xec\x08", 4);
     CHECK(x86_gate_snare(&mem, NULL, &regs, &g, false, &at) == 0 && at == 0x1ffe);
