@@ -6,7 +6,8 @@
                    10) and 3 (DragonFly, Haiku), told apart when it runs. NVMM has nested paging and
                    vCPUs: no interrupt controllers, no timers, no bells, no emulation of what an
                    instruction does to a device, which is in hv_x86.h, and no breakpoints, which are
-                   caught behind the guest's own gates, see >>debug. It also compiles on Linux, for tests and for whoever has NVMM's ioctls there.
+                   caught behind the guest's own gates, see >>debug. It also compiles on Linux, for
+                   tests and for whoever has NVMM's ioctls there.
                    Follows NetBSD's sys/dev/nvmm and nvmm(4), and the headers of the other two.
 
    QUICK START     struct hyp h;
@@ -55,6 +56,8 @@
 
 #define HYP_BACKEND
 #include "vmm.h"
+
+#include <pthread.h>
 
 #include "hv_x86.h"
 
@@ -132,7 +135,8 @@ struct hyp {
     uint64_t tsc, ns;        /* both clocks of the host when it was opened */
     uint64_t tsc_hz;         /* 0: not measured yet; atomic */
     struct vmm_mem ram, rom; /* what is mapped: writable, and not */
-    unsigned nwanted[2];     /* CPUs whose debugger wants #DB, and #BP; under a lock, as is: */
+    pthread_mutex_t lock;    /* guards: */
+    unsigned nwanted[2];     /* CPUs whose debugger wants #DB, and #BP */
     unsigned nhooks;         /* are, or were, in use; atomic */
     struct nvmm__hook hook[NVMM_HOOKS];
 };
@@ -176,7 +180,6 @@ struct hyp_cpu {
 #include <cpuid.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -624,6 +627,7 @@ VMM_DEF int hyp_open(struct hyp *h, const struct hyp_desc *desc)
     h->ncpus = desc->ncpus ? desc->ncpus : 1;
     h->tsc = __builtin_ia32_rdtsc();
     h->ns = nvmm__now();
+    pthread_mutex_init(&h->lock, NULL);
     err = nvmm__open_machine(h, desc->path ? desc->path : NVMM_DEVICE);
     if (err) {
         hyp_close(h);
@@ -639,6 +643,8 @@ VMM_DEF void hyp_close(struct hyp *h)
         (void)nvmm__ioctl(h->fd, NVMM__MACHINE_DESTROY, &h->machid);
     if (h->fd >= 0)
         close(h->fd);
+    if (h->ncpus)
+        pthread_mutex_destroy(&h->lock);
     memset(h, 0, sizeof *h);
     h->fd = -1;
 }
@@ -1188,7 +1194,6 @@ static int nvmm__exit_undefined(struct hyp_cpu *c)
    another; what it takes before its next exit is its own. What NVMM carries out itself, such as
    CPUID, is one step with what comes next. ------------------------------------------------------ */
 
-static pthread_mutex_t nvmm__hooks_lock = PTHREAD_MUTEX_INITIALIZER;
 static const uint8_t nvmm__vectors[2] = {X86_DB, X86_BP};
 enum { NVMM__TF = 0x100 };
 
@@ -1270,14 +1275,15 @@ static bool nvmm__plant(struct hyp *h, const struct vmm_regs *r, const struct x8
 /* From now on the exception comes out. False: not with the guest's present table. */
 static bool nvmm__hook(struct hyp_cpu *c, const struct vmm_regs *r, uint8_t vector)
 {
+    struct hyp *h = c->hyp;
     struct x86_gate gate;
     bool planted;
 
-    if (x86_gate_find(&c->hyp->ram, r, vector, &gate))
+    if (x86_gate_find(&h->ram, r, vector, &gate))
         return false;
-    pthread_mutex_lock(&nvmm__hooks_lock);
-    planted = nvmm__plant(c->hyp, r, &gate, vector);
-    pthread_mutex_unlock(&nvmm__hooks_lock);
+    pthread_mutex_lock(&h->lock);
+    planted = nvmm__plant(h, r, &gate, vector);
+    pthread_mutex_unlock(&h->lock);
     return planted;
 }
 
@@ -1348,7 +1354,7 @@ VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
     struct vmm_regs r;
     int err = 0;
 
-    pthread_mutex_lock(&nvmm__hooks_lock);
+    pthread_mutex_lock(&h->lock);
     for (unsigned i = 0; i < 2; i++) {
         bool was = nvmm__wants(&c->debug, nvmm__vectors[i]);
         h->nwanted[i] += nvmm__wants(d, nvmm__vectors[i]);
@@ -1356,7 +1362,7 @@ VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
         if (was && !h->nwanted[i])
             nvmm__unhook(h, nvmm__vectors[i]);
     }
-    pthread_mutex_unlock(&nvmm__hooks_lock);
+    pthread_mutex_unlock(&h->lock);
     c->debug = *d;
     c->retired = c->tf = false;
     if (!nvmm__wants(d, X86_DB))
@@ -1454,7 +1460,7 @@ static bool nvmm__caught(struct hyp_cpu *c, struct vmm_regs *r, struct nvmm__hoo
          !nvmm__wants(&c->debug, X86_DB)) ||
         hyp_get_regs(c, r))
         return false;
-    pthread_mutex_lock(&nvmm__hooks_lock);
+    pthread_mutex_lock(&h->lock);
     for (unsigned i = 0; i < 2 && !found; i++) {
         const struct nvmm__hook *k = NULL;
         if (!x86_gate_find(&h->ram, r, nvmm__vectors[i], &gate))
@@ -1463,7 +1469,7 @@ static bool nvmm__caught(struct hyp_cpu *c, struct vmm_regs *r, struct nvmm__hoo
         if (found)
             *hook = *k;
     }
-    pthread_mutex_unlock(&nvmm__hooks_lock);
+    pthread_mutex_unlock(&h->lock);
     return found;
 }
 
