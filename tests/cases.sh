@@ -22,19 +22,6 @@ not_ok() { # NAME WHY
 # vm OPTION...: runs vmm with nothing on standard input; leaves its output, without carriage returns, in file $out and
 # its exit status in $rc. No guest runs for ever.
 vm() {
-    vm_once "$@"
-    case "$rc $*" in
-    "124 "*--cpus\ [2-9]* | "124 "*num=[2-9]*)
-        # QEMU's SVM now and then loses an interrupt of a guest with several CPUs, which then waits for ever. Only in
-        # the lab, only after such a silence, a second try decides; on hardware the first one does.
-        if [ -d /lab ] && ! grep -q 'Kernel panic' "$out"; then
-            echo "# a guest with several CPUs hung in the lab: once more"
-            vm_once "$@"
-        fi
-        ;;
-    esac
-}
-vm_once() {
     rc=0
     "$VMM" --timeout $patience "$@" </dev/null >"$T/raw" 2>&1 || rc=$?
     tr -d '\r' <"$T/raw" >"$out"
