@@ -242,7 +242,7 @@ initramfs() {
 
 guests_here() {
     if on_arm64; then
-        for s in life boots tiny cpu hvf; do
+        for s in life boots tiny cpu hvf gdb; do
             here_on_arm64 $s
         done
         return
