@@ -7,7 +7,8 @@
                    the syndrome register of its exit, which pure functions decode (>>decode,
                    >>sysregs, >>psci). PSCI, the traps of system registers and the virtual timer are
                    done here. The interrupt controller is macOS' own GICv3 where there is one (macOS
-                   15 and newer), else the caller's: then hyp_cpu_lines and hyp_cpu_ppis work.
+                   15 and newer), else the caller's: then hyp_cpu_lines and hyp_cpu_ppis work. A
+                   debugger is lent the guest's debug registers.
                    >>x86: the framework is a thin layer over VMX: fields of the VMCS are written here
                    within what Apple lets one write, exits are decoded by pure functions
                    (>>qualification, >>rules), instructions that touch devices are carried out by
@@ -102,6 +103,7 @@ struct hyp {
     uint64_t offset;       /* the guest's counter is that much behind the host's */
     uint32_t numer, denom; /* of nanoseconds of a tick */
     uint64_t v2m;          /* macOS' GIC: where its frame for messages is */
+    unsigned breaks, watches; /* of a CPU, in hardware */
     int32_t (*set_spi)(uint32_t intid, bool level);
     int32_t (*send_msi)(uint64_t gpa, uint32_t intid);
     struct hvf_power power[HYP_CPUS_MAX]; /* under the lock, as the next */
@@ -136,6 +138,10 @@ struct hyp_cpu {
     struct hvf_access access; /* it */
     uint8_t data[8];          /* its bytes */
     uint8_t insn[16];         /* those at a fault */
+    struct vmm_debug debug;   /* what hyp_debug asked for */
+    bool retired;             /* stepping: an instruction was carried out here */
+    bool lent;                /* the debug registers are the debugger's; the guest believes in: */
+    uint64_t mdscr, guest_debug[16][4]; /* DBGBVR, DBGBCR, DBGWVR, DBGWCR of each number */
 #else
     unsigned vcpu;            /* the framework's number */
     int32_t ret;              /* the first failure of a call since this was last looked at */
@@ -391,18 +397,6 @@ VMM_DEF int hyp_doorbell(struct hyp *h, const struct vmm_doorbell *where, int be
 }
 
 #if defined(__aarch64__)
-VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
-{
-    (void)c;
-    (void)d;
-    return -ENOSYS;
-}
-
-VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
-{
-    (void)c;
-    return -ENOSYS;
-}
 #endif
 
 /* What a step of a CPU's life leads to; negative: it failed. */
@@ -421,6 +415,10 @@ _Static_assert(sizeof(hv_vcpu_t) == 8, "hv_vcpu_t");
 _Static_assert(sizeof(hv_vcpu_exit_t) == 32, "hv_vcpu_exit_t");
 _Static_assert(HV_REG_X0 == 0 && HV_REG_PC == 31 && HV_REG_CPSR == 34, "hv_reg_t");
 _Static_assert(HV_INTERRUPT_TYPE_IRQ == 0, "hv_interrupt_type_t");
+_Static_assert(HV_SYS_REG_DBGWCR0_EL1 == HV_SYS_REG_DBGBVR0_EL1 + 3 &&
+                   HV_SYS_REG_DBGBVR1_EL1 == HV_SYS_REG_DBGBVR0_EL1 + 8,
+               "hv_sys_reg_t");
+_Static_assert(sizeof(hv_simd_fp_uchar16_t) == 16, "hv_simd_fp_uchar16_t");
 
 /* >>decode: of syndromes (DDI 0487, ESR_EL2), nothing but bits ---------------------- */
 
@@ -429,7 +427,12 @@ enum {
     HVF__EC_HVC = 0x16,
     HVF__EC_SMC = 0x17,
     HVF__EC_SYSREG = 0x18,
-    HVF__EC_DATA_ABORT = 0x24
+    HVF__EC_DATA_ABORT = 0x24,
+    HVF__EC_BREAK = 0x30,
+    HVF__EC_STEP = 0x32,
+    HVF__EC_WATCH = 0x34,
+    HVF__EC_BKPT32 = 0x38,
+    HVF__EC_BRK = 0x3c
 };
 
 static unsigned hvf__class(uint64_t esr)
@@ -848,6 +851,22 @@ static int hvf__check_features(const struct hyp *h, const struct hyp_desc *desc)
     return 0;
 }
 
+/* One more than ID_AA64DFR0_EL1 says (DDI 0487, D17.2.59). Without, there is no debugging. */
+static void hvf__count_slots(struct hyp *h)
+{
+    hv_vcpu_config_t config = hv_vcpu_config_create();
+    uint64_t dfr0 = 0;
+
+    if (!config)
+        return;
+    if (!hv_vcpu_config_get_feature_reg(config, HV_FEATURE_REG_ID_AA64DFR0_EL1, &dfr0)) {
+        h->breaks = (dfr0 >> 12 & 15) + 1;
+        h->watches = (dfr0 >> 20 & 15) + 1;
+        h->caps |= HYP_CAP_DEBUG;
+    }
+    os_release(config);
+}
+
 static int hvf__arch_open(struct hyp *h, const struct hyp_desc *desc)
 {
     struct mach_timebase_info tick;
@@ -861,6 +880,7 @@ static int hvf__arch_open(struct hyp *h, const struct hyp_desc *desc)
     mach_timebase_info(&tick);
     h->numer = tick.numer;
     h->denom = tick.denom;
+    hvf__count_slots(h);
     ret = hvf__create_vm(h, desc->gpa_bits);
     if (ret)
         return hvf__failed(h->log, ret, "cannot create a VM");
@@ -898,6 +918,8 @@ static hv_return_t hvf__move(struct hyp_cpu *c, bool set, hv_reg_t reg, uint64_t
     return set ? hv_vcpu_set_reg(c->vcpu, reg, *val) : hv_vcpu_get_reg(c->vcpu, reg, val);
 }
 
+enum { HVF__PSTATE_STEP = 1 << 21 }; /* the debugger's, while that steps */
+
 /* The registers are at the same place in both structs of the union's. */
 static int hvf__move_regs(struct hyp_cpu *c, bool set, struct vmm_regs *r)
 {
@@ -917,8 +939,13 @@ static int hvf__move_regs(struct hyp_cpu *c, bool set, struct vmm_regs *r)
 
 VMM_DEF int hyp_get_regs(struct hyp_cpu *c, struct vmm_regs *regs)
 {
+    int err;
+
     memset(regs, 0, sizeof *regs);
-    return hvf__move_regs(c, false, regs);
+    err = hvf__move_regs(c, false, regs);
+    if (c->lent)
+        regs->pstate &= ~(uint64_t)HVF__PSTATE_STEP;
+    return err;
 }
 
 VMM_DEF int hyp_set_regs(struct hyp_cpu *c, const struct vmm_regs *regs)
@@ -960,10 +987,11 @@ static uint64_t hvf__pc(struct hyp_cpu *c)
     return pc;
 }
 
-/* The instruction is done. */
+/* The instruction is done; of a step, the processor does not know that. */
 static void hvf__skip(struct hyp_cpu *c)
 {
     (void)hv_vcpu_set_reg(c->vcpu, HV_REG_PC, hvf__pc(c) + 4);
+    c->retired = c->debug.step;
 }
 
 /* >>cpu ------------------------------------------------------------------------------ */
@@ -1105,24 +1133,173 @@ VMM_DEF uint32_t hyp_cpu_ppis(const struct hyp_cpu *c)
     return c->ppis;
 }
 
+/* >>debug: slots and steps are those of the guest's debug registers, which are lent to the debugger for
+   that. Meanwhile the guest's accesses to them come out and go to what it believes in, so that it
+   finds what it left; its own breakpoints and steps rest. ----------------------------------- */
+
+enum { HVF__MDSCR_STEP = 1, HVF__MDSCR_ENABLE = 1 << 15 };
+
+/* Which of the four at number n. */
+static hv_sys_reg_t hvf__debug_reg(unsigned n, unsigned which)
+{
+    return (hv_sys_reg_t)(HV_SYS_REG_DBGBVR0_EL1 + 8 * n + which);
+}
+
+static bool hvf__has_slot(const struct hyp *h, unsigned n, unsigned which)
+{
+    return n < (which < 2 ? h->breaks : h->watches);
+}
+
+/* All that there are: to the CPU, or from it. */
+static hv_return_t hvf__move_slots(struct hyp_cpu *c, bool set, uint64_t slots[16][4])
+{
+    hv_return_t ret = HV_SUCCESS;
+
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned w = 0; w < 4 && !ret; w++) {
+            if (!hvf__has_slot(c->hyp, n, w))
+                continue;
+            ret = set ? hv_vcpu_set_sys_reg(c->vcpu, hvf__debug_reg(n, w), slots[n][w])
+                      : hv_vcpu_get_sys_reg(c->vcpu, hvf__debug_reg(n, w), &slots[n][w]);
+        }
+    return ret;
+}
+
+/* The first takes them, the last gives them back. */
+static hv_return_t hvf__lend(struct hyp_cpu *c, bool lend)
+{
+    hv_return_t ret = HV_SUCCESS;
+
+    if (c->lent == lend)
+        return ret;
+    if (lend)
+        ret = hvf__move_slots(c, false, c->guest_debug);
+    if (!ret && lend)
+        ret = hv_vcpu_get_sys_reg(c->vcpu, HV_SYS_REG_MDSCR_EL1, &c->mdscr);
+    if (!ret)
+        ret = hv_vcpu_set_trap_debug_reg_accesses(c->vcpu, lend);
+    if (!ret && !lend)
+        ret = hvf__move_slots(c, true, c->guest_debug);
+    if (!ret && !lend)
+        ret = hv_vcpu_set_sys_reg(c->vcpu, HV_SYS_REG_MDSCR_EL1, c->mdscr);
+    c->lent = lend;
+    return ret;
+}
+
+/* How many slots are in use. */
+static unsigned hvf__fill_slots(const struct vmm_debug *d, uint64_t slots[16][4])
+{
+    unsigned breaks = 0, watches = 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        const struct vmm_break *b = &d->slot[i];
+        uint64_t *at = b->kind == VMM_BREAK_EXEC ? slots[breaks] : slots[watches] + 2;
+        if (b->len)
+            at[1] = vmm_arm64_slot(b, at);
+        breaks += b->len && b->kind == VMM_BREAK_EXEC;
+        watches += b->len && b->kind != VMM_BREAK_EXEC;
+    }
+    return breaks + watches;
+}
+
+/* A step ends behind one instruction if PSTATE says so, too. */
+static hv_return_t hvf__arm(struct hyp_cpu *c)
+{
+    uint64_t slots[16][4] = {{0}}, pstate = 0, mdscr = c->mdscr & ~(uint64_t)HVF__MDSCR_STEP;
+    hv_return_t ret;
+
+    mdscr |= hvf__fill_slots(&c->debug, slots) ? HVF__MDSCR_ENABLE : 0;
+    mdscr |= c->debug.step ? HVF__MDSCR_STEP : 0;
+    ret = hvf__move_slots(c, true, slots);
+    if (!ret)
+        ret = hv_vcpu_set_sys_reg(c->vcpu, HV_SYS_REG_MDSCR_EL1, mdscr);
+    if (!ret)
+        ret = hv_vcpu_get_reg(c->vcpu, HV_REG_CPSR, &pstate);
+    pstate &= ~(uint64_t)HVF__PSTATE_STEP;
+    return ret ? ret
+               : hv_vcpu_set_reg(c->vcpu, HV_REG_CPSR,
+                                 pstate | (c->debug.step ? HVF__PSTATE_STEP : 0));
+}
+
 VMM_DEF void hyp_debug_slots(const struct hyp *h, unsigned *breaks, unsigned *watches)
 {
-    (void)h;
-    *breaks = *watches = 0;
+    *breaks = h->breaks;
+    *watches = h->watches;
+}
+
+VMM_DEF int hyp_debug(struct hyp_cpu *c, const struct vmm_debug *d)
+{
+    bool lend = d->step;
+    hv_return_t ret;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        lend |= d->slot[i].len != 0;
+    c->debug = *d;
+    c->retired = false;
+    ret = hv_vcpu_set_trap_debug_exceptions(c->vcpu, lend || d->traps);
+    if (!ret && lend)
+        ret = hvf__lend(c, true);
+    if (!ret && c->lent)
+        ret = hvf__arm(c);
+    if (!ret && !lend)
+        ret = hvf__lend(c, false);
+    return ret ? hvf__failed(c->hyp->log, ret, "cannot debug a CPU") : 0;
+}
+
+VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
+{
+    const hv_vcpu_exit_t *exit = c->exit;
+    struct vmm_regs regs;
+    int err = hyp_get_regs(c, &regs);
+
+    if (err)
+        return err;
+    vmm_arm64_take_debug(&regs, (uint32_t)exit->exception.syndrome,
+                         exit->exception.virtual_address);
+    return hyp_set_regs(c, &regs);
+}
+
+/* What the guest believes in of its debug registers. NULL: this is none of them. */
+static uint64_t *hvf__believed(struct hyp_cpu *c, uint32_t key)
+{
+    unsigned crm = key >> 1 & 15, op2 = key >> 17 & 7;
+
+    if (!c->lent || (key & ~HVF__SYSREG(0, 0, 0, 15, 7)) != HVF__SYSREG(2, 0, 0, 0, 0))
+        return NULL;
+    return op2 >= 4 ? &c->guest_debug[crm][op2 - 4] : crm == 2 && op2 == 2 ? &c->mdscr : NULL;
+}
+
+static hv_return_t hvf__move_fpu(struct hyp_cpu *c, bool set, struct vmm_fpu *fpu)
+{
+    uint64_t fpsr = fpu->fpsr, fpcr = fpu->fpcr;
+    hv_return_t ret = hvf__move(c, set, HV_REG_FPSR, &fpsr);
+
+    if (!ret)
+        ret = hvf__move(c, set, HV_REG_FPCR, &fpcr);
+    fpu->fpsr = (uint32_t)fpsr;
+    fpu->fpcr = (uint32_t)fpcr;
+    for (unsigned i = 0; i < 32 && !ret; i++) {
+        hv_simd_fp_reg_t reg = (hv_simd_fp_reg_t)(HV_SIMD_FP_REG_Q0 + i);
+        hv_simd_fp_uchar16_t v;
+        memcpy(&v, fpu->v[i], sizeof v);
+        ret = set ? hv_vcpu_set_simd_fp_reg(c->vcpu, reg, v)
+                  : hv_vcpu_get_simd_fp_reg(c->vcpu, reg, &v);
+        memcpy(fpu->v[i], &v, sizeof v);
+    }
+    return ret;
 }
 
 VMM_DEF int hyp_get_fpu(struct hyp_cpu *c, struct vmm_fpu *fpu)
 {
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
+    memset(fpu, 0, sizeof *fpu);
+    return hvf__errno(hvf__move_fpu(c, false, fpu));
 }
 
 VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
 {
-    (void)c;
-    (void)fpu;
-    return -ENOSYS;
+    struct vmm_fpu copy = *fpu;
+
+    return hvf__errno(hvf__move_fpu(c, true, &copy));
 }
 
 /* >>run ------------------------------------------------------------------------------ */
@@ -1162,15 +1339,21 @@ static int hvf__undefined(struct hyp_cpu *c)
     (void)hv_vcpu_set_sys_reg(c->vcpu, HV_SYS_REG_ESR_EL1, 1u << 25); /* of 32 bits, unknown */
     (void)hv_vcpu_set_reg(c->vcpu, HV_REG_PC, vector);
     (void)hv_vcpu_set_reg(c->vcpu, HV_REG_CPSR, HVF__PSTATE);
+    c->retired = c->debug.step;
     return HVF__GO_ON;
 }
 
 static int hvf__exit_sysreg(struct hyp_cpu *c, uint32_t iss)
 {
     unsigned reg = iss >> 5 & 31;
-    uint64_t val = iss & 1 ? 0 : hvf__get(c, reg);
+    uint64_t val = iss & 1 ? 0 : hvf__get(c, reg),
+             *believed = hvf__believed(c, iss & HVF__SYSREG_MASK);
 
-    if (!hvf__sysreg(iss, &c->os_lock, hvf__count(c->hyp), &val))
+    if (believed && iss & 1)
+        val = *believed;
+    else if (believed)
+        *believed = val;
+    else if (!hvf__sysreg(iss, &c->os_lock, hvf__count(c->hyp), &val))
         return hvf__undefined(c);
     if (iss & 1)
         hvf__put(c, reg, val);
@@ -1205,6 +1388,7 @@ static int hvf__exit_call(struct hyp_cpu *c, struct vmm_exit *e)
             pthread_cond_signal(&h->cpu[i]->wake);
     pthread_mutex_unlock(&h->lock);
     hvf__put(c, 0, (uint64_t)ret);
+    c->retired = c->debug.step;
     c->on = call != HVF_CALL_STOP;
     c->idle = call == HVF_CALL_SUSPEND && !(h->caps & HYP_CAP_IRQCHIP);
     if (call != HVF_CALL_OFF && call != HVF_CALL_RESET)
@@ -1248,6 +1432,14 @@ static int hvf__exit_abort(struct hyp_cpu *c, struct vmm_exit *e, uint64_t esr, 
     }
 }
 
+static int hvf__exit_debug(struct hyp_cpu *c, struct vmm_exit *e, uint64_t esr, uint64_t far)
+{
+    e->kind = VMM_EXIT_DEBUG;
+    e->addr = hvf__pc(c);
+    e->code = vmm_arm64_why(&c->debug, (uint32_t)esr, e->addr, far);
+    return HVF__COME_OUT;
+}
+
 static int hvf__exit_exception(struct hyp_cpu *c, struct vmm_exit *e)
 {
     const hv_vcpu_exit_t *exit = c->exit;
@@ -1265,6 +1457,12 @@ static int hvf__exit_exception(struct hyp_cpu *c, struct vmm_exit *e)
         return hvf__exit_sysreg(c, (uint32_t)esr);
     case HVF__EC_DATA_ABORT:
         return hvf__exit_abort(c, e, esr, exit->exception.physical_address);
+    case HVF__EC_BREAK:
+    case HVF__EC_STEP:
+    case HVF__EC_WATCH:
+    case HVF__EC_BKPT32:
+    case HVF__EC_BRK:
+        return hvf__exit_debug(c, e, esr, exit->exception.virtual_address);
     default:
         return hvf__fault(c, e, "the guest did what this hypervisor does not know, by syndrome",
                           esr);
@@ -1409,6 +1607,10 @@ static int hvf__run(struct hyp_cpu *c, struct vmm_exit *e)
 /* A step of the CPU's life: sleeps, or runs. */
 static int hvf__step(struct hyp_cpu *c, struct vmm_exit *e)
 {
+    if (c->retired) {
+        c->retired = false;
+        return hvf__exit_debug(c, e, (uint64_t)HVF__EC_STEP << 26, 0);
+    }
     if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST))
         return HVF__COME_OUT;
     if (!c->on)

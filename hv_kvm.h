@@ -1868,41 +1868,25 @@ VMM_DEF int hyp_set_fpu(struct hyp_cpu *c, const struct vmm_fpu *fpu)
     return kvm__move_fpu(c, KVM_SET_ONE_REG, &copy);
 }
 
-/* Classes of debug exceptions in ESR_EL2 (DDI 0487, D17.2.37), and what arms a slot in DBGBCR and
-   DBGWCR (D17.3): enabled at EL1 and EL0; of a breakpoint, all four bytes. */
-enum {
-    KVM__EC_BREAK = 0x30,
-    KVM__EC_STEP = 0x32,
-    KVM__EC_WATCH = 0x34,
-    KVM__EC_BKPT32 = 0x38,
-    KVM__EC_BRK = 0x3c,
-    KVM__DBG_ON = 7,
-    KVM__BCR_BYTES = 0xf << 5,
-    KVM__WCR_LOADS = 1 << 3,
-    KVM__WCR_STORES = 2 << 3,
-};
-
 VMM_DEF void hyp_debug_slots(const struct hyp *h, unsigned *breaks, unsigned *watches)
 {
     *breaks = (unsigned)kvm__cap(h, KVM_CAP_GUEST_DEBUG_HW_BPS);
     *watches = (unsigned)kvm__cap(h, KVM_CAP_GUEST_DEBUG_HW_WPS);
 }
 
-/* The bytes of a watchpoint are chosen from the eight at an aligned address. */
 static void kvm__arm_slots(const struct vmm_debug *d, struct kvm_guest_debug_arch *regs)
 {
     unsigned breaks = 0, watches = 0;
 
     for (unsigned i = 0; i < VMM_BREAKS; i++) {
         const struct vmm_break *b = &d->slot[i];
-        uint64_t bytes = ((1ull << b->len) - 1) << (b->addr & 7);
+        uint64_t value, control = vmm_arm64_slot(b, &value);
         if (b->len && b->kind == VMM_BREAK_EXEC) {
-            regs->dbg_bvr[breaks] = b->addr;
-            regs->dbg_bcr[breaks++] = KVM__DBG_ON | KVM__BCR_BYTES;
+            regs->dbg_bvr[breaks] = value;
+            regs->dbg_bcr[breaks++] = control;
         } else if (b->len) {
-            regs->dbg_wvr[watches] = b->addr & ~7ull;
-            regs->dbg_wcr[watches++] = KVM__DBG_ON | bytes << 5 | KVM__WCR_STORES |
-                                       (b->kind == VMM_BREAK_ACCESS ? KVM__WCR_LOADS : 0u);
+            regs->dbg_wvr[watches] = value;
+            regs->dbg_wcr[watches++] = control;
         }
     }
 }
@@ -1940,39 +1924,14 @@ VMM_DEF int hyp_debug_pass(struct hyp_cpu *c)
     return hyp_set_regs(c, &regs);
 }
 
-/* The slot whose address is nearest: where an access begins, far says, and it may begin before the
-   bytes that are watched (DDI 0487, D2.10.5). */
-static uint64_t kvm__slot_near(const struct vmm_debug *d, bool exec, uint64_t addr)
-{
-    uint64_t best = UINT64_MAX, bit = 0;
-
-    for (unsigned i = 0; i < VMM_BREAKS; i++) {
-        const struct vmm_break *b = &d->slot[i];
-        uint64_t away = addr - b->addr < b->len ? 0 : b->addr - addr;
-        if (b->len && (b->kind == VMM_BREAK_EXEC) == exec && away < best && !(exec && away)) {
-            best = away;
-            bit = 1ull << i;
-        }
-    }
-    return bit;
-}
-
 static void kvm__exit_debug(struct hyp_cpu *c, struct vmm_exit *e)
 {
     const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
-    unsigned ec = debug->hsr >> 26;
 
     e->kind = VMM_EXIT_DEBUG;
     (void)kvm__move(c, KVM_GET_ONE_REG,
                     KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(regs.pc), &e->addr);
-    e->code = 0;
-    if (ec == KVM__EC_BRK || ec == KVM__EC_BKPT32)
-        e->code = VMM_DEBUG_TRAP;
-    else if (ec == KVM__EC_STEP && c->debug.step)
-        e->code = VMM_DEBUG_STEP;
-    else if (ec == KVM__EC_BREAK || ec == KVM__EC_WATCH)
-        e->code = kvm__slot_near(&c->debug, ec == KVM__EC_BREAK,
-                                 ec == KVM__EC_BREAK ? e->addr : debug->far);
+    e->code = vmm_arm64_why(&c->debug, debug->hsr, e->addr, debug->far);
 }
 
 /* What PSCI asks of the machine. Suspend to RAM is not offered, and a crash not a call of PSCI. */

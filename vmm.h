@@ -411,12 +411,14 @@ struct vmm_exit {
 
 enum vmm_break_kind { VMM_BREAK_EXEC, VMM_BREAK_WRITE, VMM_BREAK_ACCESS };
 
+struct vmm_break {
+    uint64_t addr; /* linear */
+    uint8_t len;   /* 1, 2, 4 or 8, to which addr is aligned; EXEC: 1; 0: not in use */
+    enum vmm_break_kind kind;
+};
+
 struct vmm_debug {
-    struct vmm_break {
-        uint64_t addr; /* linear */
-        uint8_t len;   /* 1, 2, 4 or 8, to which addr is aligned; EXEC: 1; 0: not in use */
-        enum vmm_break_kind kind;
-    } slot[VMM_BREAKS];
+    struct vmm_break slot[VMM_BREAKS];
     bool step;  /* one instruction, no interrupt before it where that can be had */
     bool traps; /* breakpoint instructions come out, the guest's own among them */
 };
@@ -511,6 +513,44 @@ static inline void vmm_arm64_take_debug(struct vmm_arm64_regs *r, uint32_t esr, 
     r->pc = r->vbar_el1 + (el1 ? (r->pstate & 1) * 0x200 : r->pstate & 0x10 ? 0x600 : 0x400);
     r->pstate = (r->pstate & kept) | (r->sctlr_el1 >> 23 & 1 ? 0 : pan) | /* SPAN */
                 (r->sctlr_el1 >> 44 & 1 ? ssbs : 0) | el1h_masked;        /* DSSBS */
+}
+
+/* DBGBVR and DBGBCR, or DBGWVR and DBGWCR, for a slot (DDI 0487, D17.3): enabled at EL1 and EL0, all
+   bytes of a breakpoint's; those of a watchpoint are chosen from the eight at an aligned address. */
+static inline uint64_t vmm_arm64_slot(const struct vmm_break *b, uint64_t *value)
+{
+    const uint64_t on = 7, insn = 0xf << 5, loads = 1 << 3, stores = 2 << 3;
+    uint64_t bytes = (((uint64_t)1 << b->len) - 1) << (b->addr & 7) << 5;
+
+    *value = b->kind == VMM_BREAK_EXEC ? b->addr : b->addr & ~(uint64_t)7;
+    if (b->kind == VMM_BREAK_EXEC)
+        return on | insn;
+    return on | bytes | stores | (b->kind == VMM_BREAK_ACCESS ? loads : 0);
+}
+
+/* Which of what was wanted has come (enum vmm_debug_why), by the hypervisor's syndrome. Where an
+   access begins, far says, and it may begin before the bytes that are watched (D2.10.5): the nearest
+   slot it is. */
+static inline uint64_t vmm_arm64_why(const struct vmm_debug *d, uint32_t esr, uint64_t pc,
+                                     uint64_t far)
+{
+    unsigned ec = esr >> 26;
+    uint64_t best = UINT64_MAX, why = 0;
+
+    if (ec == 0x3c || ec == 0x38) /* BRK, BKPT */
+        return VMM_DEBUG_TRAP;
+    if (ec == 0x32)
+        return d->step ? VMM_DEBUG_STEP : 0;
+    for (unsigned i = 0; i < VMM_BREAKS; i++) {
+        const struct vmm_break *b = &d->slot[i];
+        uint64_t addr = ec == 0x30 ? pc : far, away = addr - b->addr < b->len ? 0 : b->addr - addr;
+        bool exec = b->kind == VMM_BREAK_EXEC;
+        if (b->len && exec == (ec == 0x30) && away < best && !(exec && away)) {
+            best = away;
+            why = (uint64_t)1 << i;
+        }
+    }
+    return why;
 }
 
 /* Floating point and vectors. */

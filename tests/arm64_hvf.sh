@@ -2,6 +2,7 @@
 # arm64_hvf.sh: hv_hvf.h boots stock kernels, on a Hypervisor.framework that tests/shim_hvf_arm64.c plays on KVM: with
 # macOS' own interrupt controller (a GICv3 of KVM's plays it) and with vmm's GICv2. The machine needs Linux 6.4.
 # kernels: cloud-6.1
+# programs: gdb
 VMM=$PWD/vmm-hvf
 . tests/cases.sh
 k=cloud-6.1/vmlinuz
@@ -51,4 +52,7 @@ for chip in kernel user; do
         --net tap=vmmtest0,vhost=off --cpus 2 --irqchip $chip
     check "a million bytes over a tap, --irqchip $chip" 0 "^$page "
 done
+
+# gdb's script, on this
+VMM=$VMM sh tests/arm64_gdb.sh || failed=1
 exit $failed

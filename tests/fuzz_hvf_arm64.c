@@ -90,6 +90,7 @@ static bool turn(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct hyp_desc d = {.ncpus = 3};
+    struct vmm_debug debug = {0};
 
     if (len < 16)
         return 0;
@@ -99,6 +100,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     input = data;
     left = len;
     must(!hyp_open(&h, &d) && !hyp_cpu_open(&c, &h, 0));
+    debug.step = data[13] & 1;
+    debug.traps = data[13] & 2;
+    must(!hyp_debug(&c, &debug));
     while (left >= 16) {
         size_t had = left;
         for (unsigned i = 0; i < 4 && left == had; i++)

@@ -32,14 +32,18 @@ struct fake_vcpu {
     pthread_t owner;
     uint64_t reg[35];
     uint64_t sys[0x10000]; /* by enum hv_sys_reg_t */
-    bool line[2];          /* pending, for the next run */
-    bool seen[2];          /* what they were in the last one */
+    hv_simd_fp_uchar16_t simd[32];
+    bool trap_debug, trap_debug_regs;
+    bool line[2]; /* pending, for the next run */
+    bool seen[2]; /* what they were in the last one */
     bool masked;
     uint64_t offset;
     bool cancel; /* under the lock: hv_vcpus_exit came */
     hv_vcpu_exit_t exit;
     unsigned runs;
 };
+
+#define FAKE_DFR0 0x10305f19ull /* 6 breakpoints, 4 watchpoints */
 
 static struct {
     void (*guest)(hv_vcpu_t id, struct fake_vcpu *v);
@@ -312,7 +316,7 @@ hv_return_t hv_vcpu_create(hv_vcpu_t *id, hv_vcpu_exit_t **exit, hv_vcpu_config_
     v->owner = pthread_self();
     v->sys[HV_SYS_REG_ID_AA64PFR0_EL1] = 0x1101000011111111; /* no GICv3, as a Mac says */
     v->sys[HV_SYS_REG_ID_AA64PFR1_EL1] = 0x1000021;          /* SME among others */
-    v->sys[HV_SYS_REG_ID_AA64DFR0_EL1] = 0x10305f19;
+    v->sys[HV_SYS_REG_ID_AA64DFR0_EL1] = FAKE_DFR0;
     pthread_mutex_unlock(&fake.lock);
     *id = (hv_vcpu_t)(v - fake.vcpu);
     *exit = &v->exit;
@@ -392,6 +396,8 @@ static bool fake_has(unsigned reg, bool write)
                                   0xc708, 0xd000, 0xde82, 0xde83, 0xdf19, 0xdf1a, 0xe208};
     static const uint16_t ro[] = {0xc000, 0xc029, 0xc030, 0xc031, 0xc038, 0xc039, 0xc03a};
 
+    if (reg >> 7 == 0x100 && reg & 4) /* DBGBVR, DBGBCR, DBGWVR, DBGWCR */
+        return (reg >> 3 & 15) <= (FAKE_DFR0 >> (reg & 2 ? 20 : 12) & 15);
     for (unsigned i = 0; i < sizeof rw / sizeof rw[0]; i++)
         if (rw[i] == reg)
             return true;
@@ -420,6 +426,47 @@ hv_return_t hv_vcpu_set_sys_reg(hv_vcpu_t id, hv_sys_reg_t reg, uint64_t value)
     FAKE_RULE(fake_has(reg, true), "this system register may not be written");
     FAKE_RULE(reg != HV_SYS_REG_MPIDR_EL1 || !v->runs, "the topology is fixed once a vCPU ran");
     v->sys[reg] = value;
+    return HV_SUCCESS;
+}
+
+hv_return_t hv_vcpu_get_simd_fp_reg(hv_vcpu_t id, hv_simd_fp_reg_t reg, hv_simd_fp_uchar16_t *value)
+{
+    FAKE_RULE((unsigned)reg < 32, "there is no such register");
+    *value = fake_mine(id)->simd[reg];
+    return HV_SUCCESS;
+}
+
+hv_return_t hv_vcpu_set_simd_fp_reg(hv_vcpu_t id, hv_simd_fp_reg_t reg, hv_simd_fp_uchar16_t value)
+{
+    FAKE_RULE((unsigned)reg < 32, "there is no such register");
+    fake_mine(id)->simd[reg] = value;
+    return HV_SUCCESS;
+}
+
+/* >>debug */
+hv_return_t hv_vcpu_set_trap_debug_exceptions(hv_vcpu_t id, bool value)
+{
+    fake_mine(id)->trap_debug = value;
+    return HV_SUCCESS;
+}
+
+hv_return_t hv_vcpu_set_trap_debug_reg_accesses(hv_vcpu_t id, bool value)
+{
+    fake_mine(id)->trap_debug_regs = value;
+    return HV_SUCCESS;
+}
+
+hv_vcpu_config_t hv_vcpu_config_create(void)
+{
+    fake.objects++;
+    return (hv_vcpu_config_t)(void *)&fake;
+}
+
+hv_return_t hv_vcpu_config_get_feature_reg(hv_vcpu_config_t config, hv_feature_reg_t reg,
+                                           uint64_t *value)
+{
+    FAKE_RULE(config && reg == HV_FEATURE_REG_ID_AA64DFR0_EL1, "no such register");
+    *value = FAKE_DFR0;
     return HV_SUCCESS;
 }
 

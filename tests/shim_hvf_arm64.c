@@ -56,6 +56,9 @@ struct vcpu {
     bool masked;
     bool line[2], told[2]; /* for the next run; as KVM has them */
     hv_vcpu_exit_t exit;
+    bool traps, trapped; /* debug exceptions come out; KVM knows of some */
+    bool lent;           /* accesses to debug registers do, which shall be: */
+    uint64_t debug[16][4], mdscr;
 };
 
 static struct {
@@ -403,11 +406,16 @@ hv_return_t hv_vcpus_exit(hv_vcpu_t *ids, uint32_t n)
 #define CORE(field)                                                                                \
     (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(field))
 
+#define CORE32(field)                                                                              \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(field))
+
 static uint64_t reg_id(hv_reg_t reg)
 {
-    MUST((unsigned)reg <= HV_REG_PC || reg == HV_REG_CPSR, "there is no such register");
+    MUST((unsigned)reg <= HV_REG_CPSR, "there is no such register");
     return reg == HV_REG_PC     ? CORE(regs.pc)
            : reg == HV_REG_CPSR ? CORE(regs.pstate)
+           : reg == HV_REG_FPSR ? CORE32(fp_regs.fpsr)
+           : reg == HV_REG_FPCR ? CORE32(fp_regs.fpcr)
                                 : CORE(regs.regs[0]) + 2u * (unsigned)reg;
 }
 
@@ -452,14 +460,100 @@ hv_return_t hv_vcpu_set_reg(hv_vcpu_t id, hv_reg_t reg, uint64_t value)
     return move(id, KVM_SET_ONE_REG, reg_id(reg), &value);
 }
 
+/* The debug registers that a VMM sets are its own here, and KVM gets them all at once: those of the
+   guest KVM keeps, with what the guest writes there meanwhile, for that does not come out. */
+static uint64_t *debug_reg(struct vcpu *v, hv_sys_reg_t reg)
+{
+    if (reg == HV_SYS_REG_MDSCR_EL1)
+        return &v->mdscr;
+    return (unsigned)reg >> 7 == 0x100 && reg & 4 ? &v->debug[reg >> 3 & 15][reg & 3] : NULL;
+}
+
 hv_return_t hv_vcpu_get_sys_reg(hv_vcpu_t id, hv_sys_reg_t reg, uint64_t *value)
 {
-    return move(id, KVM_GET_ONE_REG, sys_reg_id(reg), value);
+    uint64_t *at = debug_reg(mine(id), reg);
+
+    if (at)
+        *value = *at;
+    return at ? HV_SUCCESS : move(id, KVM_GET_ONE_REG, sys_reg_id(reg), value);
 }
 
 hv_return_t hv_vcpu_set_sys_reg(hv_vcpu_t id, hv_sys_reg_t reg, uint64_t value)
 {
-    return move(id, KVM_SET_ONE_REG, sys_reg_id(reg), &value);
+    uint64_t *at = debug_reg(mine(id), reg);
+
+    if (at)
+        *at = value;
+    return at ? HV_SUCCESS : move(id, KVM_SET_ONE_REG, sys_reg_id(reg), &value);
+}
+
+#define SIMD(reg)                                                                                  \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U128 | KVM_REG_ARM_CORE |                                        \
+     (KVM_REG_ARM_CORE_REG(fp_regs.vregs[0]) + 4u * (unsigned)(reg)))
+
+hv_return_t hv_vcpu_get_simd_fp_reg(hv_vcpu_t id, hv_simd_fp_reg_t reg, hv_simd_fp_uchar16_t *value)
+{
+    return move(id, KVM_GET_ONE_REG, SIMD(reg), (uint64_t *)(void *)value);
+}
+
+hv_return_t hv_vcpu_set_simd_fp_reg(hv_vcpu_t id, hv_simd_fp_reg_t reg, hv_simd_fp_uchar16_t value)
+{
+    return move(id, KVM_SET_ONE_REG, SIMD(reg), (uint64_t *)(void *)&value);
+}
+
+/* >>debug */
+hv_return_t hv_vcpu_set_trap_debug_exceptions(hv_vcpu_t id, bool value)
+{
+    mine(id)->traps = value;
+    return HV_SUCCESS;
+}
+
+hv_return_t hv_vcpu_set_trap_debug_reg_accesses(hv_vcpu_t id, bool value)
+{
+    mine(id)->lent = value;
+    return HV_SUCCESS;
+}
+
+hv_vcpu_config_t hv_vcpu_config_create(void)
+{
+    return (hv_vcpu_config_t)(void *)&s;
+}
+
+hv_return_t hv_vcpu_config_get_feature_reg(hv_vcpu_config_t config, hv_feature_reg_t reg,
+                                           uint64_t *value)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), breaks, watches;
+
+    MUST(config && reg == HV_FEATURE_REG_ID_AA64DFR0_EL1, "not needed");
+    breaks = ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_GUEST_DEBUG_HW_BPS);
+    watches = ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_GUEST_DEBUG_HW_WPS);
+    close(kvm);
+    *value = (uint64_t)(breaks - 1) << 12 | (uint64_t)(watches - 1) << 20;
+    return breaks > 0 && watches > 0 ? HV_SUCCESS : HV_UNSUPPORTED;
+}
+
+/* What the debug registers say, in KVM's words. */
+static void set_debug(struct vcpu *v)
+{
+    struct kvm_guest_debug d = {0};
+
+    if (!v->traps && !v->trapped)
+        return;
+    v->trapped = v->traps;
+    if (v->traps)
+        d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
+    if (v->lent && v->mdscr & 1)
+        d.control |= KVM_GUESTDBG_SINGLESTEP;
+    if (v->lent && v->mdscr >> 15 & 1)
+        d.control |= KVM_GUESTDBG_USE_HW;
+    MUST(v->traps || !v->lent, "debug exceptions go to the guest");
+    for (unsigned n = 0; n < 16; n++) {
+        d.arch.dbg_bvr[n] = v->debug[n][0];
+        d.arch.dbg_bcr[n] = v->debug[n][1];
+        d.arch.dbg_wvr[n] = v->debug[n][2];
+        d.arch.dbg_wcr[n] = v->debug[n][3];
+    }
+    MUST(!request(v->fd, KVM_SET_GUEST_DEBUG, &d), "KVM refuses to debug");
 }
 
 hv_return_t hv_vcpu_get_pending_interrupt(hv_vcpu_t id, hv_interrupt_type_t type, bool *pending)
@@ -598,6 +692,10 @@ static bool translate(hv_vcpu_t id, struct vcpu *v)
         v->exit.exception.syndrome = 0x24ull << 26 | 1u << 25 | (run->arm_nisv.esr_iss & 0x3f);
         v->exit.exception.physical_address = run->arm_nisv.fault_ipa;
         return true;
+    case KVM_EXIT_DEBUG:
+        v->exit.exception.syndrome = run->debug.arch.hsr;
+        v->exit.exception.virtual_address = run->debug.arch.far;
+        return true;
     default:
         fprintf(stderr, "shim_hvf: exit %u of KVM\n", run->exit_reason);
         v->exit.reason = HV_EXIT_REASON_UNKNOWN;
@@ -656,6 +754,7 @@ hv_return_t hv_vcpu_run(hv_vcpu_t id)
         first_run();
     memset(&v->exit, 0, sizeof v->exit);
     set_lines(id, v);
+    set_debug(v);
     while (!enter(id, v))
         ;
     v->line[0] = v->line[1] = false;

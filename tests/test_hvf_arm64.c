@@ -290,7 +290,7 @@ static void test_addresses(void)
         CHECK_EQ(hyp_open(&h, &d), 0);
         CHECK_EQ(hyp_gpa_bits(&h), cases[i].bits);
         CHECK_EQ(fake.created_bits, cases[i].created);
-        CHECK_EQ(hyp_caps(&h), 0);
+        CHECK_EQ(hyp_caps(&h), HYP_CAP_DEBUG);
         hyp_close(&h);
     }
     CHECK_EQ(fake.objects, 0);
@@ -697,7 +697,7 @@ static void test_system_gic(void)
                                         {0, 0, 0, -1, 0, -1, 0}};
 
     open_vm(1, true);
-    CHECK_EQ(hyp_caps(&h), HYP_CAP_IRQCHIP | HYP_CAP_GICV3);
+    CHECK_EQ(hyp_caps(&h), HYP_CAP_IRQCHIP | HYP_CAP_GICV3 | HYP_CAP_DEBUG);
     CHECK(fake.gic && fake.gic_at[0] == at.dist && fake.gic_at[1] == at.redist &&
           fake.gic_at[2] == at.v2m && fake.msi[0] == 96 && fake.msi[1] == 256);
     CHECK_EQ(vcpu()->sys[HV_SYS_REG_ID_AA64PFR0_EL1] >> 24 & 15, 1);
@@ -714,8 +714,125 @@ static void test_system_gic(void)
     close_vm();
 }
 
+/* >>debug: the guest's registers are lent to a debugger, and it gets them back as it believes them to
+   be. */
+static void test_debug_registers(void)
+{
+    static const struct step steps[] = {
+        {EXC, 0x18ull << 26 | 3 << 5 | ISS(2, 0, 0, 0, 5, 0), 0, 3, 0x1e7, -1,
+         0}, /* DBGBCR0 = x3 */
+        {EXC, 0x18ull << 26 | 4 << 5 | ISS(2, 0, 0, 0, 5, 1), 0, -1, 0, PC, 0x1004}, /* x4 = it */
+        {EXC, 0x18ull << 26 | 5 << 5 | ISS(2, 0, 0, 2, 2, 1), 0, -1, 0, 4, 0x1e7},   /* MDSCR */
+        {EXC, 0x18ull << 26 | 31 << 5 | ISS(2, 0, 0, 2, 2, 0), 0, -1, 0, 5, 0x2000}};
+    const struct vmm_debug want = {.slot = {{0x1000, 1, VMM_BREAK_EXEC},
+                                            {0},
+                                            {0x2004, 4, VMM_BREAK_WRITE},
+                                            {0x3000, 1, VMM_BREAK_EXEC}}},
+                           nothing = {0};
+    unsigned breaks = 0, watches = 0;
+    uint64_t *sys;
+
+    open_vm(1, false);
+    sys = vcpu()->sys;
+    hyp_debug_slots(&h, &breaks, &watches);
+    CHECK(breaks == 6 && watches == 4);
+    CHECK_EQ(hyp_debug(&c, &nothing), 0);
+    CHECK(!vcpu()->trap_debug);
+    sys[HV_SYS_REG_DBGBVR0_EL1] = 0x77;
+    sys[HV_SYS_REG_MDSCR_EL1] = 0x2000;
+    CHECK_EQ(hyp_debug(&c, &want), 0);
+    CHECK(vcpu()->trap_debug && vcpu()->trap_debug_regs);
+    CHECK(sys[HV_SYS_REG_DBGBVR0_EL1] == 0x1000 && sys[HV_SYS_REG_DBGBCR0_EL1] == 0x1e7);
+    CHECK(sys[HV_SYS_REG_DBGBVR1_EL1] == 0x3000 && sys[HV_SYS_REG_DBGBVR1_EL1 + 8] == 0);
+    CHECK(sys[HV_SYS_REG_DBGWVR0_EL1] == 0x2000 && sys[HV_SYS_REG_DBGWCR0_EL1] == 0x1e17);
+    CHECK_EQ(sys[HV_SYS_REG_MDSCR_EL1], 0xa000);
+    PLAY(steps);
+    run(VMM_EXIT_AGAIN);
+    CHECK_EQ(sys[HV_SYS_REG_DBGBCR0_EL1], 0x1e7);
+    CHECK_EQ(hyp_debug(&c, &nothing), 0);
+    CHECK(!vcpu()->trap_debug && !vcpu()->trap_debug_regs);
+    CHECK(sys[HV_SYS_REG_DBGBVR0_EL1] == 0x77 && sys[HV_SYS_REG_DBGBCR0_EL1] == 0x1e7);
+    CHECK(sys[HV_SYS_REG_DBGBVR1_EL1] == 0 && sys[HV_SYS_REG_DBGWCR0_EL1] == 0);
+    CHECK_EQ(sys[HV_SYS_REG_MDSCR_EL1], 0);
+    close_vm();
+}
+
+/* What comes out, and a breakpoint of the guest's own, which it gets. */
+static void test_debug_exits(void)
+{
+    static const struct step steps[] = {{EXC, 0x30ull << 26 | 0x22, 0, -1, 0, -1, 0},
+                                        {EXC, 0xf2000800, 0, -1, 0, -1, 0},
+                                        {EXC, 0x32ull << 26 | 0x22, 0, -1, 0, PC, 0x8200}};
+    const struct vmm_debug want = {.slot = {{0x1000, 1, VMM_BREAK_EXEC}}, .traps = true},
+                           traps = {.traps = true};
+
+    open_vm(1, false);
+    CHECK_EQ(hyp_debug(&c, &traps), 0);
+    CHECK(vcpu()->trap_debug &&
+          !vcpu()->trap_debug_regs); /* its own breakpoints may do their work */
+    vcpu()->sys[HV_SYS_REG_VBAR_EL1] = 0x8000;
+    CHECK_EQ(hyp_debug(&c, &want), 0);
+    PLAY(steps);
+    run(VMM_EXIT_DEBUG);
+    CHECK(e.addr == 0x1000 && e.code == 1);
+    run(VMM_EXIT_DEBUG);
+    CHECK_EQ(e.code, VMM_DEBUG_TRAP);
+    CHECK_EQ(hyp_debug_pass(&c), 0);
+    CHECK(vcpu()->reg[PC] == 0x8200 && vcpu()->sys[HV_SYS_REG_ELR_EL1] == 0x1000);
+    CHECK_EQ(vcpu()->sys[HV_SYS_REG_ESR_EL1], 0xf2000800);
+    run(VMM_EXIT_DEBUG);
+    CHECK_EQ(e.code, 0); /* nobody asked for a step */
+    close_vm();
+}
+
+/* A step that the processor takes, and ones whose instruction is carried out here. */
+static void test_debug_steps(void)
+{
+    static const struct step steps[] = {
+        {EXC, 0x32ull << 26 | 0x22, 0, PC, 0x1004, HV_REG_CPSR, 0x2003c5},
+        {EXC, DABT(1u << 24 | 2u << 22 | 5u << 16 | 7), 0x9000000, -1, 0, -1, 0},
+        {EXC, 0x01ull << 26 | 1, 0, -1, 0, PC, 0x1008},
+        {EXC, 0x16ull << 26, 0, 0, 0x84000000, PC, 0x100c}};
+    const struct vmm_debug want = {.step = true}, nothing = {0};
+
+    open_vm(1, false);
+    CHECK_EQ(hyp_debug(&c, &want), 0);
+    CHECK_EQ(vcpu()->sys[HV_SYS_REG_MDSCR_EL1], 1);
+    PLAY(steps);
+    run(VMM_EXIT_DEBUG);
+    CHECK(e.addr == 0x1004 && e.code == VMM_DEBUG_STEP);
+    run(VMM_EXIT_MMIO);
+    CHECK(e.size == 4 && !e.write);
+    vmm_put32(e.data, 0x55);
+    for (unsigned i = 0; i < 3; i++) {
+        run(VMM_EXIT_DEBUG);
+        CHECK(e.code == VMM_DEBUG_STEP && e.addr == (i == 0 ? 0x1008 : 0x100c));
+    }
+    CHECK(vcpu()->reg[5] == 0x55 && vcpu()->reg[0] == 0x10001);
+    CHECK_EQ(hyp_debug(&c, &nothing), 0);
+    CHECK_EQ(vcpu()->reg[HV_REG_CPSR], 0x3c5);
+    close_vm();
+}
+
+static void test_fpu(void)
+{
+    struct vmm_arm64_fpu in = {.fpsr = 1, .fpcr = 0x3000000}, out;
+
+    in.v[31][15] = 0x5a;
+    open_vm(1, false);
+    CHECK_EQ(hyp_set_fpu(&c, &in), 0);
+    CHECK(vcpu()->reg[HV_REG_FPCR] == 0x3000000 && vcpu()->simd[31][15] == 0x5a);
+    CHECK_EQ(hyp_get_fpu(&c, &out), 0);
+    CHECK(memcmp(&in, &out, sizeof in) == 0);
+    close_vm();
+}
+
 int main(void)
 {
+    test_debug_registers();
+    test_debug_exits();
+    test_debug_steps();
+    test_fpu();
     test_decode();
     test_loads();
     test_sysregs();

@@ -222,9 +222,41 @@ static void test_arm64_debug(void)
     }
 }
 
+/* Slots as registers have them, and the one that a stop is told of. */
+static void test_arm64_slots(void)
+{
+    const struct vmm_debug d = {.slot = {{0x1000, 1, VMM_BREAK_EXEC},
+                                         {0x2006, 2, VMM_BREAK_WRITE},
+                                         {0x2010, 8, VMM_BREAK_ACCESS},
+                                         {0}}};
+    static const struct {
+        uint32_t ec;
+        uint64_t pc, far, why;
+    } cases[] = {
+        {0x30, 0x1000, 0, 1},         {0x30, 0x1004, 0, 0},         {0x34, 0x1000, 0x2007, 2},
+        {0x34, 0, 0x2000, 2}, /* wider, and from before */
+        {0x34, 0, 0x2008, 4},         {0x34, 0, 0x2017, 4},         {0x32, 0, 0, 0},
+        {0x3c, 0, 0, VMM_DEBUG_TRAP}, {0x38, 0, 0, VMM_DEBUG_TRAP},
+    };
+    const struct vmm_debug step = {.step = true};
+    uint64_t value = 0;
+
+    CHECK_EQ(vmm_arm64_slot(&d.slot[0], &value), 0x1e7);
+    CHECK_EQ(value, 0x1000);
+    CHECK_EQ(vmm_arm64_slot(&d.slot[1], &value), 0xc0 << 5 | 0x17);
+    CHECK_EQ(value, 0x2000);
+    CHECK_EQ(vmm_arm64_slot(&d.slot[2], &value), 0xff << 5 | 0x1f);
+    CHECK_EQ(value, 0x2010);
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK_EQ(vmm_arm64_why(&d, cases[i].ec << 26 | 0x22, cases[i].pc, cases[i].far),
+                 cases[i].why);
+    CHECK_EQ(vmm_arm64_why(&step, 0x32u << 26, 0, 0), VMM_DEBUG_STEP);
+}
+
 int main(void)
 {
     test_arm64_debug();
+    test_arm64_slots();
     test_quick_start();
     test_memory();
     test_bus();

@@ -56,6 +56,11 @@ typedef enum {
 
 /* op0 << 14 | op1 << 11 | CRn << 7 | CRm << 3 | op2 */
 typedef enum {
+    HV_SYS_REG_DBGBVR0_EL1 = 0x8004, /* those of the next are 8 on */
+    HV_SYS_REG_DBGBCR0_EL1 = 0x8005,
+    HV_SYS_REG_DBGWVR0_EL1 = 0x8006,
+    HV_SYS_REG_DBGWCR0_EL1 = 0x8007,
+    HV_SYS_REG_DBGBVR1_EL1 = 0x800c,
     HV_SYS_REG_MDSCR_EL1 = 0x8012,
     HV_SYS_REG_MIDR_EL1 = 0xc000,
     HV_SYS_REG_MPIDR_EL1 = 0xc005,
@@ -82,6 +87,11 @@ typedef enum {
     HV_SYS_REG_CNTV_CVAL_EL0 = 0xdf1a,
     HV_SYS_REG_SP_EL1 = 0xe208
 } hv_sys_reg_t;
+
+typedef enum { HV_SIMD_FP_REG_Q0 = 0, HV_SIMD_FP_REG_Q31 = 31 } hv_simd_fp_reg_t;
+typedef uint8_t hv_simd_fp_uchar16_t __attribute__((vector_size(16)));
+
+typedef enum { HV_FEATURE_REG_ID_AA64DFR0_EL1 = 0 } hv_feature_reg_t;
 
 typedef enum { HV_INTERRUPT_TYPE_IRQ = 0, HV_INTERRUPT_TYPE_FIQ = 1 } hv_interrupt_type_t;
 
@@ -121,6 +131,15 @@ hv_return_t hv_vcpu_get_reg(hv_vcpu_t vcpu, hv_reg_t reg, uint64_t *value);
 hv_return_t hv_vcpu_set_reg(hv_vcpu_t vcpu, hv_reg_t reg, uint64_t value);
 hv_return_t hv_vcpu_get_sys_reg(hv_vcpu_t vcpu, hv_sys_reg_t reg, uint64_t *value);
 hv_return_t hv_vcpu_set_sys_reg(hv_vcpu_t vcpu, hv_sys_reg_t reg, uint64_t value);
+hv_return_t hv_vcpu_get_simd_fp_reg(hv_vcpu_t vcpu, hv_simd_fp_reg_t reg,
+                                    hv_simd_fp_uchar16_t *value);
+hv_return_t hv_vcpu_set_simd_fp_reg(hv_vcpu_t vcpu, hv_simd_fp_reg_t reg,
+                                    hv_simd_fp_uchar16_t value);
+hv_return_t hv_vcpu_set_trap_debug_exceptions(hv_vcpu_t vcpu, bool value);
+hv_return_t hv_vcpu_set_trap_debug_reg_accesses(hv_vcpu_t vcpu, bool value);
+hv_vcpu_config_t hv_vcpu_config_create(void);
+hv_return_t hv_vcpu_config_get_feature_reg(hv_vcpu_config_t config, hv_feature_reg_t reg,
+                                           uint64_t *value);
 hv_return_t hv_vcpu_get_pending_interrupt(hv_vcpu_t vcpu, hv_interrupt_type_t type, bool *pending);
 hv_return_t hv_vcpu_set_pending_interrupt(hv_vcpu_t vcpu, hv_interrupt_type_t type, bool pending);
 hv_return_t hv_vcpu_get_vtimer_mask(hv_vcpu_t vcpu, bool *masked);
