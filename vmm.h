@@ -741,8 +741,8 @@ VMM_DEF void hyp_msr_refuse(struct hyp_cpu *c);
    without HYP_CAP_LAPIC. */
 VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz);
 #else /* of arm64 alone */
-/* Without HYP_CAP_IRQCHIP; CPUs that wait for an interrupt do so in hyp_run. The IRQ and FIQ inputs of a CPU are these now: bits 0 and 1. Thread-safe; takes no lock that is
-   held during hyp_run. */
+/* Without HYP_CAP_IRQCHIP: the IRQ and FIQ inputs of a CPU are these now, bits 0 and 1. CPUs that wait
+   for an interrupt do so in hyp_run. Thread-safe; takes no lock that is held during hyp_run. */
 VMM_DEF void hyp_cpu_lines(struct hyp *h, unsigned cpu, unsigned lines);
 /* PPIs that the CPU itself drives (timers, PMU), a bit for each INTID: their levels as of the last
    exit, whose access is not yet carried out. hyp_run returns when one rises. */
