@@ -616,7 +616,7 @@ static bool vfiodev__slurp(char *buf, size_t size, const char *path)
 /* The last part of where a link of a device's directory leads: its driver, its group. */
 static bool vfiodev__link(char *name, size_t size, const char *address, const char *link)
 {
-    char path[128], to[256];
+    char path[384], to[256];
     const char *slash;
     ssize_t n;
 

@@ -957,7 +957,7 @@ static bool vio__packed_more(const struct vio_queue *vq, uint16_t pos)
 static const char *vio__packed_table(const struct vio_dev *d, struct vio_chain *c,
                                      const struct vio__pdesc *e, bool alone)
 {
-    const uint8_t *table;
+    const uint8_t *table = NULL;
     const char *bad = vio__indirect(d, e->addr, e->len, alone, &table);
 
     if (!bad && e->len / sizeof *e > VIO_CHAIN_MAX)

@@ -2076,7 +2076,7 @@ static unsigned disk__huff_weights(const uint8_t *src, size_t len, uint8_t *weig
 {
     struct disk__fse t[1 << 6];
     int16_t count[DISK__HUFF_MAX + 1];
-    struct disk__bits b;
+    struct disk__bits b = {0};
     unsigned log, n, state[2];
     size_t used = disk__fse_read(src, len, count, DISK__HUFF_MAX + 1, 6, &log);
 
@@ -2438,7 +2438,7 @@ static int disk__sequences(struct disk_zstd *z, const uint8_t *src, size_t len,
                            struct disk__lits *l, struct disk__out *o)
 {
     unsigned n = len ? src[0] : 0, head = n < 128 ? 1 : n < 255 ? 2 : 3;
-    struct disk__bits b;
+    struct disk__bits b = {0};
     int rc = 0;
 
     if (len < head || (!n && len > 1))

@@ -4183,7 +4183,7 @@ static int cpu_prepare(struct cpu *c)
     struct vm *vm = c->vm;
     struct vmm_lock lock = host_mutex_lock(&vm->cpus_lock);
     enum pc_todo todo = PC_TODO_NOTHING;
-    uint8_t vector;
+    uint8_t vector = 0;
     int err = 0;
 
     vmm_enter(&lock);

@@ -68,6 +68,12 @@ for cc in $compilers; do
 done
 tell "all headers together with the kernel's, before and after"
 
+# Others do not build with -Os, at which some warnings do not show.
+for cc in $compilers; do
+    compile $cc -std=c11 $warn -O2 -I. -c vmm.c -o "$T/vmm.o"
+done
+tell "vmm.c without a warning at -O2"
+
 sh tests/dist.sh "$T/dist" >/dev/null 2>>"$T/err" || echo 'error: dist.sh' >>"$T/err"
 for h in hv_kvm.h hv_nvmm.h hv_x86.h host.h boot.h dev_legacy.h dev_pci.h dev_virtio.h dev_vfio.h disk.h debug.h dev_bios.h; do
     mkdir -p "$T/one"
