@@ -2577,7 +2577,8 @@ static int hvf__skip(struct hyp_cpu *c)
     hvf__put(c, HV_X86_RIP, hvf__next_rip(rip, len, hvf__vmcs(c, HVF__AR(1))));
     hvf__set_blocked(c, c->blocked & ~(uint64_t)HVF__BLOCKED_SHADOW);
     if (c->rflags & HVF__FLAG_TF)
-        hvf__set_vmcs(c, HVF__PENDING_DEBUG, hvf__vmcs(c, HVF__PENDING_DEBUG) | X86_DR6_BS);
+        hvf__set_vmcs(c, HVF__PENDING_DEBUG,
+                      hvf__vmcs(c, HVF__PENDING_DEBUG) | VMM_X86_DR6_BS);
     c->retired = true;
     return HVF__GO_ON;
 }
@@ -2903,7 +2904,7 @@ static void hvf__lend_drs(struct hyp_cpu *c)
 
     for (unsigned i = 0; i < VMM_BREAKS; i++)
         dr[i] = c->debug.slot[i].addr;
-    dr[4] = x86_dr7(&c->debug);
+    dr[4] = vmm_x86_dr7(&c->debug);
     hvf__swap_drs(c, dr);
 }
 
@@ -2944,7 +2945,7 @@ static int hvf__tell_debug(struct hyp_cpu *c, struct vmm_exit *e, unsigned code)
 static int hvf__exit_step(struct hyp_cpu *c, struct vmm_exit *e)
 {
     uint64_t pending = hvf__vmcs(c, HVF__PENDING_DEBUG);
-    unsigned slots = x86_debug_why(&c->debug, pending) & VMM_DEBUG_SLOTS;
+    unsigned slots = vmm_x86_debug_why(&c->debug, pending) & VMM_DEBUG_SLOTS;
 
     if (slots)
         hvf__set_vmcs(c, HVF__PENDING_DEBUG,
@@ -2962,7 +2963,7 @@ static int hvf__exit_debug(struct hyp_cpu *c, struct vmm_exit *e, uint32_t info)
     c->trap_len = (uint32_t)hvf__vmcs(c, HVF__EXIT_LEN);
     c->causes = db ? (uint32_t)causes : 0;
     return hvf__tell_debug(
-        c, e, db ? x86_debug_why(&c->debug, causes) & VMM_DEBUG_SLOTS : VMM_DEBUG_TRAP);
+        c, e, db ? vmm_x86_debug_why(&c->debug, causes) & VMM_DEBUG_SLOTS : VMM_DEBUG_TRAP);
 }
 
 /* >>run ------------------------------------------------------------------------------ */

@@ -1153,23 +1153,16 @@ static void kvm__exit_msr(struct kvm_run *run, struct vmm_exit *e)
     e->data = (uint8_t *)&run->msr.data;
 }
 
-enum { KVM__BP = 3, KVM__DR6_BS = 0x4000, KVM__DR6_CAUSES = 0xe00f };
+enum { KVM__BP = 3, KVM__DR6_CAUSES = 0xe00f };
 
-/* DR6 may name slots that are not in use. */
 static void kvm__exit_debug(const struct hyp_cpu *c, struct vmm_exit *e)
 {
     const struct kvm_debug_exit_arch *debug = &((const struct kvm_run *)c->run)->debug.arch;
 
     e->kind = VMM_EXIT_DEBUG;
     e->addr = debug->pc;
-    e->code = debug->exception == KVM__BP ? VMM_DEBUG_TRAP : 0;
-    if (debug->exception == KVM__BP)
-        return;
-    for (unsigned i = 0; i < VMM_BREAKS; i++)
-        if (debug->dr6 >> i & 1 && c->debug.slot[i].len)
-            e->code |= 1u << i;
-    if (debug->dr6 & KVM__DR6_BS && c->debug.step)
-        e->code |= VMM_DEBUG_STEP;
+    e->code = debug->exception == KVM__BP ? (unsigned)VMM_DEBUG_TRAP
+                                          : vmm_x86_debug_why(&c->debug, debug->dr6);
 }
 
 static bool kvm__arch_exit(struct hyp_cpu *c, struct vmm_exit *e)
@@ -1306,21 +1299,6 @@ VMM_DEF uint64_t hyp_tsc(struct hyp_cpu *c, uint64_t *hz)
 
 /* >>debug ------------------------------------------------------------------------- */
 
-/* DR7, "Intel SDM" volume 3, 18.2.4: globally enabled, with type and length of each slot. */
-static uint64_t kvm__dr7(const struct vmm_debug *d)
-{
-    static const uint8_t types[] = {
-        [VMM_BREAK_EXEC] = 0, [VMM_BREAK_WRITE] = 1, [VMM_BREAK_ACCESS] = 3};
-    static const uint8_t lens[] = {[1] = 0, [2] = 1, [4] = 3, [8] = 2};
-    uint64_t dr7 = 0x600;
-
-    for (unsigned i = 0; i < VMM_BREAKS; i++)
-        if (d->slot[i].len)
-            dr7 |= 2ull << 2 * i | (uint64_t)types[d->slot[i].kind] << (16 + 4 * i) |
-                   (uint64_t)lens[d->slot[i].len] << (18 + 4 * i);
-    return dr7;
-}
-
 /* `more`: KVM_GUESTDBG_INJECT_*, for once. */
 static int kvm__set_debug(struct hyp_cpu *c, uint32_t more)
 {
@@ -1333,7 +1311,7 @@ static int kvm__set_debug(struct hyp_cpu *c, uint32_t more)
         if (d->slot[i].len)
             debug.control |= KVM_GUESTDBG_USE_HW_BP;
     }
-    debug.arch.debugreg[7] = kvm__dr7(d);
+    debug.arch.debugreg[7] = vmm_x86_dr7(d) | 0x200; /* GE: old processors are exact then */
     if (d->traps)
         debug.control |= KVM_GUESTDBG_USE_SW_BP;
     if (d->step)

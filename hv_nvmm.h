@@ -1334,7 +1334,7 @@ static int nvmm__lend_drs(struct hyp_cpu *c, bool armed)
 
     for (unsigned i = 0; i < VMM_BREAKS; i++)
         dr[i] = c->debug.slot[i].addr;
-    dr[NVMM__DR7] = armed ? x86_dr7(&c->debug) : 0x400;
+    dr[NVMM__DR7] = armed ? vmm_x86_dr7(&c->debug) : 0x400;
     err = nvmm__swap_drs(c, dr);
     c->lent |= !err;
     return err;
@@ -1489,8 +1489,8 @@ static int nvmm__causes(struct hyp_cpu *c, uint64_t *code)
 
     if (err)
         return err;
-    *code = x86_debug_why(&c->debug, *dr6);
-    *dr6 &= ~((*code & VMM_DEBUG_SLOTS) | (*code & VMM_DEBUG_STEP ? X86_DR6_BS : 0u));
+    *code = vmm_x86_debug_why(&c->debug, *dr6);
+    *dr6 &= ~((*code & VMM_DEBUG_SLOTS) | (*code & VMM_DEBUG_STEP ? VMM_X86_DR6_BS : 0u));
     nvmm__set(c, NVMM__DRS);
     return 0;
 }

@@ -170,11 +170,6 @@ VMM_DEF int x86_gate_snare(const struct vmm_mem *mem, const struct vmm_mem *rom,
    become what they were before; word: the gate's. -EFAULT, and nothing changed: the stack does not
    say, or came from virtual-8086 mode. */
 VMM_DEF int x86_undeliver(const struct vmm_mem *mem, struct vmm_x86_regs *regs, unsigned word);
-/* DR7 for what a debugger wants, DR0 to DR3 being the slots' addresses; and of what DR6 tells then
-   what it asked for, as bits of enum vmm_debug_why. */
-VMM_DEF uint64_t x86_dr7(const struct vmm_debug *d);
-VMM_DEF unsigned x86_debug_why(const struct vmm_debug *d, uint64_t dr6);
-#define X86_DR6_BS 0x4000u /* a single step */
 
 /* >>cpuid: what a guest is told. */
 struct x86_cpuid_desc {
@@ -502,31 +497,6 @@ VMM_DEF int x86_undeliver(const struct vmm_mem *mem, struct vmm_x86_regs *regs, 
         return -EFAULT;
     *regs = r;
     return 0;
-}
-
-/* SDM 18.2.4: globally enabled, with type and length of each slot. */
-VMM_DEF uint64_t x86_dr7(const struct vmm_debug *d)
-{
-    static const uint8_t types[] = {0, 1, 3}; /* by enum vmm_break_kind */
-    static const uint8_t lens[] = {0, 0, 1, 0, 3, 0, 0, 0, 2};
-    uint64_t dr7 = 0x400;
-
-    for (unsigned i = 0; i < VMM_BREAKS; i++)
-        if (d->slot[i].len)
-            dr7 |= (uint64_t)2 << 2 * i | (uint64_t)types[d->slot[i].kind] << (16 + 4 * i) |
-                   (uint64_t)lens[d->slot[i].len] << (18 + 4 * i);
-    return dr7;
-}
-
-/* SDM 18.2.3: bits of slots may be set that are not in use. */
-VMM_DEF unsigned x86_debug_why(const struct vmm_debug *d, uint64_t dr6)
-{
-    unsigned why = d->step && dr6 & X86_DR6_BS ? VMM_DEBUG_STEP : 0;
-
-    for (unsigned i = 0; i < VMM_BREAKS; i++)
-        if (dr6 >> i & 1 && d->slot[i].len)
-            why |= 1u << i;
-    return why;
 }
 
 /* >>emulation: failures stick, so that decoding goes on harmlessly and is judged once -------- */

@@ -430,6 +430,33 @@ enum vmm_debug_why {        /* bits */
     VMM_DEBUG_UNABLE = 0x40 /* nothing was done: there is no stepping here */
 };
 
+/* The same for x86's debug registers ("Intel SDM" volume 3, 18.2): DR7 that arms the slots, and what
+   DR6 says of them, where bits of slots that are not in use may be set. */
+#define VMM_X86_DR6_BS 0x4000u /* a single step */
+
+static inline uint64_t vmm_x86_dr7(const struct vmm_debug *d)
+{
+    static const uint8_t types[] = {0, 1, 3}; /* by enum vmm_break_kind */
+    static const uint8_t lens[] = {0, 0, 1, 0, 3, 0, 0, 0, 2};
+    uint64_t dr7 = 0x400;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (d->slot[i].len)
+            dr7 |= (uint64_t)2 << 2 * i | (uint64_t)types[d->slot[i].kind] << (16 + 4 * i) |
+                   (uint64_t)lens[d->slot[i].len] << (18 + 4 * i);
+    return dr7;
+}
+
+static inline unsigned vmm_x86_debug_why(const struct vmm_debug *d, uint64_t dr6)
+{
+    unsigned why = d->step && dr6 & VMM_X86_DR6_BS ? VMM_DEBUG_STEP : 0;
+
+    for (unsigned i = 0; i < VMM_BREAKS; i++)
+        if (dr6 >> i & 1 && d->slot[i].len)
+            why |= 1u << i;
+    return why;
+}
+
 /* Carries out a PIO or MMIO exit on a bus. False: no handler claimed (the last of) it. */
 static inline bool vmm_bus_exit(const struct vmm_bus *bus, const struct vmm_exit *e)
 {
