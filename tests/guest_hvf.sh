@@ -27,26 +27,7 @@ else
     skip "gdb" "there is none here, run make deps"
 fi
 
-# 8 MiB each way over a tap
-[ ! -e build/lab/tun.ko ] || insmod build/lab/tun.ko || :
-if [ "$(id -u)" = 0 ] && [ -e /dev/net/tun ]; then
-    (cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
-    cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
-    ip link set lo up
-    "$T/bin/netload" serve 5079 &
-    server=$!
-    trap 'kill $server 2>/dev/null; rm -rf "$T"' EXIT
-    up='ip addr add 10.97.0.2/24 dev eth0; ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done'
-    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --net tap=vmmt8 --append \
-        "run=\"$up; netload send 10.97.0.1 5079 8 check; netload receive 10.97.0.1 5079 8 check\""
-    until [ -e /sys/class/net/vmmt8 ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
-    ip addr add 10.97.0.1/24 dev vmmt8 && ip link set vmmt8 up
-    stop
-    n=$(grep -c '^bytes=8388608 errors=0 ' "$out")
-    [ "$n" = 2 ] && ok "8 MiB each way, every byte right" || not_ok "8 MiB each way, every byte right" "$n of 2"
-else
-    skip "network" "taps are root's, and need tun"
-fi
+network_load
 
 vm --binary build/guests/triple64.bin --entry 0x1000
 check "triple fault" 5 'ended in a triple fault'

@@ -25,27 +25,7 @@ compared 3000
 linux "$k/vmlinux" 'reboot -f'
 check "ELF kernel, reset" 4
 
-cat "build/initramfs-$k.cpio" build/tools.cpio >"$T/initrd"
-# 8 MiB each way over a tap
-[ ! -e build/lab/tun.ko ] || insmod build/lab/tun.ko || :
-if [ "$(id -u)" = 0 ] && [ -e /dev/net/tun ]; then
-    (cd "$T" && cpio -idu) <build/tools.cpio 2>/dev/null
-    ip link set lo up
-    "$T/bin/netload" serve 5078 &
-    server=$!
-    trap 'kill $server 2>/dev/null; rm -rf "$T"' EXIT
-    up='ip addr add 10.98.0.2/24 dev eth0; ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done'
-    start --kernel "build/kernels/$k/vmlinuz" --initrd "$T/initrd" --net tap=vmmt9 --append \
-        "run=\"$up; netload send 10.98.0.1 5078 8 check; netload receive 10.98.0.1 5078 8 check; netload ask 10.98.0.1 5078 100\""
-    until [ -e /sys/class/net/vmmt9 ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
-    ip addr add 10.98.0.1/24 dev vmmt9 && ip link set vmmt9 up
-    stop
-    n=$(grep -c '^bytes=8388608 errors=0 ' "$out")
-    [ "$n" = 2 ] && ok "8 MiB each way, every byte right" || not_ok "8 MiB each way, every byte right" "$n of 2"
-    check "requests and answers" 0 '^requests=100 errors=0 '
-else
-    skip "network" "taps are root's, and need tun"
-fi
+network_load
 
 version 3
 for chip in pit pic ioapic lapic; do
